@@ -1,0 +1,51 @@
+"""`python -m components` lists the stages; `python -m components STAGE ...` runs one."""
+
+import importlib
+import json
+import sys
+from pathlib import Path
+
+from shared.runner import main
+from shared.stage import Stage
+from shared.version import code_version
+
+HERE = Path(__file__).parent
+
+
+def names() -> list[str]:
+    """Every stage whose folder is here, in alphabetical order."""
+    return sorted(path.parent.name for path in HERE.glob("*/component.py"))
+
+
+def declaration(name: str) -> type[Stage]:
+    """The one Stage subclass that `components/NAME/component.py` defines."""
+    module = importlib.import_module(f"components.{name}.component")
+    found = [
+        value
+        for value in vars(module).values()
+        if isinstance(value, type) and issubclass(value, Stage) and value.__module__ == module.__name__
+    ]
+    if len(found) != 1:
+        raise TypeError(f"{module.__file__}: one Stage subclass is expected, {len(found)} found")
+    return found[0]
+
+
+def command_line(argv: list[str]) -> int:
+    """List, or run one stage; returns the exit code."""
+    if argv[:1] == ["--versions"]:  # for the executor: what an image holds
+        print(json.dumps({name: code_version(name) for name in names()}))
+        return 0
+    if not argv or argv[0] in ("-h", "--help"):
+        print("usage: python -m components STAGE [--help | --field value ...]\n\nstages:")
+        for name in names():
+            summary = (declaration(name).__doc__ or "").strip().splitlines()[0]
+            print(f"  {name:18} {summary}")
+        return 0
+    if argv[0] not in names():
+        print(f"error: no stage {argv[0]!r}; there are {', '.join(names())}", file=sys.stderr)
+        return 2
+    return main(declaration(argv[0]), argv[1:])
+
+
+if __name__ == "__main__":
+    sys.exit(command_line(sys.argv[1:]))

@@ -1,0 +1,40 @@
+"""Declaration of `cluster`."""
+
+from typing import ClassVar
+
+from pydantic import Field, NonNegativeInt
+
+from shared.artifacts import FeatureSet, ImageSet, LabelSet
+from shared.stage import In, Out, Stage
+
+
+class Cluster(Stage):
+    """Group the features of the whole set by k-means and say which clusters are cells.
+
+    The proposal is a soft foreground mask; from the second round on the segmentor's probability is fused in.
+    """
+
+    image: ClassVar[str] = "torch"
+
+    images: In[ImageSet]
+    """The images the features are of."""
+    features: In[FeatureSet]
+    """From `extract_features`."""
+    truth: In[LabelSet]
+    """Labels of some images. Looked at only where `use_labels` is above 0."""
+    clusters: Out[LabelSet]
+    """Foreground mask with confidence, and the member `cluster`: the cluster of each pixel plus 1."""
+    k: int = Field(12, ge=2, le=250)
+    """Number of clusters."""
+    components: NonNegativeInt = 32
+    """Principal components kept before clustering; 0: all, no PCA."""
+    whitening: float = Field(0.0, ge=0, le=1)
+    """Exponent of the whitening: 0 none, 1 full."""
+    model_weight: float = Field(0.7, ge=0, le=1)
+    """Weight of the segmentor's probability in the fusion, where there is one."""
+    use_labels: NonNegativeInt = 0
+    """Few-label mode: the first so many labelled images say which clusters are cells. 0: label-free."""
+    seed: NonNegativeInt = 0
+    """Of the sampling and the initial centroids."""
+    skip: bool = False
+    """Write an empty, flagged LabelSet at once: the EM loop has converged."""

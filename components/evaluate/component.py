@@ -1,0 +1,34 @@
+"""Declaration of `evaluate`."""
+
+from typing import ClassVar
+
+from pydantic import Field, PositiveInt
+
+from shared.artifacts import ImageSet, LabelSet, Model, Scores
+from shared.stage import In, Out, Stage
+
+
+class Evaluate(Stage):
+    """Score a model on the images with known labels: pixels, instances, tracking-challenge measures.
+
+    Without labels it writes an empty, flagged Scores artifact and says so.
+    """
+
+    image: ClassVar[str] = "torch"
+
+    images: In[ImageSet]
+    """Images, labelled and not."""
+    truth: In[LabelSet]
+    """Labels to score on, origin truth."""
+    model: In[Model]
+    """A segmentor."""
+    scores: Out[Scores]
+    """`scores.json` over all images and `scores.csv` per image."""
+    batch_size: PositiveInt = 4
+    """Tiles per forward pass."""
+    tile: int = Field(256, ge=64, multiple_of=16)
+    """px on the side of a tile, halo included."""
+    threshold: float = Field(0.5, gt=0, lt=1)
+    """Foreground probability from which on a pixel is cell."""
+    min_distance: int = Field(4, ge=1)
+    """px between the seeds of two instances, at least."""

@@ -1,0 +1,33 @@
+"""Declaration of `extract_features`."""
+
+from typing import ClassVar, Literal
+
+from pydantic import Field, PositiveInt
+
+from shared.artifacts import FeatureSet, ImageSet, Model
+from shared.stage import In, Out, Stage
+
+
+class ExtractFeatures(Stage):
+    """Dense patch features of every image; from a segmentor its foreground probability as well."""
+
+    image: ClassVar[str] = "torch"
+
+    images: In[ImageSet]
+    """Images to embed, those of the split train."""
+    model: In[Model]
+    """Encoder from `pretrain`, or the last round's segmentor; which, its config.json says."""
+    features: Out[FeatureSet]
+    """float16 [tokens, channels], and the token grid of each image."""
+    batch_size: PositiveInt = 16
+    """Tiles per forward pass."""
+    tile: int = Field(128, ge=32, multiple_of=16)
+    """px on the side of a tile, halo included."""
+    halo: int = Field(16, ge=0, multiple_of=16)
+    """px at each side of a tile whose features are thrown away."""
+    shifts: Literal[1, 2] = 1
+    """2: also passes shifted by half a patch, for tokens at half the stride, at four times the cost."""
+    layers: PositiveInt = 2
+    """How many of the last blocks' outputs are concatenated."""
+    skip: bool = False
+    """Write an empty, flagged FeatureSet at once: the EM loop has converged."""

@@ -1,0 +1,33 @@
+"""Declaration of `infer`."""
+
+from typing import ClassVar
+
+from pydantic import Field, NonNegativeInt, PositiveInt
+
+from shared.artifacts import ImageSet, Model, Predictions
+from shared.stage import In, Out, Stage
+
+
+class Infer(Stage):
+    """Find the cells of every image and write them as plain files that other programs open."""
+
+    image: ClassVar[str] = "torch"
+
+    images: In[ImageSet]
+    """Images to predict on; a plain folder will do."""
+    model: In[Model]
+    """A segmentor."""
+    predictions: Out[Predictions]
+    """`labels/KEY.tif`, `semantic/KEY.png`, `overlays/KEY.png`, `cells.csv`, `coco.json`."""
+    batch_size: PositiveInt = 4
+    """Tiles per forward pass."""
+    tile: int = Field(256, ge=64, multiple_of=16)
+    """px on the side of a tile, halo included."""
+    block: int = Field(4096, ge=256, multiple_of=16)
+    """px; larger images are worked on in blocks of this size. The pixels come out the same whatever it is."""
+    threshold: float = Field(0.5, gt=0, lt=1)
+    """Foreground probability from which on a pixel is cell."""
+    min_distance: int = Field(4, ge=1)
+    """px between the seeds of two instances, at least."""
+    min_area: NonNegativeInt = 16
+    """px²; smaller objects are dropped."""

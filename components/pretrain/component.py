@@ -1,0 +1,44 @@
+"""Declaration of `pretrain`."""
+
+from typing import ClassVar, Literal
+
+from pydantic import Field, NonNegativeInt, PositiveInt
+
+from shared.artifacts import ImageSet, Model
+from shared.stage import Out, In, Stage
+
+
+class Pretrain(Stage):
+    """Self-supervised training of a vision transformer on the images, by MAE or DINO.
+
+    MAE: He et al. 2022, arXiv:2111.06377. DINO: Caron et al. 2021, arXiv:2104.14294.
+    """
+
+    image: ClassVar[str] = "torch"
+
+    images: In[ImageSet]
+    """Images to learn from, those of the split train."""
+    encoder: Out[Model]
+    """The encoder, kind encoder; its config holds architecture, channels and normalisation."""
+    objective: Literal["mae", "dino"] = "mae"
+    """mae predicts masked patches, dino matches views with a momentum teacher."""
+    size: Literal["nano", "tiny", "small", "base", "large"] = "nano"
+    """Size of the transformer."""
+    patch: Literal[8, 16] = 8
+    """px on the side of a patch."""
+    crop: int = Field(128, ge=32, multiple_of=16)
+    """px on the side of a training crop."""
+    steps: PositiveInt = 300
+    """Optimiser steps."""
+    batch_size: PositiveInt = 32
+    """Crops a step."""
+    learning_rate: float = Field(1.5e-3, gt=0)
+    """Peak learning rate, after warm-up and before cosine decay."""
+    mask_ratio: float = Field(0.75, gt=0, lt=1)
+    """Share of patches that MAE hides."""
+    weights: str = ""
+    """Foreign checkpoint to start from: a .safetensors or weights-only .pth file. Empty: from scratch."""
+    weights_from: str = ""
+    """Path or uri of an encoder artifact to start from. Empty: from scratch."""
+    seed: NonNegativeInt = 0
+    """Of weights, crops and masks."""

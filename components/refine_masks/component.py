@@ -1,0 +1,36 @@
+"""Declaration of `refine_masks`."""
+
+from typing import ClassVar
+
+from pydantic import Field, NonNegativeInt
+
+from shared.artifacts import ImageSet, LabelSet
+from shared.stage import In, Out, Stage
+
+
+class RefineMasks(Stage):
+    """The E-step: turn soft proposals into pseudo-masks that follow the edges in the image.
+
+    Watershed on the image gradient from confident markers, kept where the proposal agrees; the rest is ignored.
+    """
+
+    image: ClassVar[str] = "torch"
+
+    images: In[ImageSet]
+    """The images the proposals are of."""
+    clusters: In[LabelSet]
+    """Soft foreground masks from `cluster`."""
+    previous: In[LabelSet]
+    """Last round's pseudo-masks, to measure agreement with; empty in the first round."""
+    labels: Out[LabelSet]
+    """Foreground masks with confidence, origin pseudo."""
+    agreement: Out[float]
+    """Mean Dice between these masks and the previous ones; 0 in the first round."""
+    confident: float = Field(0.75, gt=0.5, lt=1)
+    """Probability from which on a pixel is a marker of its side."""
+    ignore_band: NonNegativeInt = 1
+    """px on either side of a mask's border that training ignores."""
+    min_area: NonNegativeInt = 0
+    """px²; smaller pieces are dropped. 0: chosen for each image from its own pieces."""
+    skip: bool = False
+    """Copy `previous` at once: the EM loop has converged."""

@@ -1,0 +1,41 @@
+"""Declaration of `train_segmentor`."""
+
+from typing import ClassVar
+
+from pydantic import Field, NonNegativeInt, PositiveInt
+
+from shared.artifacts import ImageSet, LabelSet, Model
+from shared.stage import In, Out, Stage
+
+
+class TrainSegmentor(Stage):
+    """The M-step: train a network on the pseudo-masks, and say whether the loop has converged."""
+
+    image: ClassVar[str] = "torch"
+
+    images: In[ImageSet]
+    """Images to train on."""
+    labels: In[LabelSet]
+    """Their pseudo-masks with confidence."""
+    model: In[Model]
+    """Encoder to build on in the first round, the last round's segmentor to go on from afterwards."""
+    segmentor: Out[Model]
+    """The segmentor, kind segmentor; it holds its encoder."""
+    converged: Out[bool]
+    """Whether later rounds may pass through: the pseudo-masks stopped changing."""
+    agreement: float = Field(0.0, ge=0, le=1)
+    """Dice of this round's pseudo-masks with the last round's, from `refine_masks`."""
+    stop_agreement: float = Field(0.97, gt=0, le=1)
+    """Agreement from which on the loop counts as converged."""
+    steps: PositiveInt = 200
+    """Optimiser steps."""
+    batch_size: PositiveInt = 8
+    """Crops a step."""
+    crop: int = Field(128, ge=32, multiple_of=16)
+    """px on the side of a training crop."""
+    learning_rate: float = Field(1e-3, gt=0)
+    """Peak learning rate."""
+    seed: NonNegativeInt = 0
+    """Of the new layers' weights and the crops."""
+    skip: bool = False
+    """Copy `model` at once: the EM loop has converged."""

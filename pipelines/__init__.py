@@ -1,0 +1,1 @@
+"""The graphs that wire the stages, and all that knows Kubeflow."""

@@ -1,0 +1,1 @@
+"""What the stages have in common: a plain library that knows neither Kubeflow nor the stages."""

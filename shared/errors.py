@@ -1,0 +1,16 @@
+"""Errors that a user can act on."""
+
+
+class UserError(Exception):
+    """Something the user can mend: the message names the file or field and the remedy.
+
+    The command line prints the message alone, without a traceback, and exits with 1.
+    """
+
+
+class ArtifactError(UserError):
+    """A folder that is not the artifact it should be: missing, incomplete, changed, or of another kind."""
+
+
+class ImageError(UserError):
+    """One image that cannot be read. Ingest lists it as a reject and goes on."""

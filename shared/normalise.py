@@ -1,0 +1,61 @@
+"""Intensity normalisation and channel matching: what stands between an ImageSet and a network."""
+
+from typing import Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Normalisation(BaseModel):
+    """How pixel values become network input. Kept in a model's config, so that every later stage does the same."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    kind: Literal["percentile"] = "percentile"
+    low: float = Field(1.0, ge=0, le=100)
+    """Percentile of the image that becomes 0."""
+    high: float = Field(99.8, ge=0, le=100)
+    """Percentile of the image that becomes 1."""
+    clip: tuple[float, float] = (-0.5, 1.5)
+    """Range that outliers are cut to."""
+
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        """(H, W, C) of any dtype -> (H, W, C) float32, each channel by its own percentiles, within `clip`.
+
+        A constant channel becomes 0. Values that are not finite become the lower percentile.
+        """
+        out = np.empty(image.shape, np.float32)
+        for c in range(image.shape[2]):
+            out[..., c] = self._channel(image[..., c])
+        return out
+
+    def _channel(self, plane: np.ndarray) -> np.ndarray:
+        values = plane.astype(np.float32)
+        step = max(1, int((plane.size / 250_000) ** 0.5))  # percentiles of a regular quarter million pixels
+        sample = values[::step, ::step]
+        sample = sample[np.isfinite(sample)]
+        if sample.size == 0:
+            return np.zeros(plane.shape, np.float32)
+        low, high = np.percentile(sample, [self.low, self.high])
+        if high <= low:
+            low, high = float(sample.min()), float(sample.max())
+        if high <= low:
+            return np.zeros(plane.shape, np.float32)
+        values = np.nan_to_num(values, nan=low, posinf=high, neginf=low)
+        return np.clip((values - low) / (high - low), *self.clip).astype(np.float32)
+
+
+def match_channels(image: np.ndarray, channels: int) -> np.ndarray:
+    """(H, W, C) -> (H, W, channels): grey is repeated, colour averaged to grey, missing channels are zero.
+
+    More channels than the model knows are cut off, first ones kept, unless it knows only one.
+    """
+    have = image.shape[2]
+    if have == channels:
+        return image
+    if have == 1:
+        return np.repeat(image, channels, axis=2)
+    if channels == 1:
+        return image.mean(axis=2, keepdims=True, dtype=np.float32)
+    if have > channels:
+        return np.ascontiguousarray(image[..., :channels])
+    return np.pad(image, ((0, 0), (0, 0), (0, channels - have)))
