@@ -23,25 +23,30 @@ class Normalisation(BaseModel):
 
         A constant channel becomes 0. Values that are not finite become the lower percentile.
         """
-        out = np.empty(image.shape, np.float32)
-        for c in range(image.shape[2]):
-            out[..., c] = self._channel(image[..., c])
+        return self.apply(image, self.limits(image))
+
+    def limits(self, image: np.ndarray) -> list[tuple[float, float]]:
+        """Of each channel of an image (H, W, C): the values that become 0 and 1; equal ones where it is constant."""
+        return [_limits(image[..., c], self.low, self.high) for c in range(image.shape[2])]
+
+    def apply(self, image: np.ndarray, limits: list[tuple[float, float]]) -> np.ndarray:
+        """Normalise an image, or a part of the one that the limits are of: (H, W, C) -> (H, W, C) float32."""
+        out = np.zeros(image.shape, np.float32)
+        for c, (low, high) in enumerate(limits):
+            if high > low:
+                values = np.nan_to_num(image[..., c].astype(np.float32), nan=low, posinf=high, neginf=low)
+                out[..., c] = np.clip((values - low) / (high - low), *self.clip)
         return out
 
-    def _channel(self, plane: np.ndarray) -> np.ndarray:
-        values = plane.astype(np.float32)
-        step = max(1, int((plane.size / 250_000) ** 0.5))  # percentiles of a regular quarter million pixels
-        sample = values[::step, ::step]
-        sample = sample[np.isfinite(sample)]
-        if sample.size == 0:
-            return np.zeros(plane.shape, np.float32)
-        low, high = np.percentile(sample, [self.low, self.high])
-        if high <= low:
-            low, high = float(sample.min()), float(sample.max())
-        if high <= low:
-            return np.zeros(plane.shape, np.float32)
-        values = np.nan_to_num(values, nan=low, posinf=high, neginf=low)
-        return np.clip((values - low) / (high - low), *self.clip).astype(np.float32)
+
+def _limits(plane: np.ndarray, low_percentile: float, high_percentile: float) -> tuple[float, float]:
+    step = max(1, int((plane.size / 250_000) ** 0.5))  # percentiles of a regular quarter million pixels
+    sample = plane[::step, ::step].astype(np.float32)
+    sample = sample[np.isfinite(sample)]
+    if sample.size == 0:
+        return 0.0, 0.0
+    low, high = (float(value) for value in np.percentile(sample, [low_percentile, high_percentile]))
+    return (low, high) if high > low else (float(sample.min()), float(sample.max()))
 
 
 def match_channels(image: np.ndarray, channels: int) -> np.ndarray:
