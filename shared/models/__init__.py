@@ -1,0 +1,1 @@
+"""Networks that are needed to read a Model artifact, and the files they are kept in."""

@@ -1,0 +1,72 @@
+"""The files of a Model artifact: `model.safetensors`, `config.json`, `MODEL_CARD.md`. Never pickle."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from shared.errors import ArtifactError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "MODEL_CARD.md"
+C = TypeVar("C", bound=BaseModel)
+
+
+def save_model(folder: Path, state: "dict[str, Tensor]", config: BaseModel, card: str) -> None:
+    """Write the three files. Equal weights and config give equal bytes: safetensors gets no metadata, JSON is sorted.
+
+    state: parameter name -> tensor on any device; config: has a field `kind`; card: Markdown.
+    """
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file({name: state[name].detach().cpu().contiguous().clone() for name in sorted(state)}, folder / WEIGHTS)
+    (folder / CONFIG).write_text(json.dumps(config.model_dump(mode="json"), indent=1, sort_keys=True) + "\n")
+    (folder / CARD).write_text(card.rstrip() + "\n", encoding="utf-8")
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """`config.json` as a dict; its `kind` is encoder, segmentor, ... Raises ArtifactError where there is none."""
+    path = folder / CONFIG
+    try:
+        config = json.loads(path.read_text())
+    except OSError as error:
+        raise ArtifactError(f"{path}: {error.strerror}; this folder is no model, make it again") from error
+    except ValueError as error:
+        raise ArtifactError(f"{path}: not JSON ({error}); make the model again") from error
+    if not isinstance(config, dict) or not isinstance(config.get("kind"), str):
+        raise ArtifactError(f"{path}: it does not say which kind of model this is; make the model again")
+    return config
+
+
+def load_config(folder: Path, needed: type[C]) -> C:
+    """`config.json` checked against `needed`, whose default of the field `kind` names the kind.
+
+    Raises ArtifactError that says which kind was found and which is needed, or which field does not fit.
+    """
+    found, kind = read_config(folder), needed.model_fields["kind"].default
+    if found["kind"] != kind:
+        raise ArtifactError(f"{folder}: this model is of kind {found['kind']!r}, one of kind {kind!r} is needed here")
+    try:
+        return needed.model_validate(found)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise ArtifactError(f"{folder / CONFIG}: {field}: {first['msg']}; make the model again") from error
+
+
+def load_state(folder: Path, device: str = "cpu") -> "dict[str, Tensor]":
+    """Parameter name -> tensor, from `model.safetensors`. Raises ArtifactError where it cannot be read."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    path = folder / WEIGHTS
+    try:
+        return load_file(path, device=device)
+    except FileNotFoundError as error:
+        raise ArtifactError(f"{path}: no such file; make the model again") from error
+    except SafetensorError as error:
+        raise ArtifactError(f"{path}: not a readable safetensors file ({error}); make the model again") from error
