@@ -11,9 +11,9 @@ class Normalisation(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     kind: Literal["percentile"] = "percentile"
-    low: float = Field(1.0, ge=0, le=100)
+    low: float = Field(default=1.0, ge=0, le=100)
     """Percentile of the image that becomes 0."""
-    high: float = Field(99.8, ge=0, le=100)
+    high: float = Field(default=99.8, ge=0, le=100)
     """Percentile of the image that becomes 1."""
     clip: tuple[float, float] = (-0.5, 1.5)
     """Range that outliers are cut to."""

@@ -48,7 +48,7 @@ class EncoderConfig(BaseModel):
     """px on the side of the crops it was trained on."""
     position_grid: int = 0
     """0: fixed sin-cos positions. Otherwise a learned table of so many positions down and across, as DINO has."""
-    normalisation: Normalisation = Field(default_factory=Normalisation)
+    normalisation: Normalisation = Normalisation()
     """What makes network input of pixel values."""
 
     @classmethod
