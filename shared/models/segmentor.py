@@ -1,0 +1,102 @@
+"""The segmentor: a vision transformer that says what, and a small convolutional network that says where.
+
+The transformer's tokens lie `patch` px apart, too coarse for the border of a cell. So a U-Net (Ronneberger et al.
+2015, arXiv:1505.04597) with a fraction of its weights works at full resolution beside it, and takes the tokens in at
+its deepest level. Its first and last steps are pixel unshuffle and shuffle (Shi et al. 2016, arXiv:1609.05158): every
+pixel takes part, at the cost of half the resolution.
+"""
+
+from pathlib import Path
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import BaseModel, ConfigDict, PositiveInt
+from torch import Tensor, nn
+
+from shared.models.encoder import Encoder, EncoderConfig, load_exactly
+from shared.models.files import load_config, load_state, save_model
+
+GROUPS = 8
+
+
+class SegmentorConfig(BaseModel):
+    """`config.json` of a segmentor."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    kind: Literal["segmentor"] = "segmentor"
+    encoder: EncoderConfig
+    """Its transformer; the images' channels and normalisation are written there."""
+    width: PositiveInt = 32
+    """Channels at half resolution; 2 and 3 times as many at a quarter and an eighth. A multiple of 8."""
+    heads: tuple[str, ...] = ("foreground",)
+    """What the output maps mean, in order; `foreground` comes first."""
+
+
+class ConvBlock(nn.Sequential):
+    """Two 3 x 3 convolutions with group norm and SiLU, the first with a stride. (N, C, H, W) -> (N, out, H/s, W/s)."""
+
+    def __init__(self, channels: int, out: int, stride: int = 1) -> None:
+        super().__init__(
+            nn.Conv2d(channels, out, 3, stride, 1),
+            nn.GroupNorm(GROUPS, out),
+            nn.SiLU(),
+            nn.Conv2d(out, out, 3, 1, 1),
+            nn.GroupNorm(GROUPS, out),
+            nn.SiLU(),
+        )
+
+
+class Segmentor(nn.Module):
+    """Images to logits, pixel by pixel."""
+
+    def __init__(self, config: SegmentorConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = Encoder(config.encoder)
+        w = config.width
+        self.half = ConvBlock(4 * config.encoder.channels, w)
+        self.quarter = ConvBlock(w, 2 * w, stride=2)
+        self.eighth = ConvBlock(2 * w, 3 * w, stride=2)
+        self.project = nn.Conv2d(config.encoder.width, 3 * w, 1)
+        self.fuse = ConvBlock(6 * w, 3 * w)
+        self.up_quarter = ConvBlock(3 * w + 2 * w, 2 * w)
+        self.up_half = ConvBlock(2 * w + w, w)
+        self.head = nn.Conv2d(w, 4 * len(config.heads), 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) float32, normalised, H and W multiples of 16 -> logits (N, heads, H, W)."""
+        return self.decode(x, self.encoder(x))
+
+    def decode(self, x: Tensor, tokens: Tensor) -> Tensor:
+        """Images (N, C, H, W) and their token maps (N, width, H/patch, W/patch) -> logits (N, heads, H, W)."""
+        half = self.half(F.pixel_unshuffle(x, 2))
+        quarter = self.quarter(half)
+        eighth = self.eighth(quarter)
+        deep = self.fuse(torch.cat([eighth, _to_size(self.project(tokens), eighth)], dim=1))
+        deep = self.up_quarter(torch.cat([_to_size(deep, quarter), quarter], dim=1))
+        deep = self.up_half(torch.cat([_to_size(deep, half), half], dim=1))
+        return F.pixel_shuffle(self.head(deep), 2)
+
+
+def _to_size(x: Tensor, like: Tensor) -> Tensor:
+    """Bilinear resize of (N, C, h, w) to the height and width of `like`."""
+    if x.shape[2:] == like.shape[2:]:
+        return x
+    return F.interpolate(x, size=like.shape[2:], mode="bilinear", align_corners=False)
+
+
+def save_segmentor(folder: Path, segmentor: Segmentor, config: SegmentorConfig, card: str) -> None:
+    """Write the payload of a Model artifact of kind segmentor."""
+    save_model(folder, segmentor.state_dict(), config, card)
+
+
+def load_segmentor(folder: Path) -> tuple[Segmentor, SegmentorConfig]:
+    """The segmentor that `save_segmentor` wrote, in evaluation mode on the CPU.
+
+    Raises ArtifactError where the folder holds a model of another kind, or weights that do not fit its config.
+    """
+    config = load_config(folder, SegmentorConfig)
+    segmentor = Segmentor(config)
+    load_exactly(segmentor, load_state(folder), folder)
+    return segmentor.eval(), config

@@ -1,0 +1,137 @@
+"""Classical foreground proposals: what an image says about its cells before anything is learned.
+
+Two maps of an image are thresholded by Otsu's method (Otsu 1979, IEEE Trans. SMC 9(1)): its intensity, lightly
+smoothed, and the logarithm of its local standard deviation ("texture"). Which of the two serves a set is decided by how
+far the intensities fall into two classes. Otsu's separability is the share of variance that the two classes explain;
+on a normal distribution, which has no classes, it is 2 / pi. Stained or fluorescent nuclei lie above (measured: 0.66 to
+0.83 on fluorescence and tissue), phase contrast below (0.52), and there texture serves better (Dice 0.66 against 0.25).
+The side of an intensity threshold that has more texture is the foreground: bright nuclei, or dark ones in tissue.
+"""
+
+import math
+from collections.abc import Iterable
+from typing import Literal
+
+import cv2
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from shared.normalise import Normalisation
+
+NORMALISATION = Normalisation()
+UNIMODAL = 2 / math.pi
+"""Otsu's separability of a normal distribution."""
+TEXTURE_SIGMA = 3.0
+"""px, of the window of the local standard deviation."""
+TEXTURE_FLOOR = 0.01
+"""Standard deviation, in normalised intensity, below which texture does not count."""
+STEEPNESS = 6.0
+"""Logit between the two class means of a proposal: they get probabilities near 0.05 and 0.95."""
+BINS = 256
+
+Kind = Literal["intensity", "root_intensity", "texture"]
+
+
+class Proposal(BaseModel):
+    """How to propose foreground in the images of one set."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    kind: Kind
+    separability: float
+    """Median over images, of the better of intensity and its root."""
+    threshold: float = 0.0
+    """Of texture, over the whole set; intensity is thresholded image by image."""
+    spread: float = 1.0
+    """Distance of the two classes' means, of texture."""
+
+    def probability(self, image: np.ndarray) -> np.ndarray:
+        """Foreground probability of an image (H, W, C): (H, W) float32 in (0, 1)."""
+        plane = grey(image)
+        if self.kind == "texture":
+            return _sigmoid((texture(plane) - self.threshold) / self.spread)
+        return _by_intensity(plane, self.kind)
+
+
+def grey(image: np.ndarray) -> np.ndarray:
+    """(H, W, C) of any dtype -> (H, W) float32, near [0, 1]: the mean of the normalised channels."""
+    return NORMALISATION(image).mean(axis=2)
+
+
+def intensity(plane: np.ndarray, kind: Kind = "intensity") -> np.ndarray:
+    """Grey plane (H, W), smoothed with sigma 1 px; its root, where asked for, draws in bright outliers."""
+    smooth = cv2.GaussianBlur(plane, (0, 0), 1.0)
+    return np.sqrt(np.maximum(smooth, 0)) if kind == "root_intensity" else smooth
+
+
+def texture(plane: np.ndarray) -> np.ndarray:
+    """Logarithm of the local standard deviation of a grey plane (H, W)."""
+    mean = cv2.GaussianBlur(plane, (0, 0), TEXTURE_SIGMA)
+    variance = cv2.GaussianBlur(plane * plane, (0, 0), TEXTURE_SIGMA) - mean * mean
+    return np.log(np.sqrt(np.maximum(variance, 0)) + TEXTURE_FLOOR)
+
+
+class Split(BaseModel):
+    """Two classes of numbers."""
+
+    threshold: float
+    separability: float
+    """Share of the variance between the classes, 0 to 1; 0 where all numbers are equal."""
+    spread: float
+    """Distance of the class means."""
+
+
+def otsu(values: np.ndarray) -> Split:
+    """Otsu's threshold over numbers of any shape, with 256 bins between their 0.1 and 99.9 percentiles."""
+    low, high = np.percentile(values, [0.1, 99.9]) if values.size else (0.0, 0.0)
+    if not high > low:
+        return Split(threshold=float(low), separability=0.0, spread=1.0)
+    counts, edges = np.histogram(np.clip(values, low, high), BINS, (float(low), float(high)))
+    centres = (edges[1:] + edges[:-1]) / 2
+    weight = np.cumsum(counts) / counts.sum()
+    first = np.cumsum(counts * centres) / counts.sum()
+    inner = slice(0, BINS - 1)  # a threshold at the upper end would leave a class empty
+    w, m = weight[inner], first[inner]
+    between = np.divide((first[-1] * w - m) ** 2, w * (1 - w), out=np.zeros_like(w), where=(w > 0) & (w < 1))
+    best = int(between.argmax())
+    variance = float((counts * (centres - first[-1]) ** 2).sum() / counts.sum())
+    spread = (first[-1] - m[best]) / (1 - w[best]) - m[best] / w[best]
+    return Split(
+        threshold=float(edges[best + 1]), separability=float(between[best] / variance), spread=float(max(spread, 1e-6))
+    )
+
+
+def choose(images: Iterable[np.ndarray]) -> Proposal:
+    """Decide for a set from some of its images, each (H, W, C)."""
+    separability: dict[Kind, list[float]] = {"intensity": [], "root_intensity": []}
+    textures = []
+    for image in images:
+        plane = grey(image)
+        for kind, values in separability.items():
+            values.append(otsu(intensity(plane, kind)).separability)
+        step = max(1, int((plane.size / 40_000) ** 0.5))
+        textures.append(texture(plane)[::step, ::step].ravel())
+    if not textures:
+        return Proposal(kind="texture", separability=0.0)
+    medians = {kind: float(np.median(values)) for kind, values in separability.items()}
+    best = max(medians, key=lambda kind: medians[kind])
+    if medians[best] > UNIMODAL:
+        return Proposal(kind=best, separability=medians[best])
+    split = otsu(np.concatenate(textures))
+    return Proposal(kind="texture", separability=medians[best], threshold=split.threshold, spread=split.spread)
+
+
+def _by_intensity(plane: np.ndarray, kind: Kind) -> np.ndarray:
+    """Probability by Otsu on one image's intensity, oriented by texture. One without two classes stays undecided."""
+    values = intensity(plane, kind)
+    split = otsu(values)
+    if split.separability < 0.9 * UNIMODAL:
+        return np.full(plane.shape, 0.4, np.float32)
+    signed = (values - split.threshold) / split.spread
+    bright, textured = signed > 0, texture(plane)
+    sign = 1.0 if textured[bright].mean() >= textured[~bright].mean() else -1.0
+    return _sigmoid(sign * signed)
+
+
+def _sigmoid(x: np.ndarray) -> np.ndarray:
+    """Logistic function of `STEEPNESS` times x, float32."""
+    return (1 / (1 + np.exp(-STEEPNESS * x.astype(np.float32)))).astype(np.float32)
