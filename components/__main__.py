@@ -5,6 +5,7 @@ import json
 import sys
 from pathlib import Path
 
+from shared.arguments import suggestion
 from shared.runner import main
 from shared.stage import Stage
 from shared.version import code_version
@@ -42,7 +43,8 @@ def command_line(argv: list[str]) -> int:
             print(f"  {name:18} {summary}")
         return 0
     if argv[0] not in names():
-        print(f"error: no stage {argv[0]!r}; there are {', '.join(names())}", file=sys.stderr)
+        near = suggestion(argv[0], names())
+        print(f"error: no stage {argv[0]!r}{near} (there are {', '.join(names())})", file=sys.stderr)
         return 2
     return main(declaration(argv[0]), argv[1:])
 

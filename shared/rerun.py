@@ -1,7 +1,9 @@
 """The command that runs a task again, with a fresh place for its outputs."""
 
+import json
 import os
 import shlex
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -33,7 +35,7 @@ def rerun_command(stage: Stage, locations: Mapping[str, str], image: str = "") -
         if value.startswith("/") and Path(value).exists():
             mounts.setdefault(value, "ro")
     if not image:
-        return shlex.join(["python", "-m", "components", *words])
+        return shlex.join([sys.executable, "-m", "components", *words])
     docker = ["docker", "run", "--rm", "--network", "host", "--user", f"{os.getuid()}:{os.getgid()}"]
     for name in (*SECRETS, "CYTOLOOM_THREADS"):
         docker += ["--env", name] if name in os.environ or name in SECRETS else []
@@ -44,8 +46,6 @@ def rerun_command(stage: Stage, locations: Mapping[str, str], image: str = "") -
 
 def _changed(stage: Stage) -> dict[str, str]:
     """Parameters that differ from their defaults, as the command line takes them."""
-    import json
-
     values = stage.parameter_values()
     fields = stage.parameters()
     return {

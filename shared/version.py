@@ -20,15 +20,24 @@ def _hash(paths: list[Path], extra: str = "") -> str:
 @cache
 def code_version(stage: str) -> str:
     """Hash of the stage's folder, `shared/` and the lock file: editing a README re-runs nothing."""
-    files = [*(ROOT / "components" / stage).rglob("*.py"), *(ROOT / "shared").rglob("*.py")]
-    return _hash([*files, ROOT / LOCK])
+    return _hash([*_files(f"components/{stage}"), *_files("shared"), ROOT / LOCK])
 
 
 @cache
 def image_version() -> str:
     """Hash of all that goes into a stage image: its tag."""
-    files = [p for folder in ("components", "shared") for p in (ROOT / folder).rglob("*.py")]
-    return _hash([*files, ROOT / LOCK, ROOT / "docker/Dockerfile"])
+    return _hash([*_files("components"), *_files("shared"), ROOT / LOCK, ROOT / "docker/Dockerfile"])
+
+
+def _files(folder: str) -> list[Path]:
+    """Code and data below a folder; documentation and what Python or an editor leave behind are left out."""
+    return [
+        path
+        for path in (ROOT / folder).rglob("*")
+        if path.is_file()
+        and path.suffix not in (".md", ".pyc")
+        and not any(part.startswith((".", "__pycache__")) for part in path.relative_to(ROOT).parts)
+    ]
 
 
 def task_key(stage: str, parameters: dict, inputs: dict[str, str], version: str = "") -> str:
@@ -36,7 +45,5 @@ def task_key(stage: str, parameters: dict, inputs: dict[str, str], version: str 
 
     parameters: JSON values, all of them; inputs: input name -> content digest; version: `code_version(stage)`.
     """
-    import json
-
     parts = [stage, parameters, inputs, version or code_version(stage)]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
