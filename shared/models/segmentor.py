@@ -55,9 +55,9 @@ class Segmentor(nn.Module):
         self.config = config
         self.encoder = Encoder(config.encoder)
         w = config.width
-        self.half = ConvBlock(4 * config.encoder.channels, w)
-        self.quarter = ConvBlock(w, 2 * w, stride=2)
-        self.eighth = ConvBlock(2 * w, 3 * w, stride=2)
+        self.down_half = ConvBlock(4 * config.encoder.channels, w)
+        self.down_quarter = ConvBlock(w, 2 * w, stride=2)
+        self.down_eighth = ConvBlock(2 * w, 3 * w, stride=2)
         self.project = nn.Conv2d(config.encoder.width, 3 * w, 1)
         self.fuse = ConvBlock(6 * w, 3 * w)
         self.up_quarter = ConvBlock(3 * w + 2 * w, 2 * w)
@@ -70,9 +70,9 @@ class Segmentor(nn.Module):
 
     def decode(self, x: Tensor, tokens: Tensor) -> Tensor:
         """Images (N, C, H, W) and their token maps (N, width, H/patch, W/patch) -> logits (N, heads, H, W)."""
-        half = self.half(F.pixel_unshuffle(x, 2))
-        quarter = self.quarter(half)
-        eighth = self.eighth(quarter)
+        half = self.down_half(F.pixel_unshuffle(x, 2))
+        quarter = self.down_quarter(half)
+        eighth = self.down_eighth(quarter)
         deep = self.fuse(torch.cat([eighth, _to_size(self.project(tokens), eighth)], dim=1))
         deep = self.up_quarter(torch.cat([_to_size(deep, quarter), quarter], dim=1))
         deep = self.up_half(torch.cat([_to_size(deep, half), half], dim=1))
