@@ -1,0 +1,84 @@
+# Everything starts here: `make help`. Needs make and Python 3.11 with its venv module (Debian: python3-venv).
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
+LOCK    = $(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-annotate --no-header --python-version 3.11
+ENGINE ?= build/engine
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help venv dev run test test-gpu lint format s3 image engine engine-stop bench bench-gpu lock clean
+
+help: ## this list
+	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null || \
+		grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST)
+
+# --- set-up: once, then a stamp says that it stands ---------------------------------------------------------------
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11)' 2>/dev/null || \
+		{ echo "error: Python 3.11 or newer is needed; name it with PYTHON=..." >&2; exit 1; }
+	@echo "making $(VENV) with $(PYTHON)"
+	@$(PYTHON) -m venv $(VENV) || { echo "error: on Debian, apt-get install python3-venv" >&2; exit 1; }
+
+$(VENV)/.stamp-cytoloom: requirements/cytoloom.lock pyproject.toml | $(BIN)/python
+	@echo "installing requirements/cytoloom.lock (several GB, minutes)"
+	@$(INSTALL) --require-hashes -r requirements/cytoloom.lock
+	@$(INSTALL) --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.stamp-dev: requirements/dev.lock pyproject.toml | $(BIN)/python
+	@echo "installing requirements/dev.lock (several GB, minutes)"
+	@$(INSTALL) --require-hashes -r requirements/dev.lock
+	@$(INSTALL) --no-deps --no-build-isolation -e .
+	@touch $@ $(VENV)/.stamp-cytoloom
+
+venv: $(VENV)/.stamp-cytoloom ## set-up for running: .venv with the locked dependencies
+dev: $(VENV)/.stamp-dev ## set-up for development: tests and linters as well
+
+# --- use ----------------------------------------------------------------------------------------------------------
+run: venv ## set-up and the demo: real images, results in runs/demo
+	@$(BIN)/python -m pipelines.demo
+
+s3: dev ## a real S3 server on this machine, in the foreground, with a bucket
+	@$(BIN)/python tests/s3_server.py
+
+image: ## the image of all stages, built with Docker
+	@docker/build.sh torch
+
+engine: ## a Docker engine where none runs (Debian, root); then: eval "$(make -s engine)"
+	@docker/engine.sh start $(ENGINE)
+
+engine-stop: ## end that engine
+	@docker/engine.sh stop $(ENGINE)
+
+# --- checks -------------------------------------------------------------------------------------------------------
+test: dev ## set-up and all tests but those for a GPU
+	@$(BIN)/python -m pytest -m "not gpu" $(PYTEST)
+
+test-gpu: dev ## the tests that need a GPU
+	@$(BIN)/python -m pytest -m gpu $(PYTEST)
+
+lint: dev ## ruff, mypy, import-linter, hadolint
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/hadolint docker/Dockerfile
+
+format: dev ## put the code in the house's form
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+bench: dev ## what it must reach: start-up, executor, memory
+	@$(BIN)/python -m pytest tests/benchmarks -m "not gpu" -s $(PYTEST)
+
+bench-gpu: dev ## the benchmarks that need a GPU
+	@$(BIN)/python -m pytest tests/benchmarks -m gpu -s $(PYTEST)
+
+lock: dev ## resolve requirements/*.in anew
+	@cd requirements && rm -f dev.lock && ../$(LOCK) dev.in -o dev.lock
+	@cd requirements && for set in base torch cytoloom; do ../$(LOCK) $$set.in -c dev.lock -o $$set.lock; done
+
+clean: ## remove what a build or a test leaves; the venv and runs/ stay
+	@rm -rf *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
