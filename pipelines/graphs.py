@@ -1,0 +1,29 @@
+"""The whole graphs by name, and how one is compiled."""
+
+import ast
+import importlib
+from pathlib import Path
+
+from pipelines.config import Config, closest
+from shared.errors import UserError
+
+GRAPHS = ("label_free",)
+"""Modules of this package that have `build(config) -> pipeline`."""
+
+
+def summary(name: str) -> str:
+    """First line of the module's docstring, read without importing it: kfp takes most of a second."""
+    source = Path(__file__).with_name(f"{name}.py").read_text()
+    return (ast.get_docstring(ast.parse(source)) or "").splitlines()[0]
+
+
+def compile_graph(name: str, config: Config, target: Path) -> None:
+    """Compile a graph by name into a Kubeflow pipeline YAML. Raises UserError for a name or setting it does not know."""
+    if name not in GRAPHS:
+        raise UserError(f"{name}: no such pipeline{closest(name, GRAPHS)}")
+    module = importlib.import_module(f"pipelines.{name}")
+    from kfp import compiler
+
+    pipeline = module.build(config)
+    config.refuse_unused(name)
+    compiler.Compiler().compile(pipeline, str(target))

@@ -1,0 +1,55 @@
+"""From a folder of unlabelled images to a segmentor and its predictions; labels, where there are some, only score it.
+
+Compile-time settings: `rounds`, and any field of a stage. Run-time parameters: those of `label_free` below.
+"""
+
+from typing import Any
+
+from kfp import dsl
+
+from components.cluster.component import Cluster
+from components.infer.component import Infer
+from components.ingest.component import Ingest
+from components.pretrain.component import Pretrain
+from components.train_segmentor.component import TrainSegmentor
+from pipelines.adapter import step
+from pipelines.config import Config
+from pipelines.em import em_round
+
+
+def build(config: Config) -> Any:
+    """The graph with `config` fixed in it."""
+    em = em_round(config)
+
+    @dsl.pipeline(name="label-free", description=(__doc__ or "").splitlines()[0])
+    def label_free(
+        source: str,
+        fingerprint: str = "",
+        seed: int = config.default(Pretrain, "seed"),
+        pretrain_steps: int = config.default(Pretrain, "steps"),
+        train_steps: int = config.default(TrainSegmentor, "steps"),
+        k: int = config.default(Cluster, "k"),
+        use_labels: int = config.default(Cluster, "use_labels"),
+        stop_agreement: float = config.default(TrainSegmentor, "stop_agreement"),
+    ) -> None:
+        data = step(config, Ingest, source=source, fingerprint=fingerprint)
+        images, truth = data.outputs["images"], data.outputs["labels"]
+        encoder = step(config, Pretrain, images=images, steps=pretrain_steps, seed=seed)
+        model, labels, converged = encoder.outputs["encoder"], data.outputs["no_labels"], False
+        for number in range(config.rounds):
+            after = em(
+                images=images,
+                truth=truth,
+                model=model,
+                labels=labels,
+                converged=converged,
+                k=k,
+                use_labels=use_labels,
+                train_steps=train_steps,
+                stop_agreement=stop_agreement,
+                seed=seed,
+            ).set_display_name(f"em-{number}")
+            model, labels, converged = (after.outputs[name] for name in ("model", "labels", "converged"))
+        step(config, Infer, images=images, model=model)
+
+    return label_free
