@@ -38,7 +38,7 @@ class Proposal(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
     kind: Kind
     separability: float
-    """Median over images, of the better of intensity and its root."""
+    """Otsu's: of intensity the median over images, of texture over the whole set."""
     threshold: float = 0.0
     """Of texture, over the whole set; intensity is thresholded image by image."""
     spread: float = 1.0
@@ -100,8 +100,8 @@ def otsu(values: np.ndarray) -> Split:
     )
 
 
-def choose(images: Iterable[np.ndarray]) -> Proposal:
-    """Decide for a set from some of its images, each (H, W, C)."""
+def candidates(images: Iterable[np.ndarray]) -> dict[Kind, Proposal]:
+    """Every kind of proposal, fitted to some images of a set, each (H, W, C). Empty where there are none."""
     separability: dict[Kind, list[float]] = {"intensity": [], "root_intensity": []}
     textures = []
     for image in images:
@@ -111,13 +111,20 @@ def choose(images: Iterable[np.ndarray]) -> Proposal:
         step = max(1, int((plane.size / 40_000) ** 0.5))
         textures.append(texture(plane)[::step, ::step].ravel())
     if not textures:
-        return Proposal(kind="texture", separability=0.0)
-    medians = {kind: float(np.median(values)) for kind, values in separability.items()}
-    best = max(medians, key=lambda kind: medians[kind])
-    if medians[best] > UNIMODAL:
-        return Proposal(kind=best, separability=medians[best])
+        return {}
     split = otsu(np.concatenate(textures))
-    return Proposal(kind="texture", separability=medians[best], threshold=split.threshold, spread=split.spread)
+    medians = {kind: float(np.median(values)) for kind, values in separability.items()}
+    found = {kind: Proposal(kind=kind, separability=value) for kind, value in medians.items()}
+    found["texture"] = Proposal(
+        kind="texture", separability=split.separability, threshold=split.threshold, spread=split.spread
+    )
+    return found
+
+
+def choose(found: dict[Kind, Proposal]) -> Proposal:
+    """The one of `candidates` that serves the set, without labels: see the head of this module."""
+    best = max((found["intensity"], found["root_intensity"]), key=lambda proposal: proposal.separability)
+    return best if best.separability > UNIMODAL else found["texture"]
 
 
 def _by_intensity(plane: np.ndarray, kind: Kind) -> np.ndarray:
