@@ -32,7 +32,7 @@ class Task:
 
 def suggestion(given: str, known: list[str]) -> str:
     """`; did you mean 'x'?` where a known name is close, else nothing."""
-    close = difflib.get_close_matches(given.replace("-", "_"), known, 1, 0.6)
+    close = difflib.get_close_matches(given.lstrip("-").replace("-", "_"), known, 1, 0.6)
     return f"; did you mean {close[0]}?" if close else ""
 
 
@@ -41,8 +41,8 @@ def parse(stage: type[Stage], argv: list[str]) -> Task:
     known, unknown = _parser(stage).parse_known_args(argv)
     if unknown:
         flag = unknown[0].split("=", 1)[0]
-        names = [f"--{name}" for name in stage.model_fields]
-        raise UserError(f"{flag}: {stage.slug()} has no such argument{suggestion(flag, names)}; `--help` lists them")
+        near = suggestion(flag, list(stage.model_fields))
+        raise UserError(f"{flag}: {stage.slug()} has no such argument{near}; `--help` lists them")
     args = vars(known)
     executor_input = args.pop("executor_input", None)
     if executor_input is not None:
@@ -50,7 +50,7 @@ def parse(stage: type[Stage], argv: list[str]) -> Task:
     overwrite = args.pop("overwrite")
     args.pop("debug", None)
     ports = stage.ports()
-    locations = {name: args.pop(name) for name in ports if args.get(name) is not None}
+    locations = {name: where for name in ports if (where := args.pop(name)) is not None}
     if empty := [name for name, location in locations.items() if not location.strip()]:
         raise UserError(f"--{empty[0]}: an empty path")
     needed = [name for name, port in ports.items() if port.is_artifact and name not in locations]
@@ -73,11 +73,11 @@ def _parser(stage: type[Stage]) -> argparse.ArgumentParser:
     needed = [f"--{n} PATH" for n, port in stage.ports().items() if port.is_artifact]
     needed += [f"--{n} {_metavar(info)}" for n, info in stage.parameters().items() if info.is_required()]
     usage = textwrap.fill(
-        " ".join([f"python -m components {stage.slug()}", *needed, "[--field value ...]"]),
+        " ".join([f"python -m components {stage.slug()}", *needed, "[--field\xa0value\xa0...]"]),
         width=100,
         subsequent_indent="         ",
         break_on_hyphens=False,
-    )
+    ).replace("\xa0", " ")
     parser = _Parser(
         usage=usage,
         description=inspect.cleandoc(stage.__doc__ or ""),

@@ -186,7 +186,8 @@ def read_manifest(folder: Path, kind: type[Artifact] | None = None) -> Manifest:
             f"{path}: schema version {manifest.schema_version}, this program reads {SCHEMA_VERSION}; make it again"
         )
     if kind is not None and manifest.type != kind.__name__:
-        raise ArtifactError(f"{folder}: this is a {manifest.type}, a {kind.__name__} is needed here")
+        need = f"{'an' if kind.__name__[0] in 'AEIOU' else 'a'} {kind.__name__}"
+        raise ArtifactError(f"{folder}: {need} is needed here, this one's type is {manifest.type}")
     return manifest
 
 

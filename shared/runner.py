@@ -57,6 +57,8 @@ def main(stage: type[Stage], argv: list[str]) -> int:
     except Exception as error:
         if debug:
             traceback.print_exc()
+        if isinstance(error, ValidationError) and error.title == stage.__name__:
+            code = 2
         message = f"error: {describe(error, stage)}"
     with contextlib.suppress(OSError):
         print(message, file=sys.stderr, flush=True)

@@ -1,0 +1,95 @@
+"""Fixtures of several test folders: a small copy of the tree with stages of the tests' own, and real images."""
+
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+class Tree:
+    """A copy of what starts a stage, in which a test adds stages and runs them by the real command line."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        root.mkdir()
+        for folder in ("shared", "requirements"):
+            shutil.copytree(ROOT / folder, root / folder, ignore=shutil.ignore_patterns("__pycache__"))
+        (root / "components").mkdir()
+        for name in ("__init__.py", "__main__.py"):
+            shutil.copy(ROOT / "components" / name, root / "components" / name)
+
+    def add_stage(self, name: str, files: dict[str, str]) -> None:
+        folder = self.root / "components" / name
+        folder.mkdir()
+        for file, text in files.items():
+            (folder / file).write_text(text)
+
+    def environment(self, **extra: str) -> dict[str, str]:
+        return {**os.environ, "PYTHONPATH": str(self.root), "PYTHONDONTWRITEBYTECODE": "1", **extra}
+
+    def command(self, *args: object) -> list[str]:
+        return [sys.executable, "-m", "components", *map(str, args)]
+
+    def run(self, *args: object, timeout: float = 120, **options: object) -> subprocess.CompletedProcess:
+        environment = self.environment(**options.pop("env", {}))
+        return subprocess.run(
+            self.command(*args),
+            cwd=self.root,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            **options,
+        )
+
+
+@pytest.fixture(scope="session")
+def make_tree(tmp_path_factory: pytest.TempPathFactory):
+    return lambda name: Tree(tmp_path_factory.mktemp(name) / "tree")
+
+
+def readme_files() -> dict[str, str]:
+    """Path -> text of the files that the README shows in full."""
+    text = (ROOT / "README.md").read_text()
+    return dict(re.findall(r"^`(components/\w+/\w+\.py)`[^\n]*\n```python\n(.*?)^```", text, re.M | re.S))
+
+
+@pytest.fixture(scope="session")
+def readme_stage() -> dict[str, dict[str, str]]:
+    stages: dict[str, dict[str, str]] = {}
+    for path, text in readme_files().items():
+        _, stage, name = path.split("/")
+        stages.setdefault(stage, {})[name] = text
+    return stages
+
+
+@pytest.fixture(scope="session")
+def nuclei() -> "object":
+    """(512, 512, 1) uint16: the fluorescent nuclei that the stardist wheel carries."""
+    import tifffile
+
+    spec = importlib.util.find_spec("stardist")
+    assert spec is not None and spec.origin is not None, "stardist is in requirements/dev.lock"
+    return tifffile.imread(Path(spec.origin).parent / "data/images/img2d.tif")[..., None]
+
+
+@pytest.fixture(scope="session")
+def small_images(tmp_path_factory: pytest.TempPathFactory, nuclei) -> Path:
+    """A sealed ImageSet of four 64 x 64 crops."""
+    from shared.artifacts import ImageSet, seal
+    from shared.images import ImageWriter
+
+    folder = tmp_path_factory.mktemp("data") / "images"
+    with ImageWriter(folder) as writer:
+        for i in range(4):
+            crop = nuclei[64 * i : 64 * i + 64, 128:192]
+            writer.add(f"crop{i}", crop, source="img2d.tif", group="img2d")
+    seal(folder, ImageSet, stage="ingest")
+    return folder

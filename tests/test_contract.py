@@ -1,0 +1,155 @@
+"""What every stage must honour, whatever it computes."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from components.__main__ import declaration, names
+from shared.arguments import from_executor_input
+from shared.stage import Stage, plain_type, port_of
+
+ROOT = Path(__file__).parents[1]
+HEAVY = ("numpy", "torch", "cv2", "kfp", "timm", "scipy", "skimage", "transformers")
+WITHOUT_NETWORK = ("ingest", "cluster", "refine_masks")
+
+
+@pytest.fixture(params=names())
+def stage(request) -> type[Stage]:
+    return declaration(request.param)
+
+
+def python(code: str) -> str:
+    """What a fresh interpreter prints."""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def test_the_eight_stages_are_there():
+    assert set(names()) >= {
+        "ingest",
+        "pretrain",
+        "extract_features",
+        "cluster",
+        "refine_masks",
+        "train_segmentor",
+        "evaluate",
+        "infer",
+    }
+
+
+def test_the_folder_is_named_for_the_stage(stage):
+    assert Path(sys.modules[stage.__module__].__file__).parent.name == stage.slug()
+
+
+def test_every_field_is_documented(stage):
+    assert stage.__doc__ and stage.__doc__ != Stage.__doc__
+    bare = [name for name, field in stage.model_fields.items() if not (field.description or "").strip()]
+    assert not bare
+
+
+def test_the_image_is_a_docker_target(stage):
+    targets = re.findall(r"^FROM \S+ AS (\S+)$", (ROOT / "docker/Dockerfile").read_text(), re.M | re.I)
+    assert stage.image in targets
+
+
+def test_inputs_come_first_and_are_read_only_paths(stage):
+    assert stage.ports("out"), "a stage without an output computes nothing"
+    for name, port in stage.ports("in").items():
+        assert port.is_artifact, f"{name}: only artifacts come in; numbers are parameters"
+
+
+def test_every_parameter_travels_on_a_wire(stage):
+    for name, field in stage.parameters().items():
+        wire = plain_type(field)
+        assert wire in (str, int, float, bool, list, dict), name
+        if not field.is_required():
+            default = field.get_default(call_default_factory=True)
+            assert isinstance(json.loads(json.dumps(default)), (wire, int) if wire is float else wire), name
+
+
+def test_help_documents_every_field_and_loads_nothing_heavy(stage):
+    code = (
+        "import sys\nfrom components.__main__ import command_line\n"
+        f"try: command_line([{stage.slug()!r}, '--help'])\n"
+        f"finally: print('loaded:', [m for m in {HEAVY} if m in sys.modules])"
+    )
+    out = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert out.returncode == 0, out.stderr
+    assert out.stdout.rstrip().endswith("loaded: []")
+    flat = " ".join(out.stdout.split())
+    for name, field in stage.model_fields.items():
+        assert f"--{name} " in flat
+        assert " ".join(field.description.split()) in flat
+
+
+def test_main_computes(stage):
+    source = (ROOT / "components" / stage.slug() / "main.py").read_text()
+    assert re.search(rf"^def run\(stage: {stage.__name__}\) -> Result:", source, re.M)
+
+
+@pytest.mark.parametrize("name", WITHOUT_NETWORK)
+def test_stages_without_a_network_import_none(name):
+    code = (
+        f"import sys, importlib; importlib.import_module('components.{name}.main')\n"
+        "print([m for m in ('torch', 'timm', 'transformers', 'kfp') if m in sys.modules])"
+    )
+    assert python(code) == "[]"
+
+
+def executor_input(stage: type[Stage], folder: Path) -> dict:
+    """What Kubeflow hands a container of this stage: every port, every parameter, numbers as JSON floats."""
+    values = {}
+    for name, field in stage.parameters().items():
+        value = "given" if field.is_required() else field.get_default(call_default_factory=True)
+        values[name] = float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    artifacts = {"in": {}, "out": {}}
+    for name, port in stage.ports().items():
+        if not port.is_value:
+            artifact = {"name": f"{name}-1", "uri": str(folder / name), "type": {"schemaTitle": "system.Artifact"}}
+            artifacts[port.direction][name] = {"artifacts": [artifact]}
+    files = {name: {"outputFile": str(folder / name)} for name, port in stage.ports("out").items() if port.is_value}
+    return {
+        "inputs": {"artifacts": artifacts["in"], "parameterValues": values},
+        "outputs": {
+            "artifacts": artifacts["out"],
+            "parameters": files,
+            "outputFile": str(folder / "executor_output.json"),
+        },
+    }
+
+
+def test_executor_input_round_trip(stage, tmp_path):
+    task = from_executor_input(stage, json.dumps(executor_input(stage, tmp_path)))
+    assert set(task.locations) == set(stage.ports())
+    assert set(task.uris) == {name for name, port in stage.ports("out").items() if not port.is_value}
+    assert task.executor_output == tmp_path / "executor_output.json"
+    made = stage.model_validate({**task.parameters, **{name: Path(where) for name, where in task.locations.items()}})
+    for name, field in stage.model_fields.items():
+        if port_of(field):
+            assert getattr(made, name) == tmp_path / name
+        elif not field.is_required():
+            assert getattr(made, name) == field.get_default(call_default_factory=True)
+    again = stage.model_validate({**made.parameter_values(), **{n: Path(w) for n, w in task.locations.items()}})
+    assert again == made
+
+
+def test_unknown_keys_are_refused(stage, tmp_path):
+    given = executor_input(stage, tmp_path)
+    given["inputs"]["parameterValues"]["no_such_parameter"] = 1
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-m", "components", stage.slug(), "--executor-input", json.dumps(given)],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert f"--no_such_parameter: {stage.slug()} has no such parameter" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.iterdir())
