@@ -24,12 +24,17 @@ def segment_instances(
 ) -> np.ndarray:
     """Foreground probability (H, W) in [0, 1] -> label image (H, W) uint16, or uint32 above 65,535 objects.
 
-    See `split_touching` for the parameters. `probability` may be a memory map: it is read in strips.
+    See `split_touching` for the parameters.
     """
+    return split_touching(foreground(probability, threshold), min_distance, min_area, saddle)
+
+
+def foreground(probability: np.ndarray, threshold: float, rows: int = ROWS) -> np.ndarray:
+    """Mask (H, W) uint8 {0, 1} of the pixels from `threshold` on; a memory map is read `rows` rows at a time."""
     mask = np.empty(probability.shape, np.uint8)
-    for y in range(0, len(mask), ROWS):
-        np.greater_equal(probability[y : y + ROWS], threshold, out=mask[y : y + ROWS].view(bool))
-    return split_touching(mask, min_distance, min_area, saddle)
+    for y in range(0, len(mask), rows):
+        np.greater_equal(probability[y : y + rows], threshold, out=mask[y : y + rows].view(bool))
+    return mask
 
 
 def split_touching(mask: np.ndarray, min_distance: int = 4, min_area: int = 16, saddle: float = SADDLE) -> np.ndarray:

@@ -24,10 +24,12 @@ class Infer(Stage):
     tile: int = Field(256, ge=64, multiple_of=16)
     """px on the side of a tile, halo included."""
     block: int = Field(4096, ge=256, multiple_of=16)
-    """px; larger images are worked on in blocks of this size. The pixels come out the same whatever it is."""
+    """px; the probability of larger images is kept on disk and read so many rows at a time. Same pixels either way."""
     threshold: float = Field(0.5, gt=0, lt=1)
     """Foreground probability from which on a pixel is cell."""
     min_distance: int = Field(4, ge=1)
     """px between the seeds of two instances, at least."""
+    saddle: float = Field(0.85, gt=0, le=1)
+    """Two seeds are one cell where the depth between them stays above this share of the shallower one's. 1: never."""
     min_area: NonNegativeInt = 16
     """px²; smaller objects are dropped."""

@@ -1,0 +1,128 @@
+"""`infer`: from images and a segmentor to files that people and other programs open."""
+
+import json
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from components.infer.component import Infer
+from components.infer.measure import measure
+from components.infer.writers import CellTable, overlay, write_labels, write_png
+from shared.coco import annotations, dataset
+from shared.devices import device
+from shared.images import ImageEntry, ImageReader
+from shared.instances import foreground, split_touching
+from shared.models.segmentor import load_segmentor
+from shared.overlays import thumbnail
+from shared.progress import track
+from shared.report import Page
+from shared.stage import Result
+from shared.tiling import predict_blocks
+
+Predict = Callable[[np.ndarray, np.ndarray], None]
+"""Fills the second argument (H, W) float32 with the foreground probability of the first (H, W, C)."""
+PANELS, ROWS_SHOWN, AREA_BINS = 8, 40, 24
+
+
+def run(stage: Infer) -> Result:
+    """Predict every image, write its files at once, and keep only what the page and `coco.json` need."""
+    images = ImageReader(stage.images)
+    predict = predictor(stage)
+    for name in ("labels", "semantic", "overlays"):
+        (stage.predictions / name).mkdir()
+    keys = images.keys()
+    found: list[dict] = []
+    areas: dict[str, np.ndarray] = {}
+    panels: list[tuple[np.ndarray, str]] = []
+    with (stage.predictions / "cells.csv").open("w", encoding="utf-8", newline="") as stream:
+        cells = CellTable(stream, list(images.entries.values()))
+        for number, key in enumerate(track(keys, "infer", len(keys)), 1):
+            entry, image = images.entries[key], images.read(key)
+            mask = predicted_mask(stage, predict, image)
+            labels = split_touching(mask, stage.min_distance, stage.min_area, stage.saddle)
+            drawn = write_image(stage.predictions, entry, image, mask, labels)
+            measured = measure(labels, image)
+            cells.add(entry, measured)
+            areas[key] = measured["area_px"]
+            found += annotations(labels, number, len(found) + 1)
+            if len(panels) < PANELS:
+                panels.append((thumbnail(drawn, 640), f"{entry.source}: {len(areas[key])} cells"))
+    write_coco(stage.predictions / "coco.json", [images.entries[key] for key in keys], found)
+    every = np.concatenate([np.zeros(0, np.int64), *areas.values()])
+    metrics = {
+        "images": float(len(keys)),
+        "cells": float(len(every)),
+        "cells_per_image": len(every) / max(len(keys), 1),
+        "median_area_px": float(np.median(every)) if len(every) else 0.0,
+    }
+    return Result(metrics=metrics, page=page(images, areas, every, panels))
+
+
+def predictor(stage: Infer) -> Predict:
+    """The stage's segmentor as a function. Raises ArtifactError where the model is of another kind."""
+    segmentor, config = load_segmentor(stage.model)
+    where = device()
+
+    def predict(image: np.ndarray, out: np.ndarray) -> None:
+        predict_blocks(segmentor, config, image, out, tile=stage.tile, batch_size=stage.batch_size, device=where)
+
+    return predict
+
+
+def predicted_mask(stage: Infer, predict: Predict, image: np.ndarray) -> np.ndarray:
+    """Foreground mask (H, W) uint8 {0, 1}; the probability of a large image is kept on disk meanwhile."""
+    size = image.shape[:2]
+    if max(size) <= stage.block:
+        probability = np.empty(size, np.float32)
+        predict(image, probability)
+        return foreground(probability, stage.threshold)
+    with tempfile.TemporaryFile(dir=stage.predictions.parent) as file:
+        on_disk = np.memmap(file, np.float32, "w+", shape=size)
+        predict(image, on_disk)
+        return foreground(on_disk, stage.threshold, rows=stage.block)
+
+
+def write_image(folder: Path, entry: ImageEntry, image: np.ndarray, mask: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Write the three pictures of one image; returns the overlay (h, w, 3) uint8."""
+    write_labels(folder / "labels" / f"{entry.key}.tif", labels, entry.um_per_px)
+    write_png(folder / "semantic" / f"{entry.key}.png", mask * np.uint8(255))
+    drawn = overlay(image, labels)
+    write_png(folder / "overlays" / f"{entry.key}.png", drawn)
+    return drawn
+
+
+def write_coco(path: Path, entries: list[ImageEntry], found: list[dict]) -> None:
+    """Write `coco.json`; images are numbered from 1 in the order of their keys."""
+    images = [
+        {"id": number, "file_name": entry.source, "height": entry.height, "width": entry.width, "key": entry.key}
+        for number, entry in enumerate(entries, 1)
+    ]
+    text = json.dumps(dataset(images, found, "cells found by Cytoloom"), sort_keys=True, separators=(",", ":"))
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+def page(
+    images: ImageReader, areas: dict[str, np.ndarray], every: np.ndarray, panels: list[tuple[np.ndarray, str]]
+) -> Page:
+    """What was found, in numbers and pictures."""
+    result = Page("infer")
+    result.text(
+        f"{len(every)} cells in {len(areas)} images. Median area {np.median(every) if len(every) else 0:g} px²."
+    )
+    result.images(panels)
+    if len(every):
+        limits = np.geomspace(every.min(), every.max() + 1, AREA_BINS + 1)
+        points = zip(np.log10(limits[1:] * limits[:-1]) / 2, np.histogram(every, limits)[0], strict=True)
+        result.plot("Areas", {"cells": list(points)}, x="log10 of the area in px²", y="cells")
+    shown = list(areas)[:ROWS_SHOWN]
+    rows = [
+        [images.entries[key].source, len(areas[key]), float(np.median(areas[key])) if len(areas[key]) else 0.0]
+        for key in shown
+    ]
+    result.heading("Images")
+    result.table(["image", "cells", "median area, px²"], rows)
+    if len(areas) > len(shown):
+        result.text(f"... and {len(areas) - len(shown)} more; cells.csv lists every cell of every image.")
+    return result
