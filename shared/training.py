@@ -124,15 +124,15 @@ def watch_spread(spread: float, floor: float, what: str, step: int) -> None:
 class Checkpoint:
     """All that a training loop needs to go on: modules, optimiser, random states, step and history, in one file.
 
-    Written as a whole or not at all, every `every` seconds (by default `CYTOLOOM_CHECKPOINT_SECONDS`, else 30).
+    Written as a whole or not at all, every `CYTOLOOM_CHECKPOINT_SECONDS` (30 where it is not set).
     How often it is written changes no result. Without a folder (`run` called by hand) it does nothing.
     """
 
-    def __init__(self, *, every: float | None = None, **parts: HasState) -> None:
+    def __init__(self, **parts: HasState) -> None:
         self.parts = parts
         folder = checkpoints.folder()
         self.path = folder / "checkpoint.pt" if folder else None
-        self.every = float(os.environ.get(SECONDS, 30.0)) if every is None else every
+        self.every = float(os.environ.get(SECONDS) or 30)
         self._last = time.monotonic()
 
     def resume(self) -> tuple[int, History]:

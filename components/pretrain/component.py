@@ -1,17 +1,18 @@
 """Declaration of `pretrain`."""
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from shared.artifacts import ImageSet, Model
-from shared.stage import Out, In, Stage
+from shared.stage import External, In, Out, Stage
 
 
 class Pretrain(Stage):
     """Self-supervised training of a vision transformer on the images, by MAE or DINO.
 
-    MAE: He et al. 2022, arXiv:2111.06377. DINO: Caron et al. 2021, arXiv:2104.14294.
+    MAE: He et al. 2022, arXiv:2111.06377. DINO: Caron et al. 2021, arXiv:2104.14294, with iBOT's patch term,
+    Zhou et al. 2022, arXiv:2111.07832.
     """
 
     image: ClassVar[str] = "torch"
@@ -21,9 +22,10 @@ class Pretrain(Stage):
     encoder: Out[Model]
     """The encoder, kind encoder; its config holds architecture, channels and normalisation."""
     objective: Literal["mae", "dino"] = "mae"
-    """mae predicts masked patches, dino matches views with a momentum teacher."""
+    """mae predicts masked patches, dino matches views with a momentum teacher; a step of dino costs about ten times
+    as much."""
     size: Literal["nano", "tiny", "small", "base", "large"] = "nano"
-    """Size of the transformer."""
+    """Size of the transformer. All but nano have the shape of timm's `vit_SIZE`."""
     patch: Literal[8, 16] = 8
     """px on the side of a patch."""
     crop: int = Field(128, ge=32, multiple_of=16)
@@ -36,9 +38,12 @@ class Pretrain(Stage):
     """Peak learning rate, after warm-up and before cosine decay."""
     mask_ratio: float = Field(0.75, gt=0, lt=1)
     """Share of patches that MAE hides."""
-    weights: str = ""
-    """Foreign checkpoint to start from: a .safetensors or weights-only .pth file. Empty: from scratch."""
-    weights_from: str = ""
+    cache_mb: PositiveInt = 1024
+    """MB of decoded images kept in memory; what does not fit is decoded again."""
+    weights: Annotated[str, External] = ""
+    """Path or uri of a foreign checkpoint to start from: timm's, DINO's or MAE's ViT of this size and patch, as
+    .safetensors or weights-only .pth. Empty: from scratch."""
+    weights_from: Annotated[str, External] = ""
     """Path or uri of an encoder artifact to start from. Empty: from scratch."""
     seed: NonNegativeInt = 0
     """Of weights, crops and masks."""

@@ -1,0 +1,179 @@
+"""Self-distillation: DINO, Caron et al. 2021, arXiv:2104.14294, with iBOT's patch term, Zhou et al. 2022,
+arXiv:2111.07832.
+
+A student matches the output of a teacher, its own moving average, across views of a crop (DINO eq. 1 to 3); and on
+patches hidden from it, the teacher's output at the same place (iBOT eq. 2), which is what dense features need.
+"""
+
+import copy
+import math
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from shared.crops import Crops, jitter_intensity, resized
+from shared.models.encoder import Encoder
+from shared.training import average, step_generator, to_device, torch_generator, watch_spread
+
+PROTOTYPES = 1024
+STUDENT_TEMPERATURE = 0.1
+TEACHER_TEMPERATURE = 0.04
+CENTRE_DECAY = 0.9
+LOCAL_VIEWS = 2
+HIDDEN = 0.3
+"""Share of the student's patches that the patch term hides."""
+
+
+class Head(nn.Module):
+    """Projection head: three linear layers, l2-normalised, onto unit prototypes. (..., width) -> (..., PROTOTYPES)."""
+
+    def __init__(self, width: int, inside: int = 512, bottleneck: int = 64) -> None:
+        super().__init__()
+        self.mlp = nn.Sequential(
+            nn.Linear(width, inside), nn.GELU(), nn.Linear(inside, inside), nn.GELU(), nn.Linear(inside, bottleneck)
+        )
+        self.prototypes = nn.Parameter(torch.randn(PROTOTYPES, bottleneck))
+        for module in self.mlp:
+            if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+                nn.init.zeros_(module.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., width) -> cosine with every prototype (..., PROTOTYPES)."""
+        return F.normalize(self.mlp(x), dim=-1) @ F.normalize(self.prototypes, dim=-1).T
+
+
+class Network(nn.Module):
+    """Encoder, heads for the class token and for patches, and the token that stands for a hidden patch."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.head = Head(encoder.config.width)
+        self.patch_head = Head(encoder.config.width)
+        self.mask_token = nn.Parameter(torch.zeros(encoder.config.width))
+
+    def forward(self, x: Tensor, hidden: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Images (N, C, H, W) -> class token (N, width) and patch tokens (N, T, width). hidden: (N, T) bool."""
+        tokens = self.encoder.embed(x)
+        if hidden is not None:
+            height, width = (length // self.encoder.config.patch for length in x.shape[2:])
+            blank = self.mask_token + self.encoder.positions(height, width)
+            tokens = torch.where(hidden[..., None], blank.to(tokens.dtype), tokens)
+        out = self.encoder.encode(tokens)
+        return out[:, 0], out[:, 1:]
+
+
+class Centres(nn.Module):
+    """Running means of the teacher's logits, (PROTOTYPES,) each."""
+
+    view: Tensor
+    patch: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("view", torch.zeros(PROTOTYPES))
+        self.register_buffer("patch", torch.zeros(PROTOTYPES))
+
+
+def cross_entropy(teacher: Tensor, student: Tensor) -> Tensor:
+    """H(teacher, student) of probabilities and logits, (..., K) and (..., K) -> (...)."""
+    return -(teacher * F.log_softmax(student.float() / STUDENT_TEMPERATURE, dim=-1)).sum(dim=-1)
+
+
+def targets(logits: Tensor, centre: Tensor) -> Tensor:
+    """Teacher's probabilities (..., K): centred, then sharpened (DINO, section 3.1)."""
+    return F.softmax((logits.float() - centre) / TEACHER_TEMPERATURE, dim=-1)
+
+
+def dino_loss(teacher: Tensor, student: Tensor) -> Tensor:
+    """Mean of H(teacher of view a, student of view b) over a != b (DINO, eq. 3).
+
+    teacher: (2, N, K) probabilities of the global views; student: (V, N, K) logits of all views, the same two first.
+    """
+    pairs = [(a, b) for a in range(len(teacher)) for b in range(len(student)) if a != b]
+    return torch.stack([cross_entropy(teacher[a], student[b]).mean() for a, b in pairs]).mean()
+
+
+class DinoObjective:
+    """What the training loop needs: the loss of a step, the teacher's update, and the watchdog."""
+
+    weight_decay = 0.04
+    betas = (0.9, 0.999)
+
+    def __init__(self, encoder: Encoder, crops: Crops, seed: int, device: str) -> None:
+        self.student = Network(encoder).to(device)
+        self.teacher = copy.deepcopy(self.student).requires_grad_(False)
+        self.centres = Centres().to(device)
+        self.crops, self.seed, self.device = crops, seed, device
+        self.entropy = self.spread = 1.0
+
+    @property
+    def module(self) -> nn.Module:
+        """What the optimiser trains."""
+        return self.student
+
+    @property
+    def encoder(self) -> Encoder:
+        """The teacher's encoder, the better one of the two (DINO, section 5.2)."""
+        return self.teacher.encoder
+
+    @property
+    def parts(self) -> dict[str, nn.Module]:
+        """What a checkpoint holds beside the optimiser."""
+        return {"student": self.student, "teacher": self.teacher, "centres": self.centres}
+
+    def loss(self, step: int, batch_size: int) -> Tensor:
+        """Loss of this step's views: class tokens across views, and hidden patches within the global views."""
+        large, small = (to_device(part, self.device) for part in self._views(step, batch_size))
+        count = (large.shape[2] // self.encoder.config.patch) ** 2
+        hidden = torch.rand(len(large), count, generator=torch_generator(self.seed, step, 1)).to(self.device) < HIDDEN
+        with torch.no_grad():
+            views, patches = self.teacher(large)
+            view_logits, patch_logits = self.teacher.head(views), self.teacher.patch_head(patches[hidden])
+            wanted = targets(view_logits, self.centres.view), targets(patch_logits, self.centres.patch)
+            self._watch(wanted[0], patches)
+            self._move_centres(view_logits, patch_logits)
+        large_views, large_patches = self.student(large, hidden)
+        logits = self.student.head(torch.cat([large_views, self.student(small)[0]]))
+        n = batch_size
+        view_loss = dino_loss(wanted[0].reshape(2, n, -1), logits.reshape(2 + LOCAL_VIEWS, n, -1))
+        patch_loss = cross_entropy(wanted[1], self.student.patch_head(large_patches[hidden])).mean()
+        return view_loss + patch_loss
+
+    def _views(self, step: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """Global views (2 * count, S, S, C) and local views (LOCAL_VIEWS * count, S/2, S/2, C)."""
+        rng = step_generator(self.seed, step)
+        crops = self.crops.batch(count, rng)
+        size, patch = self.crops.size, self.encoder.config.patch
+        local = max(patch, size // 2 // patch * patch)
+        large = [view(crop, size, 0.4, 1.0, rng) for _ in range(2) for crop in crops]
+        small = [view(crop, local, 0.1, 0.4, rng) for _ in range(LOCAL_VIEWS) for crop in crops]
+        return np.stack(large), np.stack(small)
+
+    def _move_centres(self, view_logits: Tensor, patch_logits: Tensor) -> None:
+        for centre, logits in ((self.centres.view, view_logits), (self.centres.patch, patch_logits)):
+            centre.lerp_(logits.float().mean(dim=0), 1 - CENTRE_DECAY)  # DINO, eq. 4
+
+    def _watch(self, wanted: Tensor, patches: Tensor) -> None:
+        mean = wanted.mean(dim=0)
+        self.entropy = -(mean * (mean + 1e-12).log()).sum().item()
+        self.spread = F.normalize(patches.float().flatten(0, 1), dim=1).std(dim=0).mean().item()
+
+    def after_step(self, step: int, steps: int) -> None:
+        """Move the teacher; raise UserError where it says the same of every view, or all patches look alike to it."""
+        momentum = 1 - (1 - 0.99) * (math.cos(math.pi * step / steps) + 1) / 2
+        average(self.teacher, self.student, momentum)
+        if step >= 50:
+            watch_spread(self.entropy, 0.05, "the entropy of the teacher's mean output", step)
+            watch_spread(self.spread, 1e-4, "the spread of the teacher's features", step)
+
+
+def view(crop: np.ndarray, size: int, smallest: float, largest: float, rng: np.random.Generator) -> np.ndarray:
+    """One view (size, size, C): a square of `smallest` to `largest` of the crop's area, turned, intensity jittered."""
+    side = round(crop.shape[0] * rng.uniform(smallest, largest) ** 0.5)
+    y, x = rng.integers(crop.shape[0] - side + 1, size=2)
+    part = np.rot90(resized(crop[y : y + side, x : x + side], size), int(rng.integers(4)))
+    return jitter_intensity(part[:, ::-1] if rng.integers(2) else part, rng)

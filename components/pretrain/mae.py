@@ -1,0 +1,140 @@
+"""Masked autoencoder: He et al. 2022, arXiv:2111.06377.
+
+Three quarters of the patches are hidden, the encoder sees the others alone, and a light decoder predicts the hidden
+pixels, each patch normalised by its own mean and standard deviation (section 3 and table 1d).
+"""
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from shared.crops import Crops
+from shared.models.encoder import Block, Encoder, initialise, sincos_positions
+from shared.training import step_generator, to_device, torch_generator, watch_spread
+
+DECODER_DEPTH = 2
+"""Blocks; representations for dense use lose little by a shallow decoder (table 1a), and it runs on every patch."""
+
+
+class Mae(nn.Module):
+    """Encoder and decoder. The loss compares predicted with true pixels of the hidden patches."""
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        mask_ratio: float = 0.75,
+        decoder_width: int | None = None,
+        decoder_depth: int = DECODER_DEPTH,
+        decoder_heads: int | None = None,
+    ) -> None:
+        """decoder_width: default half the encoder's; decoder_heads: default one for each 32 features."""
+        super().__init__()
+        config = encoder.config
+        width = decoder_width or config.width // 2
+        self.encoder, self.mask_ratio, self.patch = encoder, mask_ratio, config.patch
+        self.decoder_embed = nn.Linear(config.width, width)
+        self.mask_token = nn.Parameter(torch.zeros(1, 1, width))
+        self.decoder_blocks = nn.ModuleList(Block(width, decoder_heads or width // 32) for _ in range(decoder_depth))
+        self.decoder_norm = nn.LayerNorm(width, eps=1e-6)
+        self.decoder_pred = nn.Linear(width, config.patch**2 * config.channels)
+        for module in (self.decoder_embed, self.decoder_blocks, self.decoder_pred):
+            module.apply(initialise)
+        nn.init.normal_(self.mask_token, std=0.02)
+
+    def forward(self, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Loss, prediction (N, T, patch² * C) and mask (N, T), 1 = hidden.
+
+        x: (N, C, H, W); noise: (N, T) in [0, 1): the patches with the smallest values are the ones that stay visible.
+        """
+        shuffle = noise.argsort(dim=1, stable=True)
+        restore = shuffle.argsort(dim=1)
+        kept = shuffle[:, : int(noise.shape[1] * (1 - self.mask_ratio))]
+        tokens = self.encoder.embed(x)
+        visible = tokens.gather(1, kept[..., None].expand(-1, -1, tokens.shape[2]))
+        prediction = self._decode(self.encoder.encode(visible), restore, x)
+        mask = torch.ones_like(noise).scatter(1, kept, 0.0)
+        error = (prediction.float() - normalised_patches(x, self.patch)).square().mean(dim=2)
+        return (error * mask).sum() / mask.sum(), prediction, mask
+
+    def _decode(self, encoded: Tensor, restore: Tensor, x: Tensor) -> Tensor:
+        """Encoded class token and visible tokens (N, 1 + V, width) -> pixels of all patches (N, T, patch² * C)."""
+        y = self.decoder_embed(encoded)
+        hidden = self.mask_token.to(y.dtype).expand(len(y), restore.shape[1] + 1 - y.shape[1], -1)
+        patches = torch.cat([y[:, 1:], hidden], dim=1).gather(1, restore[..., None].expand(-1, -1, y.shape[2]))
+        grid = (x.shape[2] // self.patch, x.shape[3] // self.patch)
+        y = torch.cat([y[:, :1], patches + sincos_positions(*grid, y.shape[2]).to(y)], dim=1)
+        for block in self.decoder_blocks:
+            y = block(y)
+        return self.decoder_pred(self.decoder_norm(y))[:, 1:]
+
+
+def patches_of(x: Tensor, patch: int) -> Tensor:
+    """Images (N, C, H, W) -> patches (N, T, patch² * C), pixels row by row, channels innermost."""
+    n, c, height, width = x.shape
+    grid = x.reshape(n, c, height // patch, patch, width // patch, patch)
+    return grid.permute(0, 2, 4, 3, 5, 1).reshape(n, -1, patch * patch * c)
+
+
+def images_of(patches: Tensor, patch: int, height: int, width: int) -> Tensor:
+    """The inverse of `patches_of`: (N, T, patch² * C) -> (N, C, height, width)."""
+    grid = patches.reshape(len(patches), height // patch, width // patch, patch, patch, -1)
+    return grid.permute(0, 5, 1, 3, 2, 4).reshape(len(patches), -1, height, width)
+
+
+def normalised_patches(x: Tensor, patch: int) -> Tensor:
+    """What is to be predicted: every patch of (N, C, H, W) less its mean, by its standard deviation; no gradient."""
+    target = patches_of(x.detach().float(), patch)
+    return (target - target.mean(dim=2, keepdim=True)) / (target.var(dim=2, keepdim=True) + 1e-6).sqrt()
+
+
+class MaeObjective:
+    """What the training loop needs: the loss of a step, and the watchdog's look at the result."""
+
+    weight_decay = 0.05
+    betas = (0.9, 0.95)
+
+    def __init__(self, encoder: Encoder, crops: Crops, mask_ratio: float, seed: int, device: str) -> None:
+        self.module = Mae(encoder, mask_ratio).to(device)
+        self.crops, self.seed, self.device = crops, seed, device
+        self.spread = 1.0
+        """Standard deviation between the predictions of different patches, averaged over pixels."""
+
+    @property
+    def encoder(self) -> Encoder:
+        """The encoder in training."""
+        return self.module.encoder
+
+    @property
+    def parts(self) -> dict[str, nn.Module]:
+        """What a checkpoint holds beside the optimiser."""
+        return {"model": self.module}
+
+    def loss(self, step: int, batch_size: int) -> Tensor:
+        """Loss of the crops and masks of this step."""
+        x = to_device(self.crops.batch(batch_size, step_generator(self.seed, step)), self.device)
+        count = (x.shape[2] // self.module.patch) * (x.shape[3] // self.module.patch)
+        noise = torch.rand(len(x), count, generator=torch_generator(self.seed, step, 1)).to(self.device)
+        loss, prediction, _ = self.module(x, noise)
+        self.spread = prediction.detach().float().flatten(0, 1).std(dim=0).mean().item()
+        return loss
+
+    def after_step(self, step: int, steps: int) -> None:
+        """Raise UserError where every patch is predicted alike: the decoder ignores what the encoder says."""
+        if step >= max(100, steps // 2):
+            watch_spread(self.spread, 1e-3, "the spread of the predictions", step)
+
+    @torch.no_grad()
+    def pictures(self, x: Tensor) -> list[tuple[np.ndarray, str]]:
+        """For images (N, C, S, S): each beside what the encoder saw and what was predicted; values as the input's."""
+        self.module.eval()
+        count = (x.shape[2] // self.module.patch) * (x.shape[3] // self.module.patch)
+        noise = torch.rand(len(x), count, generator=torch_generator(self.seed, 0, 2)).to(self.device)
+        _, prediction, mask = self.module(x, noise)
+        true = patches_of(x, self.module.patch)
+        mean, deviation = true.mean(dim=2, keepdim=True), (true.var(dim=2, keepdim=True) + 1e-6).sqrt()
+        hidden = mask[..., None]
+        seen = torch.where(hidden > 0, torch.full_like(true, 0.5), true)
+        filled = torch.where(hidden > 0, prediction.float() * deviation + mean, true)
+        rows = [x] + [images_of(part, self.module.patch, *x.shape[2:]) for part in (seen, filled)]
+        names = ["input", "what the encoder saw", "hidden patches as predicted"]
+        return [(rows[j][i].permute(1, 2, 0).cpu().numpy(), names[j]) for i in range(len(x)) for j in range(3)]

@@ -1,0 +1,83 @@
+"""The encoder that training begins with: new, from an encoder artifact, or from a foreign checkpoint."""
+
+import tempfile
+from pathlib import Path
+
+from components.pretrain.component import Pretrain
+from components.pretrain.foreign import adapted, fit_channels, read_foreign
+from shared.artifacts import Model, verify
+from shared.errors import ArtifactError, UserError
+from shared.images import ImageReader
+from shared.log import log
+from shared.models.encoder import Encoder, EncoderConfig, load_encoder
+
+MOST_CHANNELS = 16
+
+
+def training_keys(reader: ImageReader) -> list[str]:
+    """Keys of the images to learn from. Raises UserError where there are none."""
+    keys = reader.keys("train")
+    if not keys:
+        raise UserError(f"--images: {reader.folder}: none of its {len(reader)} images is of the split train")
+    return keys
+
+
+def channels_of(reader: ImageReader, keys: list[str]) -> int:
+    """Channels of the model: 1 where all images are grey, else the most that any has, up to 16."""
+    most = max(reader.entries[key].channels for key in keys)
+    if most > MOST_CHANNELS:
+        log.warning("there are images with %d channels; the first %d of them are used", most, MOST_CHANNELS)
+    return min(most, MOST_CHANNELS)
+
+
+def starting_encoder(stage: Pretrain, channels: int) -> tuple[Encoder, EncoderConfig]:
+    """Encoder and config as the stage asks for them. Raises UserError where the given weights do not fit."""
+    config = EncoderConfig.of(stage.size, patch=stage.patch, channels=channels, crop=stage.crop)
+    if stage.weights and stage.weights_from:
+        raise UserError("--weights and --weights_from: only one of them can be started from")
+    if not (stage.weights or stage.weights_from):
+        return Encoder(config), config
+    with tempfile.TemporaryDirectory(prefix="cytoloom-") as temporary:
+        if stage.weights:
+            path = _local_file(stage.weights, Path(temporary))
+            return adapted(read_foreign(path), config, path)
+        return _from_artifact(_local_folder(stage.weights_from, Path(temporary)), config)
+
+
+def _local_file(location: str, temporary: Path) -> Path:
+    if "://" not in location:
+        return Path(location)
+    from shared import store
+
+    path = temporary / location.rsplit("/", 1)[1]
+    path.write_bytes(store.get(location))
+    return path
+
+
+def _local_folder(location: str, temporary: Path) -> Path:
+    folder = Path(location)
+    if "://" in location:
+        from shared import store
+
+        folder = temporary / "encoder"
+        store.fetch(location, folder)
+    try:
+        verify(folder, Model)
+    except ArtifactError as error:
+        raise ArtifactError(f"--weights_from: {error}") from error
+    return folder
+
+
+def _from_artifact(folder: Path, config: EncoderConfig) -> tuple[Encoder, EncoderConfig]:
+    """The artifact's encoder; its size and patch must be those asked for, its channels are fitted."""
+    given, found = load_encoder(folder)
+    for field in ("size", "patch"):
+        if getattr(found, field) != getattr(config, field):
+            raise UserError(
+                f"--weights_from: {folder} has {field} {getattr(found, field)}; give --{field} {getattr(found, field)}"
+            )
+    updated = found.model_copy(update={"channels": config.channels, "crop": config.crop})
+    encoder, state = Encoder(updated), given.state_dict()
+    state["patch_embed.proj.weight"] = fit_channels(state["patch_embed.proj.weight"], config.channels)
+    encoder.load_state_dict(state)
+    return encoder, updated

@@ -1,0 +1,139 @@
+"""Random crops of an ImageSet for training. What a step gets follows from (seed, step) alone.
+
+Augmentation fits microscopy: any of the eight flips and quarter turns, scale, brightness, contrast, gamma; no hue.
+"""
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from shared.images import ImageReader
+from shared.normalise import Normalisation, match_channels
+from shared.tiling import reflect_index
+
+CACHE_BYTES = 2**30
+
+
+@dataclass(frozen=True)
+class Window:
+    """A square of one image, and how it is turned."""
+
+    key: str
+    y: int
+    """px, first row; the window may reach beyond the image, which goes on reflected."""
+    x: int
+    """px, first column."""
+    side: int
+    """px"""
+    turns: int = 0
+    """Quarter turns, 0 to 3."""
+    flip: bool = False
+    """Mirrored left to right after turning."""
+
+
+class ImageCache:
+    """Decoded images in their own dtype with their normalisation limits, at most `limit` bytes of them.
+
+    The least recently used go first. The image in hand is always kept, whatever its size.
+    """
+
+    def __init__(self, reader: ImageReader, normalisation: Normalisation, limit: int = CACHE_BYTES) -> None:
+        self.reader, self.normalisation, self.limit = reader, normalisation, limit
+        self.bytes = 0
+        """Bytes held."""
+        self._items: OrderedDict[str, tuple[np.ndarray, list[tuple[float, float]]]] = OrderedDict()
+
+    def get(self, key: str) -> tuple[np.ndarray, list[tuple[float, float]]]:
+        """Image (H, W, C) and the limits that `Normalisation.apply` takes."""
+        if key in self._items:
+            self._items.move_to_end(key)
+            return self._items[key]
+        image = self.reader.read(key)
+        while self._items and self.bytes + image.nbytes > self.limit:
+            _, (old, _) = self._items.popitem(last=False)
+            self.bytes -= old.nbytes
+        self._items[key] = image, self.normalisation.limits(image)
+        self.bytes += image.nbytes
+        return self._items[key]
+
+
+class Crops:
+    """Normalised crops, float32, with a model's number of channels."""
+
+    def __init__(
+        self,
+        reader: ImageReader,
+        keys: list[str],
+        *,
+        size: int,
+        channels: int,
+        normalisation: Normalisation,
+        scale: float = 1.25,
+        cache_bytes: int = CACHE_BYTES,
+    ) -> None:
+        """size: px on the side of a crop; scale: objects are shown up to so many times larger or smaller."""
+        self.keys, self.size, self.channels, self.scale = keys, size, channels, scale
+        self.cache = ImageCache(reader, normalisation, cache_bytes)
+        sizes = [(reader.entries[key].height, reader.entries[key].width) for key in keys]
+        self._sizes = dict(zip(keys, sizes, strict=True))
+        areas = np.array([h * w for h, w in sizes], np.float64)
+        self._share = areas / areas.sum()
+
+    def windows(self, count: int, rng: np.random.Generator) -> list[Window]:
+        """Random windows; every pixel of the set is about equally likely. Four to an image, to decode fewer images."""
+        chosen = rng.choice(len(self.keys), size=-(-count // 4), p=self._share)
+        return [self._window(self.keys[chosen[i // 4]], rng) for i in range(count)]
+
+    def _window(self, key: str, rng: np.random.Generator) -> Window:
+        side = round(self.size * self.scale ** rng.uniform(-1, 1))
+        y, x = (int(rng.integers(max(1, length - side + 1))) for length in self._sizes[key])
+        return Window(key, y, x, side, int(rng.integers(4)), bool(rng.integers(2)))
+
+    def batch(self, count: int, rng: np.random.Generator) -> np.ndarray:
+        """(count, size, size, channels) float32."""
+        return np.stack([self.cut(window) for window in self.windows(count, rng)])
+
+    def cut(self, window: Window) -> np.ndarray:
+        """One window as a crop (size, size, channels) float32."""
+        image, limits = self.cache.get(window.key)
+        crop = self.cache.normalisation.apply(cut_window(image, window), limits)
+        return turned(resized(match_channels(crop, self.channels), self.size), window)
+
+
+def cut_window(plane: np.ndarray, window: Window) -> np.ndarray:
+    """The window's pixels (side, side, ...), reflected where it reaches beyond the image (H, W, ...); not turned."""
+    height, width = plane.shape[:2]
+    if window.y + window.side <= height and window.x + window.side <= width:
+        return plane[window.y : window.y + window.side, window.x : window.x + window.side]
+    rows = reflect_index(window.y, window.y + window.side, height)
+    columns = reflect_index(window.x, window.x + window.side, width)
+    return plane[rows[:, None], columns]
+
+
+def resized(crop: np.ndarray, size: int) -> np.ndarray:
+    """(side, side, C) float32 -> (size, size, C): bilinear up, by area down."""
+    if crop.shape[0] == size:
+        return crop
+    how = cv2.INTER_AREA if crop.shape[0] > size else cv2.INTER_LINEAR
+    planes = [
+        cv2.resize(np.ascontiguousarray(crop[..., c]), (size, size), interpolation=how) for c in range(crop.shape[2])
+    ]
+    return np.stack(planes, axis=2)
+
+
+def turned(crop: np.ndarray, window: Window) -> np.ndarray:
+    """The crop (S, S, ...) turned and mirrored as the window says."""
+    crop = np.rot90(crop, window.turns)
+    return crop[:, ::-1] if window.flip else crop
+
+
+def jitter_intensity(crop: np.ndarray, rng: np.random.Generator, strength: float = 0.3) -> np.ndarray:
+    """Random contrast, brightness and gamma, the same for all channels; values below 0 keep their sign.
+
+    crop: (S, S, C) float32, normalised. strength 0.3: contrast and gamma within about 1/1.35 to 1.35, shift up to 0.1.
+    """
+    gamma, contrast = np.exp(rng.uniform(-strength, strength, 2))
+    shift = rng.uniform(-strength, strength) / 3
+    return (np.sign(crop) * np.abs(crop) ** gamma * contrast + shift).astype(np.float32)
