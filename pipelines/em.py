@@ -12,8 +12,13 @@ from components.train_segmentor.component import TrainSegmentor
 from pipelines.adapter import step
 from pipelines.config import Config
 
-Round = NamedTuple("Round", [("model", dsl.Model), ("labels", dsl.Dataset), ("converged", bool)])
-"""What a round hands to the next one."""
+
+class Round(NamedTuple):
+    """What a round hands to the next one."""
+
+    model: dsl.Model
+    labels: dsl.Dataset
+    converged: bool
 
 
 def em_round(config: Config) -> Any:

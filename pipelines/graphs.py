@@ -18,7 +18,7 @@ def summary(name: str) -> str:
 
 
 def compile_graph(name: str, config: Config, target: Path) -> None:
-    """Compile a graph by name into a Kubeflow pipeline YAML. Raises UserError for a name or setting it does not know."""
+    """Compile a graph by name into a Kubeflow pipeline YAML. Raises UserError for an unknown name or setting."""
     if name not in GRAPHS:
         raise UserError(f"{name}: no such pipeline{closest(name, GRAPHS)}")
     module = importlib.import_module(f"pipelines.{name}")
