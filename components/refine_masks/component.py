@@ -11,7 +11,8 @@ from shared.stage import In, Out, Stage
 class RefineMasks(Stage):
     """The E-step: turn soft proposals into pseudo-masks that follow the edges in the image.
 
-    Watershed on the image gradient from confident markers, kept where the proposal agrees; the rest is ignored.
+    Where the proposals' borders miss the edges in the image: watershed on the gradient from confident markers, kept
+    where the proposal agrees; the rest is ignored. Proposals that follow the edges already keep their borders.
     """
 
     image: ClassVar[str] = "torch"
@@ -26,11 +27,11 @@ class RefineMasks(Stage):
     """Foreground masks with confidence, origin pseudo."""
     agreement: Out[float]
     """Mean Dice between these masks and the previous ones; 0 in the first round."""
-    confident: float = Field(0.75, gt=0.5, lt=1)
-    """Probability from which on a pixel is a marker of its side."""
+    confident: float = Field(0.9, gt=0.5, lt=1)
+    """Probability from which on a pixel is a marker of the watershed: cell, or background below 1 minus this."""
     ignore_band: NonNegativeInt = 1
     """px on either side of a mask's border that training ignores."""
     min_area: NonNegativeInt = 0
-    """px²; smaller pieces are dropped. 0: chosen for each image from its own pieces."""
+    """px²; smaller regions are dropped. 0: chosen for each image from its own pieces."""
     skip: bool = False
     """Copy `previous` at once: the EM loop has converged."""

@@ -1,0 +1,128 @@
+"""The E-step: pseudo-masks from soft proposals."""
+
+import shutil
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from components.refine_masks.component import RefineMasks
+from components.refine_masks.masks import FOLLOWS_EDGES, Refined, dice, edge_score, gradient, refine
+from shared.artifacts import MANIFEST
+from shared.devices import threads
+from shared.errors import UserError
+from shared.images import ImageReader
+from shared.labels import LabelReader, LabelWriter
+from shared.overlays import outline, to_rgb8
+from shared.progress import track
+from shared.proposals import grey
+from shared.report import Page
+from shared.stage import Result
+
+JUDGED_IMAGES = 32
+"""Images, evenly spread, whose proposals say whether the set needs the watershed."""
+PANELS = 3
+
+
+@dataclass
+class Panel:
+    """One image of the page."""
+
+    key: str
+    image: np.ndarray
+    proposal: np.ndarray
+    """(H, W) uint8 {0, 1}"""
+    refined: Refined
+
+
+def run(stage: RefineMasks) -> Result:
+    """Refine every proposal and compare the result with the round before."""
+    cv2.setNumThreads(threads())
+    if stage.skip:
+        return _pass_through(stage)
+    images, clusters, previous = ImageReader(stage.images), LabelReader(stage.clusters), LabelReader(stage.previous)
+    keys = clusters.keys()
+    if not keys:
+        with LabelWriter(stage.labels, "pseudo"):
+            pass
+        return Result(values={"agreement": 0.0}, skipped="there are no proposals")
+    foreign = next((key for key in keys if key not in images.entries), None)
+    if foreign is not None:
+        raise UserError(f"--clusters: image {foreign!r} is not in --images; give the ImageSet they were made from")
+    score = _edge_score(images, clusters, _spread(keys, JUDGED_IMAGES))
+    by_edges = score < FOLLOWS_EDGES
+    agreement, areas, smallest, ignored, panels = [], [], [], [], []
+    shown = set(_spread(keys, PANELS))
+    with LabelWriter(stage.labels, "pseudo", {"edge_score": score, "watershed": by_edges}) as writer:
+        for key in track(keys, "refine", len(keys)):
+            image = images.read(key)
+            refined = refine(
+                clusters.probability(key),
+                gradient(grey(image)),
+                by_edges=by_edges,
+                confident=stage.confident,
+                ignore_band=stage.ignore_band,
+                min_area=stage.min_area,
+            )
+            writer.add(key, refined.mask, "foreground", refined.conf)
+            if key in previous.entries:
+                agreement.append(dice(refined.mask, previous.mask(key)))
+            areas.append(float(refined.mask.mean()))
+            smallest.append(refined.min_area)
+            ignored.append(float((refined.conf == 0).mean()))
+            if key in shown:
+                panels.append(Panel(key, image, clusters.mask(key), refined))
+    metrics = {
+        "agreement": float(np.mean(agreement)) if agreement else 0.0,
+        "edge_score": score,
+        "watershed": float(by_edges),
+        "foreground_share": float(np.mean(areas)),
+        "ignored_share": float(np.mean(ignored)),
+        "min_area": float(np.median(smallest)),
+    }
+    return Result(metrics=metrics, values={"agreement": metrics["agreement"]}, page=_page(metrics, panels))
+
+
+def _edge_score(images: ImageReader, clusters: LabelReader, keys: list[str]) -> float:
+    """Median edge score of the proposals of some images; 0 where none has a border."""
+    scores = (edge_score(clusters.mask(key), gradient(grey(images.read(key)))) for key in keys)
+    known = [score for score in scores if score is not None]
+    return float(np.median(known)) if known else 0.0
+
+
+def _pass_through(stage: RefineMasks) -> Result:
+    """Copy the payload of `previous`."""
+    for path in sorted(stage.previous.iterdir()):
+        if path.name != MANIFEST:
+            shutil.copy(path, stage.labels / path.name)
+    return Result(metrics={"agreement": 1.0}, values={"agreement": 1.0}, skipped="the EM loop has converged")
+
+
+def _spread(keys: list[str], most: int) -> list[str]:
+    """At most so many keys, evenly spread."""
+    if len(keys) <= most:
+        return keys
+    return [keys[int(i)] for i in np.linspace(0, len(keys) - 1, most).round()]
+
+
+def _page(metrics: dict[str, float], panels: list[Panel]) -> Page:
+    page = Page("refine_masks")
+    how = "watershed on the image gradient" if metrics["watershed"] else "the proposals' own border"
+    page.text(
+        f"Borders by {how}: the image is {metrics['edge_score']:.2f} times as steep on the proposals' borders as "
+        f"around them (from {FOLLOWS_EDGES} on they are kept). Agreement with the round before: {metrics['agreement']:.3f}. "
+        f"Foreground {100 * metrics['foreground_share']:.1f} %, ignored {100 * metrics['ignored_share']:.1f} %, "
+        f"smallest region kept {metrics['min_area']:.0f} px² (median over images)."
+    )
+    for panel in panels:
+        page.heading(panel.key)
+        rgb8 = to_rgb8(panel.image)
+        page.images(
+            [
+                (rgb8, "input"),
+                (outline(rgb8, panel.proposal, width=2), "proposal"),
+                (outline(rgb8, panel.refined.mask, width=2), "refined"),
+                (panel.refined.conf, "confidence (black: ignored)"),
+            ]
+        )
+    return page
