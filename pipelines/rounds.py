@@ -1,0 +1,76 @@
+"""What each EM round of a run reached: the table at the end of a run and in its report."""
+
+import re
+from dataclasses import dataclass, field
+
+from pipelines.record import RunRecord, TaskRecord
+
+
+@dataclass
+class EmRound:
+    """One nested round of a run, its tasks by stage."""
+
+    name: str
+    tasks: dict[str, TaskRecord] = field(default_factory=dict)
+
+    @property
+    def seconds(self) -> float:
+        """s, all its tasks together."""
+        return sum(task.seconds for task in self.tasks.values())
+
+    @property
+    def skipped(self) -> bool:
+        """Whether its training passed through because the loop had converged before."""
+        return bool(self.tasks.get("train_segmentor", TaskRecord()).skipped)
+
+    @property
+    def agreement(self) -> float | None:
+        """Mean Dice of this round's pseudo-masks with the last round's; None in the first round and before it ran."""
+        value = self.tasks.get("refine_masks", TaskRecord()).values.get("agreement")
+        return None if value is None or self.name.endswith("-0") or self.skipped else float(value)
+
+    def score(self, *names: str) -> float | None:
+        """The first of these metrics that `evaluate` reported, or None."""
+        metrics = self.tasks.get("evaluate", TaskRecord()).metrics
+        return next((metrics[name] for name in names if name in metrics), None)
+
+    @property
+    def dice(self) -> float | None:
+        """Pixel Dice on the labelled images."""
+        return self.score("dice")
+
+    @property
+    def f1(self) -> float | None:
+        """F1 of instances at IoU 0.5 on the labelled images."""
+        return self.score("f1", "f1_50", "f1_0.5")
+
+
+def rounds(record: RunRecord) -> list[EmRound]:
+    """The EM rounds of a run, in order."""
+    found: dict[str, EmRound] = {}
+    for path, task in record.tasks.items():
+        group = path.rpartition("/")[0]
+        if re.fullmatch(r"em-\d+", group):
+            found.setdefault(group, EmRound(group)).tasks[task.stage] = task
+    return list(found.values())
+
+
+def round_table(record: RunRecord) -> str:
+    """The rounds as text for a terminal; empty where the run has none."""
+    rows = [["round", "Dice", "F1 at 0.5", "agreement", "seconds", ""]]
+    for em in rounds(record):
+        numbers = [_number(value) for value in (em.dice, em.f1, em.agreement)]
+        rows.append([em.name, *numbers, f"{em.seconds:.1f}", "converged before: passed through" if em.skipped else ""])
+    if len(rows) == 1:
+        return ""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = ["  ".join(_pad(cell, widths[i], i) for i, cell in enumerate(row)).rstrip() for row in rows]
+    return "\n".join([lines[0], "  ".join("-" * width for width in widths[:-1]), *lines[1:]])
+
+
+def _pad(cell: str, width: int, column: int) -> str:
+    return cell.rjust(width) if 1 <= column <= 4 else cell.ljust(width)
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
