@@ -1,0 +1,110 @@
+"""Dense features of every training image, and the segmentor's foreground probability where the model is one."""
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+
+from components.extract_features.component import ExtractFeatures
+from components.extract_features.dense import DenseExtractor
+from shared.devices import device
+from shared.errors import ArtifactError, UserError
+from shared.features import FeatureWriter
+from shared.images import ImageReader
+from shared.models.encoder import load_encoder
+from shared.models.files import read_config
+from shared.overlays import to_rgb8
+from shared.pca import pca_rgb
+from shared.progress import track
+from shared.report import Page
+from shared.stage import Result
+from shared.tiling import predict
+
+PANELS = 4
+Panel = tuple[str, np.ndarray, np.ndarray, np.ndarray | None]
+"""Key, picture, tokens, and where there is one the foreground probability."""
+
+
+def run(stage: ExtractFeatures) -> Result:
+    """One image at a time: memory does not grow with their number."""
+    if stage.skip:
+        with FeatureWriter(stage.features):
+            pass
+        return Result(skipped="the EM loop has converged")
+    reader = ImageReader(stage.images)
+    keys = reader.keys("train")
+    if not keys:
+        raise UserError(f"--images: {reader.folder}: none of its {len(reader)} images is of the split train")
+    where = device()
+    extractor, probability = _model(stage, where)
+    panels: list[Panel] = []
+    count = 0
+    with FeatureWriter(stage.features) as writer:
+        for key in track(keys, "extract_features", len(keys)):
+            image = reader.read(key)
+            size = image.shape[:2]
+            _, stride, offset = extractor.geometry(size, stage.shifts)
+            tokens = extractor.tokens(image, stage.shifts)
+            foreground = probability(image) if probability else None
+            writer.add(key, tokens, stride=stride, size=size, offset=offset, probability=foreground)
+            count += tokens.shape[0] * tokens.shape[1]
+            if len(panels) < PANELS:
+                panels.append((key, thumbnail(to_rgb8(image)), thumbnail(tokens), foreground))
+    metrics = {"images": float(len(keys)), "tokens": float(count), "channels": float(extractor.channels)}
+    return Result(metrics=metrics, page=_page(metrics, panels))
+
+
+def _model(stage: ExtractFeatures, where: str) -> tuple[DenseExtractor, Callable[[np.ndarray], np.ndarray] | None]:
+    """What makes tokens of an image, and of a segmentor what makes its foreground probability."""
+    kind = read_config(stage.model)["kind"]
+    predictor = None
+    if kind == "segmentor":
+        from shared.models.segmentor import load_segmentor
+
+        segmentor, config = load_segmentor(stage.model)
+        encoder = segmentor.encoder
+        predictor = partial(predict, segmentor, config, tile=stage.tile, batch_size=stage.batch_size, device=where)
+    elif kind == "encoder":
+        encoder, _ = load_encoder(stage.model)
+    else:
+        raise ArtifactError(f"--model: this model is of kind {kind!r}, an encoder or a segmentor is needed here")
+    if stage.tile <= 2 * stage.halo:
+        raise UserError(f"--halo: {stage.halo} px on either side leave nothing of a tile of {stage.tile} px")
+    if stage.layers > encoder.config.depth:
+        raise UserError(f"--layers: {stage.layers}, but the model has {encoder.config.depth} blocks")
+    extractor = DenseExtractor(
+        encoder,
+        tile=stage.tile,
+        halo=stage.halo,
+        batch_size=stage.batch_size,
+        layers=stage.layers,
+        device=where,
+    )
+    return extractor, predictor
+
+
+def thumbnail(plane: np.ndarray, most: int = 512) -> np.ndarray:
+    """Every so-manieth pixel or token of (H, W, C), so that neither side is longer than `most`."""
+    step = -(-max(plane.shape[:2]) // most)
+    return plane[::step, ::step].copy()
+
+
+def _page(metrics: dict[str, float], panels: list[Panel]) -> Page:
+    page = Page("extract_features")
+    page.text(
+        f"{metrics['images']:.0f} images, {metrics['tokens']:.0f} tokens of {metrics['channels']:.0f} features. "
+        "In colour: the first three principal components, on axes common to the images shown."
+    )
+    colours = pca_rgb([tokens for _, _, tokens, _ in panels])
+    for (key, picture, _, foreground), colour in zip(panels, colours, strict=True):
+        row = [(picture, key), (enlarged(colour, picture.shape[1]), "features")]
+        if foreground is not None:
+            row.append((thumbnail(np.rint(foreground * 255).astype(np.uint8)), "the segmentor's foreground"))
+        page.images(row)
+    return page
+
+
+def enlarged(colour: np.ndarray, width: int) -> np.ndarray:
+    """Tokens as squares: (h, w, 3) repeated to about `width` px, as a whole multiple."""
+    times = max(1, width // colour.shape[1])
+    return colour.repeat(times, axis=0).repeat(times, axis=1)
