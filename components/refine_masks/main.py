@@ -110,7 +110,8 @@ def _page(metrics: dict[str, float], panels: list[Panel]) -> Page:
     how = "watershed on the image gradient" if metrics["watershed"] else "the proposals' own border"
     page.text(
         f"Borders by {how}: the image is {metrics['edge_score']:.2f} times as steep on the proposals' borders as "
-        f"around them (from {FOLLOWS_EDGES} on they are kept). Agreement with the round before: {metrics['agreement']:.3f}. "
+        f"around them (from {FOLLOWS_EDGES} on they are kept). "
+        f"Agreement with the round before: {metrics['agreement']:.3f}. "
         f"Foreground {100 * metrics['foreground_share']:.1f} %, ignored {100 * metrics['ignored_share']:.1f} %, "
         f"smallest region kept {metrics['min_area']:.0f} px² (median over images)."
     )

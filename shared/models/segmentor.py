@@ -27,7 +27,7 @@ class SegmentorConfig(BaseModel):
     kind: Literal["segmentor"] = "segmentor"
     encoder: EncoderConfig
     """Its transformer; the images' channels and normalisation are written there."""
-    width: PositiveInt = 32
+    width: PositiveInt = 16
     """Channels at half resolution; 2 and 3 times as many at a quarter and an eighth. A multiple of 8."""
     heads: tuple[str, ...] = ("foreground",)
     """What the output maps mean, in order; `foreground` comes first."""

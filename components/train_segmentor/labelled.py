@@ -1,0 +1,81 @@
+"""Crops with their pseudo-masks: the same window cut from both."""
+
+from collections import OrderedDict
+
+import cv2
+import numpy as np
+
+from shared.crops import Crops, Window, cut_window, jitter_intensity, turned
+from shared.images import ImageReader
+from shared.labels import LabelReader
+from shared.normalise import Normalisation
+
+FOREGROUND_SHARE = 0.5
+"""Share of crops that are centred near a foreground pixel, where the image has one."""
+LABEL_BYTES = 2**29
+
+
+class LabelledCrops:
+    """Normalised crops with foreground mask and weight."""
+
+    def __init__(
+        self,
+        reader: ImageReader,
+        labels: LabelReader,
+        keys: list[str],
+        *,
+        size: int,
+        channels: int,
+        normalisation: Normalisation,
+        label_bytes: int = LABEL_BYTES,
+    ) -> None:
+        self.labels, self.size, self.label_bytes = labels, size, label_bytes
+        self.crops = Crops(reader, keys, size=size, channels=channels, normalisation=normalisation)
+        self._bytes = 0
+        self._planes: OrderedDict[str, np.ndarray] = OrderedDict()
+
+    def planes(self, key: str) -> np.ndarray:
+        """Mask {0, 1} and confidence of an image: (H, W, 2) uint8. The least recently used are forgotten first."""
+        if key in self._planes:
+            self._planes.move_to_end(key)
+            return self._planes[key]
+        planes = np.stack([(self.labels.mask(key) > 0).astype(np.uint8), self.labels.conf(key)], axis=-1)
+        while self._planes and self._bytes + planes.nbytes > self.label_bytes:
+            self._bytes -= self._planes.popitem(last=False)[1].nbytes
+        self._planes[key] = planes
+        self._bytes += planes.nbytes
+        return planes
+
+    def batch(self, count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Images (count, size, size, channels), targets {0, 1} and weights in [0, 1] (count, size, size), float32."""
+        images, targets, weights = [], [], []
+        for window in self.crops.windows(count, rng):
+            window = self._to_foreground(window, rng)
+            images.append(jitter_intensity(self.crops.cut(window), rng))
+            planes = cut_window(self.planes(window.key), window)
+            planes = cv2.resize(np.ascontiguousarray(planes), (self.size, self.size), interpolation=cv2.INTER_NEAREST)
+            planes = turned(planes, window).astype(np.float32)
+            targets.append(planes[..., 0])
+            weights.append(planes[..., 1] / 255)
+        return np.stack(images), np.stack(targets), np.stack(weights)
+
+    def _to_foreground(self, window: Window, rng: np.random.Generator) -> Window:
+        """Half of the windows move so that a random foreground pixel is in their middle half."""
+        move, place, *jitter = rng.random(4)  # drawn for every window, so that the next one's numbers do not shift
+        if move >= FOREGROUND_SHARE:
+            return window
+        mask = self.planes(window.key)[..., 0]
+        found = np.flatnonzero(mask)
+        if not len(found):
+            return window
+        centre = np.unravel_index(found[int(place * len(found))], mask.shape)
+        y, x = (
+            int(np.clip(at - window.side * (0.25 + 0.5 * share), 0, max(0, length - window.side)))
+            for at, share, length in zip(centre, jitter, mask.shape, strict=True)
+        )
+        return Window(window.key, y, x, window.side, window.turns, window.flip)
+
+
+def has_foreground(labels: LabelReader, keys: list[str]) -> bool:
+    """Whether any of the images has a foreground pixel that is not ignored."""
+    return any(bool(((labels.mask(key) > 0) & (labels.conf(key) > 0)).any()) for key in keys)

@@ -1,0 +1,19 @@
+"""Loss of a foreground map against a mask that is only partly trusted."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+DICE_WEIGHT = 0.5
+
+
+def foreground_loss(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """Weighted binary cross-entropy plus half a soft Dice loss (Milletari et al. 2016, arXiv:1606.04797), a scalar.
+
+    logits, target {0, 1}, weight in [0, 1]: (N, H, W). Pixels of weight 0 count in neither part.
+    """
+    entropy = F.binary_cross_entropy_with_logits(logits, target, weight, reduction="sum") / weight.sum().clamp(min=1)
+    probability = torch.sigmoid(logits)
+    hit = (weight * probability * target).sum()
+    both = (weight * (probability + target)).sum()
+    return entropy + DICE_WEIGHT * (1 - (2 * hit + 1) / (both + 1))

@@ -1,0 +1,165 @@
+"""The M-step: train the segmentor on pseudo-masks.
+
+Defaults (150 steps of 8 crops of 128 px, ViT nano): TIMES
+"""
+
+import copy
+import shutil
+
+import cv2
+import numpy as np
+import torch
+
+from components.train_segmentor.component import TrainSegmentor
+from components.train_segmentor.labelled import LabelledCrops, has_foreground
+from components.train_segmentor.loss import foreground_loss
+from components.train_segmentor.page import make_page
+from shared.artifacts import MANIFEST
+from shared.devices import device, threads
+from shared.errors import UserError
+from shared.images import ImageReader
+from shared.labels import LabelReader
+from shared.models.encoder import load_encoder
+from shared.models.files import read_config
+from shared.models.segmentor import Segmentor, SegmentorConfig, load_segmentor, save_segmentor
+from shared.progress import Progress
+from shared.stage import Result
+from shared.training import (
+    Checkpoint,
+    History,
+    average,
+    cosine,
+    parameter_groups,
+    seed_everything,
+    set_learning_rate,
+    step_generator,
+    to_device,
+    watch_loss,
+)
+
+WEIGHT_DECAY = 0.05
+ENCODER_RATE = 0.5
+"""Learning rate of the pretrained encoder, relative to the new layers'."""
+LATER_RATE = 0.5
+"""Learning rate of the rounds that go on from a segmentor, relative to the first."""
+AVERAGE = 0.98
+"""Decay of the moving average of the weights, once it has warmed up."""
+
+
+def run(stage: TrainSegmentor) -> Result:
+    """Train, write the averaged weights, and say whether the loop has converged."""
+    cv2.setNumThreads(threads())
+    if stage.skip:
+        return _pass_through(stage)
+    reader, labels = ImageReader(stage.images), LabelReader(stage.labels)
+    keys = [key for key in sorted(labels.entries) if key in reader.entries]
+    if not has_foreground(labels, keys):
+        raise UserError(
+            "--labels: not one pixel is foreground, there is nothing to learn: no cell was found in the images. Look "
+            "at the page of `cluster`; label a few images and set cluster.use_labels, or try another cluster.k"
+        )
+    seed_everything(stage.seed)
+    segmentor, config, first_round = _start(stage)
+    crops = LabelledCrops(
+        reader,
+        labels,
+        keys,
+        size=stage.crop,
+        channels=config.encoder.channels,
+        normalisation=config.encoder.normalisation,
+    )
+    where = device()
+    trained, history = train(stage, segmentor, crops, stage.learning_rate * (1 if first_round else LATER_RATE), where)
+    metrics = _metrics(history)
+    save_segmentor(stage.segmentor, trained, config, _card(stage, config, len(keys), metrics))
+    page = make_page(history, trained, config, reader, labels, keys, where)
+    return Result(
+        metrics=metrics,
+        values={"converged": bool(labels.skipped) or stage.agreement >= stage.stop_agreement},
+        page=page,
+    )
+
+
+def _start(stage: TrainSegmentor) -> tuple[Segmentor, SegmentorConfig, bool]:
+    """The network to go on with, and whether it is new: built on an encoder."""
+    if read_config(stage.model)["kind"] == "segmentor":
+        return *load_segmentor(stage.model), False
+    encoder, encoder_config = load_encoder(stage.model)
+    config = SegmentorConfig(encoder=encoder_config)
+    segmentor = Segmentor(config)
+    segmentor.encoder.load_state_dict(encoder.state_dict())
+    return segmentor, config, True
+
+
+def train(
+    stage: TrainSegmentor, segmentor: Segmentor, crops: LabelledCrops, rate: float, where: str
+) -> tuple[Segmentor, History]:
+    """The loop. Returns the moving average of the weights, and (step, loss) of every step."""
+    segmentor.to(where).train()
+    mean = copy.deepcopy(segmentor)
+    groups = parameter_groups(segmentor, WEIGHT_DECAY)
+    optimiser = torch.optim.AdamW(_slower_encoder(groups, segmentor), lr=rate)
+    checkpoint = Checkpoint(segmentor=segmentor, mean=mean, optimiser=optimiser)
+    first, history = checkpoint.resume()
+    progress = Progress("train_segmentor", stage.steps, "steps", first)
+    for step in range(first, stage.steps):
+        set_learning_rate(optimiser, cosine(step, stage.steps, peak=rate, warmup=max(1, stage.steps // 10)))
+        images, targets, weights = crops.batch(stage.batch_size, step_generator(stage.seed, step))
+        target, weight = (torch.from_numpy(array).to(where) for array in (targets, weights))
+        with torch.autocast("cuda", torch.bfloat16, enabled=where.startswith("cuda")):
+            logits = segmentor(to_device(images, where))
+        loss = foreground_loss(logits[:, 0].float(), target, weight)
+        watch_loss(loss.item(), step)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(segmentor.parameters(), 1.0)
+        optimiser.step()
+        average(mean, segmentor, min(AVERAGE, (1 + step) / (10 + step)))
+        history.append((step, loss.item()))
+        progress.update(step + 1, f"loss {history[-1][1]:.4f}")
+        checkpoint.save_if_due(step + 1, history)
+    progress.finish()
+    return mean.eval(), history
+
+
+def _slower_encoder(groups: list[dict], segmentor: Segmentor) -> list[dict]:
+    """Split each parameter group in the encoder's part, with `ENCODER_RATE`, and the rest."""
+    encoder = {id(parameter) for parameter in segmentor.encoder.parameters()}
+    split = []
+    for group in groups:
+        for inside, scale in ((True, ENCODER_RATE), (False, 1.0)):
+            chosen = [parameter for parameter in group["params"] if (id(parameter) in encoder) == inside]
+            split.append({**group, "params": chosen, "scale": scale})
+    return split
+
+
+def _pass_through(stage: TrainSegmentor) -> Result:
+    """Copy the payload of `model`."""
+    if read_config(stage.model)["kind"] != "segmentor":
+        raise UserError("--model: with --skip true this must be a segmentor, there is nothing to pass on otherwise")
+    for path in sorted(stage.model.iterdir()):
+        if path.name != MANIFEST:
+            shutil.copy(path, stage.segmentor / path.name)
+    return Result(values={"converged": True}, skipped="the EM loop has converged")
+
+
+def _metrics(history: History) -> dict[str, float]:
+    losses = [loss for _, loss in history]
+    tail = max(1, len(losses) // 10)
+    return {"first_loss": float(np.mean(losses[:tail])), "loss": float(np.mean(losses[-tail:]))}
+
+
+def _card(stage: TrainSegmentor, config: SegmentorConfig, images: int, metrics: dict[str, float]) -> str:
+    encoder = config.encoder
+    return f"""# Segmentor on ViT {encoder.size}, patch {encoder.patch}
+
+Foreground of cells, learned from pseudo-masks of {images} images; no hand-drawn label was used in this stage.
+
+- Input: {encoder.channels} channels, each scaled so that its {encoder.normalisation.low:g} and \
+{encoder.normalisation.high:g} percentiles become 0 and 1; height and width multiples of 16
+- Output maps: {", ".join(config.heads)} (logits, pixel by pixel)
+- Training: {stage.steps} steps of {stage.batch_size} crops of {stage.crop} px, peak learning rate \
+{stage.learning_rate:g}
+- Loss: {metrics["first_loss"]:.3f} at first, {metrics["loss"]:.3f} at last
+- Agreement of the pseudo-masks with the round before: {stage.agreement:.3f}
+"""
