@@ -61,11 +61,12 @@ def colour_labels(labels: np.ndarray) -> np.ndarray:
 
     Hues step by the golden ratio, so that neighbouring numbers differ clearly; brightness alternates.
     """
-    n = np.arange(1, int(labels.max(initial=0)) + 1)
-    hsv = np.stack([n * GOLDEN_RATIO % 1 * 180, 150 + n % 3 * 45, 255 - n % 2 * 50], axis=-1).astype(np.uint8)
+    n = np.arange(1, int(labels.max(initial=0)) + 1)[:, None]
+    hue = n * GOLDEN_RATIO % 1 * 6
+    saturation, value = 0.6 + n % 3 * 0.17, 255 - n % 2 * 50
+    k = (np.array([5, 3, 1]) + hue) % 6  # HSV to RGB, Smith 1978; written out, as cv2 rounds by the number of colours
     table = np.zeros((len(n) + 1, 3), np.uint8)
-    if len(n):
-        table[1:] = cv2.cvtColor(hsv[None], cv2.COLOR_HSV2RGB)[0]
+    table[1:] = np.rint(value * (1 - saturation * np.clip(np.minimum(k, 4 - k), 0, 1)))
     return table[labels]
 
 
