@@ -7,6 +7,7 @@ of every output agrees with it (sha256), so a changed byte is never handed on.
 import contextlib
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -118,12 +119,16 @@ def _link_tree(source: Path, target: Path) -> None:
     partial = target.with_name(f".{target.name}.partial-{os.getpid()}")
     shutil.rmtree(partial, ignore_errors=True)
     try:
-        ignore = shutil.ignore_patterns("*.partial*", "*.lock")
-        shutil.copytree(source, partial, copy_function=_link, ignore=ignore)
+        shutil.copytree(source, partial, copy_function=_link, ignore=_hidden(source))
         shutil.rmtree(target, ignore_errors=True)
         partial.replace(target)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _hidden(top: Path) -> Callable[[str, list[str]], list[str]]:
+    """For `copytree`: locks and unfinished files at the top of a task's folder stay behind."""
+    return lambda folder, names: [n for n in names if Path(folder) == top and n.startswith(".") and n != RECEIPT]
 
 
 def _link(source: str, target: str) -> None:

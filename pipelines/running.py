@@ -1,0 +1,171 @@
+"""`cytoloom run`: from the command line to an execution, and what is printed at its end."""
+
+import argparse
+import contextlib
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from components.__main__ import declaration, names
+from pipelines import config, ir
+from pipelines.cache import Cache
+from pipelines.config import closest
+from pipelines.folder import opened, place_graph
+from pipelines.local import Execution, Options
+from pipelines.record import RunRecord
+from pipelines.rounds import round_table
+from pipelines.runners import DockerRunner, ProcessRunner, Runner, gpu_count
+from pipelines.taskgraph import Graph, Parameter, ParameterSpec
+from pipelines.tasks import check_known, externals
+from pipelines.terminal import Display
+from shared.errors import UserError
+from shared.fingerprint import fingerprint
+
+
+def run(args: argparse.Namespace) -> int:
+    """Compile where needed, check everything that can be known, execute, report. Returns the exit code."""
+    with tempfile.TemporaryDirectory(prefix="cytoloom-") as temporary:
+        compiled = _compiled(args, Path(temporary))
+        graph = ir.read(compiled)
+        parameters = _parameters(graph, args)
+        for task in graph.tasks.values():
+            check_known(task, parameters)
+        options = _options(graph, args)
+        folder = (args.out or Path("runs") / Path(args.pipeline).stem).absolute()
+        with opened(folder):
+            place_graph(compiled, folder)
+            return _execute(graph, folder, parameters, options, args)
+
+
+def _execute(graph: Graph, folder: Path, parameters: dict[str, Any], options: Options, args: argparse.Namespace) -> int:
+    runner: Runner = ProcessRunner(folder)
+    if args.runner == "docker":
+        runner = DockerRunner(folder, graph, args.image)
+    record = RunRecord(
+        pipeline=graph.name, runner=args.runner, command=["cytoloom", *args.command_line], parameters=parameters
+    )
+    code, trouble = 0, ""
+    try:
+        Execution(graph, folder, parameters, runner, options, record, Display()).run()
+    except KeyboardInterrupt:
+        code, trouble = 130, "interrupted; the same command goes on from here"
+    except UserError as error:
+        code, trouble = 1, f"error: {error}"
+    if trouble:
+        print(trouble, file=sys.stderr)
+    _conclude(record, folder)
+    return code
+
+
+def _conclude(record: RunRecord, folder: Path) -> None:
+    """The tables, and the path of the report."""
+    sys.stderr.flush()
+    if table := round_table(record):
+        print(f"\n{table}")
+    print(f"\n{_times(record)}")
+    try:
+        from pipelines.run_report import write
+
+        print(f"\nreport: {write(folder)}")
+    except Exception as error:  # a run is not worth less for a page that failed
+        print(f"the report could not be written: {type(error).__name__}: {error}", file=sys.stderr)
+
+
+def _times(record: RunRecord) -> str:
+    """Seconds of each stage over the whole run, and how much of it was computed now."""
+    rows: dict[str, list[float]] = {}
+    for name, task in record.tasks.items():
+        if task.state == "done":
+            row = rows.setdefault(task.stage or name, [0, 0, 0.0])
+            row[0], row[1], row[2] = row[0] + 1, row[1] + (task.origin == "computed"), row[2] + task.seconds
+    width = max((len(name) for name in rows), default=5)
+    lines = [f"{'stage':{width}}  tasks  computed  seconds"]
+    lines += [f"{name:{width}}  {row[0]:5d}  {row[1]:8d}  {row[2]:7.1f}" for name, row in rows.items()]
+    return "\n".join([*lines, f"{record.state}, {record.seconds:.1f} s in all"])
+
+
+# --- from the command line ----------------------------------------------------------------------------------------
+
+
+def _compiled(args: argparse.Namespace, temporary: Path) -> Path:
+    """The compiled graph: the file given, or a graph by name compiled now."""
+    given = Path(args.pipeline)
+    if given.suffix in (".yaml", ".yml"):
+        if args.config or args.settings:
+            raise UserError("--config and --set act when a graph is compiled; a compiled file takes --param only")
+        if not given.is_file():
+            raise UserError(f"{given}: no such file")
+        return given
+    from pipelines.graphs import compile_graph
+
+    compile_graph(args.pipeline, config.load(args.config, args.settings), temporary / "pipeline.yaml")
+    return temporary / "pipeline.yaml"
+
+
+def _options(graph: Graph, args: argparse.Namespace) -> Options:
+    if args.from_task and args.from_task not in graph.tasks:
+        raise UserError(f"--from {args.from_task}: no such task{closest(args.from_task, graph.tasks)}")
+    if args.store and not args.store.startswith("s3://"):
+        raise UserError(f"--store {args.store}: s3://bucket/prefix is expected")
+    if args.jobs is not None and args.jobs < 1:
+        raise UserError(f"--jobs {args.jobs}: at least 1")
+    if args.image and args.runner != "docker":
+        raise UserError("--image: goes with --runner docker")
+    jobs = args.jobs or min(4, len(os.sched_getaffinity(0)))
+    cache = None if args.no_cache else Cache.from_environment()
+    store = args.store.rstrip("/")
+    return Options(jobs, gpu_count(), cache, args.from_task, store, args.debug)
+
+
+def _parameters(graph: Graph, args: argparse.Namespace) -> dict[str, Any]:
+    """Run-time parameters: what is given, else the graph's defaults."""
+    given: dict[str, Any] = {}
+    for text in args.parameters:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise UserError(f"--param {text}: write NAME=VALUE")
+        if name not in graph.parameters:
+            raise UserError(f"--param {name}: {graph.name} has no such parameter{closest(name, graph.parameters)}")
+        given[name] = _typed(name, graph.parameters[name], value)
+    if args.source is not None:
+        if "source" not in graph.parameters:
+            raise UserError(f"--source: {graph.name} has no such parameter{closest('source', graph.parameters)}")
+        given["source"] = args.source
+    for name, spec in graph.parameters.items():
+        if spec.required and name not in given:
+            flag = "--source DIR" if name == "source" else f"--param {name}=VALUE"
+            raise UserError(f"{flag}: required and not given")
+    values = {name: given.get(name, spec.default) for name, spec in graph.parameters.items()}
+    _absolute(graph, values)
+    if "source" in values and "fingerprint" in values and not values["fingerprint"]:
+        try:
+            values["fingerprint"] = fingerprint(values["source"])
+        except UserError as error:
+            raise UserError(f"--source: {error}") from error
+    return values
+
+
+def _typed(name: str, spec: ParameterSpec, text: str) -> Any:
+    """A parameter's value from the command line."""
+    kinds: dict[str, Any] = {"NUMBER_INTEGER": int, "NUMBER_DOUBLE": float, "LIST": json.loads, "STRUCT": json.loads}
+    if spec.kind == "STRING":
+        return text
+    if spec.kind == "BOOLEAN" and text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    with contextlib.suppress(ValueError, KeyError):
+        return kinds[spec.kind](text)
+    raise UserError(f"--param {name}: {text!r} is no {spec.kind.lower().replace('_', ' ')}")
+
+
+def _absolute(graph: Graph, values: dict[str, Any]) -> None:
+    """Make absolute the paths that stages read by themselves: they run in another folder."""
+    for task in graph.tasks.values():
+        if task.stage not in names():
+            continue
+        for field in externals(declaration(task.stage)):
+            source = task.parameters.get(field)
+            if isinstance(source, Parameter) and values.get(source.name) and "://" not in values[source.name]:
+                values[source.name] = str(Path(values[source.name]).absolute())

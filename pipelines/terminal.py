@@ -1,0 +1,70 @@
+"""What a person sees while a run goes on: plain lines, and on a terminal one live line for each running task."""
+
+import shutil
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TextIO
+
+EVERY = 0.25
+"""s between two redrawings."""
+
+
+class Display:
+    """Writes to standard error. Lines stay; the live block below them is redrawn."""
+
+    def __init__(self, stream: TextIO = sys.stderr) -> None:
+        self.stream = stream
+        self.live = stream.isatty()
+        self._drawn = 0
+        self._next = 0.0
+
+    def line(self, text: str) -> None:
+        """A line that stays: `12:04:31 em-0/cluster  done in 3.1 s`."""
+        self.clear()
+        self.stream.write(f"{time.strftime('%H:%M:%S')} {text}\n")
+        self.stream.flush()
+        self._next = 0.0
+
+    def tick(self, running: Iterable[tuple[str, float, Path]]) -> None:
+        """Redraw the live block: (task, seconds so far, log) of each running task."""
+        now = time.monotonic()
+        if not self.live or now < self._next:
+            return
+        self._next = now + EVERY
+        width = shutil.get_terminal_size().columns - 1
+        lines = [f"  {name}  {seconds:.0f} s  {last_line(log)}"[:width] for name, seconds, log in running]
+        self.clear()
+        self.stream.write("".join(line + "\n" for line in lines))
+        self.stream.flush()
+        self._drawn = len(lines)
+
+    def clear(self) -> None:
+        """Take the live block away."""
+        if self._drawn:
+            self.stream.write(f"\x1b[{self._drawn}F\x1b[J")
+            self._drawn = 0
+
+
+def last_lines(log: Path, size: int = 16384) -> list[str]:
+    """The lines at the end of a log, without colours and the like."""
+    try:
+        with log.open("rb") as stream:
+            stream.seek(max(0, stream.seek(0, 2) - size))
+            text = stream.read().decode("utf-8", "replace")
+    except OSError:
+        return []
+    lines = text.replace("\r", "\n").splitlines()
+    return [cleaned for line in lines if (cleaned := "".join(c for c in line if c.isprintable()).rstrip())]
+
+
+def last_line(log: Path) -> str:
+    """The last line of a log, for the live display."""
+    return next(reversed(last_lines(log, 2048)), "")
+
+
+def error_line(log: Path) -> str:
+    """The stage's own message, `error: ...`, where the log ends with one; else the last line."""
+    lines = last_lines(log)
+    return next((line for line in reversed(lines) if line.startswith("error: ")), lines[-1] if lines else "")
