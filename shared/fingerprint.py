@@ -1,41 +1,34 @@
-"""Whether the contents of a source may have changed, told without reading them."""
+"""Fingerprint of a source: what makes Kubeflow and caches see that files behind one name have changed."""
 
 import hashlib
-import json
 import os
 from pathlib import Path
 
 from shared.errors import UserError
+from shared.listing import list_files
 
 
 def fingerprint(source: str | Path) -> str:
-    """sha256 over names, sizes and times (of an `s3://` source: etags) of all files below `source`, or of that file.
+    """Hash of a listing: names, sizes and times of change (etags in a store). New or changed files, new fingerprint.
 
-    The place itself does not count: a folder that was moved, times kept, has the same fingerprint.
-    Raises UserError where there is nothing.
+    source: folder, file or `s3://bucket/prefix`. Nothing is read but the listing.
     """
-    rows = _remote(str(source)) if "://" in str(source) else _local(Path(source))
-    return hashlib.sha256(json.dumps(sorted(rows)).encode()).hexdigest()[:32]
+    digest, source = hashlib.sha256(), str(source)
+    if "://" in source:
+        from shared import store
 
-
-def _remote(uri: str) -> list[list]:
-    from shared import store
-
-    return [list(row) for row in store.listing(uri)]
-
-
-def _local(path: Path) -> list[list]:
-    if path.is_file():
-        return [[path.name, path.stat().st_size, path.stat().st_mtime_ns]]
-    if not path.is_dir():
-        raise UserError(f"{path}: no such file or folder")
-    rows = []
-    for folder, _, names in os.walk(path):
-        for name in names:
-            file = Path(folder) / name
+        rows = [(name.encode(), str(size), etag) for name, size, etag in store.listing(source)]
+        if not rows:
+            raise UserError(f"{source}: no object there; check the name, or upload the images first")
+    else:
+        files, _ = list_files(Path(source))
+        rows = []
+        for relative, path in files.items():
             try:
-                stat = file.stat()
-                rows.append([file.relative_to(path).as_posix(), stat.st_size, stat.st_mtime_ns])
-            except OSError:  # a dangling link: its name is all there is
-                rows.append([file.relative_to(path).as_posix(), -1, 0])
-    return rows
+                status = path.stat()
+            except OSError:
+                continue  # a broken link; ingest lists it
+            rows.append((os.fsencode(str(relative)), str(status.st_size), str(status.st_mtime_ns)))
+    for name, size, mark in rows:
+        digest.update(name + f"\0{size}\0{mark}\n".encode())
+    return digest.hexdigest()[:32]

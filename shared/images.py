@@ -6,6 +6,7 @@ An image array is (height, width, channels) in its own dtype, channels >= 1, eve
 import hashlib
 import io
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import imagecodecs
@@ -18,6 +19,18 @@ from shared.errors import ArtifactError
 from shared.shards import Member, ShardWriter, read_jsonl, read_member, write_jsonl
 
 INDEX = "index.jsonl"
+
+
+@dataclass(frozen=True)
+class Packed:
+    """An image as it goes into a shard: made side by side in threads, then written in order."""
+
+    extension: str
+    data: bytes
+    shape: tuple[int, int, int]
+    """Height, width, channels."""
+    dtype: str
+    sha256: str
 
 
 class ImageEntry(BaseModel):
@@ -78,20 +91,31 @@ class ImageWriter:
         split: str = "train",
     ) -> ImageEntry:
         """Append one image: (H, W, C), uint8, uint16 or floating point."""
-        height, width, channels = image.shape
-        extension, data = encode(image)
+        return self.add_packed(key, pack(image), source=source, um_per_px=um_per_px, group=group, split=split)
+
+    def add_packed(
+        self,
+        key: str,
+        packed: Packed,
+        *,
+        source: str,
+        um_per_px: float | None = None,
+        group: str = "",
+        split: str = "train",
+    ) -> ImageEntry:
+        """Append one image that `pack` made ready."""
         entry = ImageEntry(
             key=key,
             source=source,
-            member=self._shards.add(f"{key}.image.{extension}", data),
-            height=height,
-            width=width,
-            channels=channels,
-            dtype=str(image.dtype),
+            member=self._shards.add(f"{key}.image.{packed.extension}", packed.data),
+            height=packed.shape[0],
+            width=packed.shape[1],
+            channels=packed.shape[2],
+            dtype=packed.dtype,
             um_per_px=um_per_px,
             group=group,
             split=split,
-            sha256=pixel_hash(image),
+            sha256=packed.sha256,
         )
         self.entries.append(entry)
         return entry
@@ -127,14 +151,20 @@ class ImageReader:
             yield self.entries[key], self.read(key)
 
 
+def pack(image: np.ndarray) -> Packed:
+    """Encode and hash an image (H, W, C)."""
+    extension, data = encode(image)
+    height, width, channels = image.shape
+    return Packed(extension, data, (height, width, channels), str(image.dtype), pixel_hash(image))
+
+
 def encode(image: np.ndarray) -> tuple[str, bytes]:
     """Lossless bytes of an image (H, W, C): PNG where PNG can hold it, else TIFF. Returns extension and bytes."""
     if image.ndim != 3:
         raise ValueError(f"an image is (height, width, channels), not {image.shape}")
     if image.dtype in (np.uint8, np.uint16) and image.shape[2] in (1, 3):
-        return "png", imagecodecs.png_encode(
-            np.ascontiguousarray(image.squeeze(2) if image.shape[2] == 1 else image), 1
-        )
+        plane = image.squeeze(2) if image.shape[2] == 1 else image
+        return "png", bytes(imagecodecs.png_encode(np.ascontiguousarray(plane), 1))
     stream = io.BytesIO()
     planes = np.ascontiguousarray(image.transpose(2, 0, 1))
     tifffile.imwrite(

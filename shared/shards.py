@@ -41,11 +41,11 @@ class ShardWriter:
 
     def add(self, name: str, data: bytes) -> Member:
         """Append one member; a full shard is closed and the next one begun."""
-        if name <= self._last:
+        if name.split(".") <= self._last.split("."):  # by key: "a" before "a-b", though "." comes after "-"
             raise ValueError(f"member {name!r} after {self._last!r}: members must be added in ascending order")
         if not _PLAIN_NAME.fullmatch(name) or len(name) > 100:
             raise ValueError(f"{name!r}: a member's name is up to 100 letters, digits, '.', '_' and '-'")
-        if self._tar is None or self._tar.offset + len(data) > self.shard_bytes and self._tar.offset > 0:
+        if self._tar is None or (self._tar.offset + len(data) > self.shard_bytes and self._tar.offset > 0):
             self._next()
         assert self._tar is not None
         info = tarfile.TarInfo(name)  # mtime, uid, gid 0 and mode 0644 by default
