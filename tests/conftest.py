@@ -93,3 +93,38 @@ def small_images(tmp_path_factory: pytest.TempPathFactory, nuclei) -> Path:
             writer.add(f"crop{i}", crop, source="img2d.tif", group="img2d")
     seal(folder, ImageSet, stage="ingest")
     return folder
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory):
+    """A real S3 server on this machine; without one the test fails."""
+    from s3_server import Server
+
+    server = Server(tmp_path_factory.mktemp("s3"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def s3(s3_server, monkeypatch: pytest.MonkeyPatch) -> str:
+    """`s3://bucket`, with the environment that reaches it."""
+    for name, value in s3_server.environment().items():
+        monkeypatch.setenv(name, value)
+    return f"s3://{s3_server.bucket}"
+
+
+@pytest.fixture(scope="session")
+def docker_engine():
+    """A Docker engine that answers: the machine's, or one of the tests' own; without one the test fails."""
+    from docker_engine import engine
+
+    with engine():
+        yield
+
+
+@pytest.fixture(scope="session")
+def stage_image(docker_engine) -> str:
+    """Reference of the image of all stages, built from the present code."""
+    from docker_engine import image
+
+    return image()

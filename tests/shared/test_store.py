@@ -1,0 +1,230 @@
+"""The object store, against a real S3 server on this machine."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from shared import store
+from shared.artifacts import ImageSet, LabelSet, read_manifest, seal, verify
+from shared.errors import ArtifactError, UserError
+
+ROOT = Path(__file__).parents[2]
+
+
+def artifact(folder: Path, size: int = 1000) -> Path:
+    """A sealed artifact with a file in a sub-folder and one of `size` bytes."""
+    (folder / "shards").mkdir(parents=True)
+    (folder / "shards/000.tar").write_bytes(bytes(i * i % 251 for i in range(1000)) * (size // 1000))
+    (folder / "index.jsonl").write_text('{"key": "a"}\n')
+    (folder / "empty").write_bytes(b"")
+    seal(folder, ImageSet, stage="ingest")
+    return folder
+
+
+def test_objects(s3: str) -> None:
+    uri = f"{s3}/objects/ä b+c.txt"
+    assert not store.exists(uri)
+    store.put(uri, b"first")
+    store.put(uri, b"second")
+    assert store.exists(uri)
+    assert store.get(uri) == b"second"
+    assert not store.exists(f"{s3}/objects/ä b"), "only whole names exist"
+    with pytest.raises(UserError, match="no such object"):
+        store.get(f"{s3}/objects/none")
+
+
+def test_an_artifact_comes_back_as_it_was(s3: str, tmp_path: Path) -> None:
+    sent = artifact(tmp_path / "sent")
+    store.send(sent, f"{s3}/round/trip/")
+    store.fetch(f"{s3}/round/trip", tmp_path / "deep/fetched")
+    assert verify(tmp_path / "deep/fetched", ImageSet) == read_manifest(sent)
+    for path in sent.rglob("*"):
+        if path.is_file():
+            assert (tmp_path / "deep/fetched" / path.relative_to(sent)).read_bytes() == path.read_bytes()
+    assert sorted(p.name for p in (tmp_path / "deep").iterdir()) == ["fetched"], "nothing half-fetched is left"
+
+
+def test_large_files_travel_in_parts(s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "PART", 5 * 2**20)  # the least that S3 takes
+    sent = artifact(tmp_path / "sent", size=17_000_000)
+    store.send(sent, f"{s3}/large")
+    etags = {name: etag for name, _, etag in store.listing(f"{s3}/large")}
+    assert etags["shards/000.tar"].endswith("-4"), "S3 marks an object of four parts so"
+    store.fetch(f"{s3}/large", tmp_path / "fetched")
+    verify(tmp_path / "fetched")
+
+
+def test_the_manifest_arrives_last(s3: str, tmp_path: Path) -> None:
+    sent = artifact(tmp_path / "sent")
+    store.send(sent, f"{s3}/order")
+    (sent / "shards/000.tar").unlink()  # the second upload breaks off half-way
+    with pytest.raises(FileNotFoundError):
+        store.send(sent, f"{s3}/order")
+    assert not store.exists(f"{s3}/order/artifact.json"), "a half-replaced artifact is none"
+    with pytest.raises(ArtifactError, match=r"no artifact\.json"):
+        store.fetch(f"{s3}/order", tmp_path / "fetched")
+
+
+@pytest.mark.parametrize("name", ["shards/000.tar", "index.jsonl"])
+def test_a_flipped_byte_is_noticed(s3: str, tmp_path: Path, name: str) -> None:
+    store.send(artifact(tmp_path / "sent"), f"{s3}/flipped")
+    data = bytearray(store.get(f"{s3}/flipped/{name}"))
+    data[len(data) // 2] ^= 1
+    store.put(f"{s3}/flipped/{name}", bytes(data))
+    with pytest.raises(ArtifactError, match=rf"s3://.*/flipped/{name}: its contents differ"):
+        store.fetch(f"{s3}/flipped", tmp_path / "fetched")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["sent"]
+
+
+def test_a_missing_file_is_noticed(s3: str, s3_server, tmp_path: Path) -> None:
+    store.send(artifact(tmp_path / "sent"), f"{s3}/missing")
+    s3_server.client().remove_object(s3_server.bucket, "missing/index.jsonl")
+    with pytest.raises(UserError, match=r"missing.*no such object|missing.*expected"):
+        store.fetch(f"{s3}/missing", tmp_path / "fetched")
+    assert not (tmp_path / "fetched").exists()
+
+
+def test_the_cache_serves_and_heals(s3: str, s3_server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CYTOLOOM_CACHE", str(tmp_path / "cache"))
+    store.send(artifact(tmp_path / "sent"), f"{s3}/cached")
+    store.fetch(f"{s3}/cached", tmp_path / "one")
+    s3_server.client().remove_object(s3_server.bucket, "cached/shards/000.tar")
+    store.fetch(f"{s3}/cached", tmp_path / "two")  # only the cache still has it
+    verify(tmp_path / "two")
+    kept = next((tmp_path / "cache/artifacts").glob("*/index.jsonl"))
+    kept.unlink()
+    kept.write_text("damaged")
+    store.send(tmp_path / "sent", f"{s3}/cached")
+    store.fetch(f"{s3}/cached", tmp_path / "three")
+    verify(tmp_path / "three")
+    assert kept.read_text() != "damaged"
+
+
+def test_plain_objects(s3: str, tmp_path: Path) -> None:
+    for name in ("a.tif", "plate1/a.tif", "plate1/b.tif", "plate10/c.tif"):
+        store.put(f"{s3}/images/{name}", name.encode())
+    assert [name for name, _, _ in store.listing(f"{s3}/images")] == [
+        "a.tif",
+        "plate1/a.tif",
+        "plate1/b.tif",
+        "plate10/c.tif",
+    ]
+    assert [(name, size) for name, size, _ in store.listing(f"{s3}/images/plate1")] == [("a.tif", 12), ("b.tif", 12)]
+    store.fetch_prefix(f"{s3}/images/plate1/", tmp_path / "plate")
+    assert sorted(p.name for p in (tmp_path / "plate").iterdir()) == ["a.tif", "b.tif"]
+    store.fetch_prefix(f"{s3}/images/a.tif", tmp_path / "one")
+    assert (tmp_path / "one/a.tif").read_bytes() == b"a.tif"
+    with pytest.raises(UserError, match="no object there"):
+        store.fetch_prefix(f"{s3}/images/plate2", tmp_path / "none")
+
+
+def test_a_changed_object_changes_the_listing(s3: str) -> None:
+    store.put(f"{s3}/print/a", b"one")
+    before = store.listing(f"{s3}/print")
+    store.put(f"{s3}/print/a", b"two")
+    assert store.listing(f"{s3}/print") != before
+
+
+@pytest.mark.parametrize("name", ["../up", "a/../../up", "/etc/x", "", "a\0b"])
+def test_names_that_lead_out_of_the_folder(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UserError, match="leads out of its folder"):
+        store.inside(tmp_path, name)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"AWS_SECRET_ACCESS_KEY": "0123456789wrong"}, "refused the keys"),
+        ({"AWS_ACCESS_KEY_ID": "nobody4711"}, "refused the keys"),
+        ({"AWS_SECRET_ACCESS_KEY": ""}, "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"),
+        ({"AWS_ENDPOINT_URL": "http://127.0.0.1:1"}, r"no usable answer from 127\.0\.0\.1:1 .*AWS_ENDPOINT_URL"),
+        ({"AWS_ENDPOINT_URL": "127.0.0.1:8333"}, "AWS_ENDPOINT_URL: not of the form"),
+    ],
+)
+def test_wrong_settings_are_named(
+    s3: str, s3_server, monkeypatch: pytest.MonkeyPatch, change: dict[str, str], message: str, tmp_path: Path
+) -> None:
+    store.put(f"{s3}/there", b"x")
+    for name, value in change.items():
+        monkeypatch.setenv(name, value)
+    sent = artifact(tmp_path / "sent")
+    calls = [
+        lambda: store.exists(f"{s3}/there"),
+        lambda: store.get(f"{s3}/there"),
+        lambda: store.put(f"{s3}/there", b"y"),
+        lambda: store.listing(s3),
+        lambda: store.send(sent, f"{s3}/sent"),
+        lambda: store.fetch(f"{s3}/sent", tmp_path / "fetched"),
+    ]
+    for call in calls if "127.0.0.1:1" not in str(change) else calls[:1]:
+        with pytest.raises(UserError, match=message) as caught:
+            call()
+        for secret in (s3_server.secret, s3_server.key, "0123456789wrong", "nobody4711"):
+            assert secret not in str(caught.value)
+
+
+@pytest.mark.parametrize("uri", ["s3:/bucket/x", "s3://", "gs://bucket/x", "/plain/path", "s3:///x"])
+def test_not_an_s3_uri(uri: str) -> None:
+    with pytest.raises(UserError, match="not of the form s3://bucket/name"):
+        store.exists(uri)
+
+
+def test_no_such_bucket(s3: str, tmp_path: Path) -> None:
+    sent = artifact(tmp_path / "sent")
+    calls = [
+        lambda: store.exists("s3://no-such-bucket/x"),
+        lambda: store.put("s3://no-such-bucket/x", b""),
+        lambda: store.get("s3://no-such-bucket/x"),
+        lambda: store.listing("s3://no-such-bucket/x"),
+        lambda: store.send(sent, "s3://no-such-bucket/x"),
+        lambda: store.fetch("s3://no-such-bucket/x", tmp_path / "fetched"),
+    ]
+    for call in calls:
+        with pytest.raises(UserError, match="no such bucket"):
+            call()
+
+
+def test_an_artifact_needs_a_name(s3: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="a name of its own"):
+        store.send(artifact(tmp_path / "sent"), s3)
+
+
+def test_the_module_is_light() -> None:
+    """It is imported by stages that never see S3: minio comes only with the first call."""
+    code = "import sys, shared.store; print([m for m in ('minio', 'urllib3', 'numpy') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def stage(*args: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "components", *args], cwd=ROOT, env=os.environ, capture_output=True, text=True
+    )
+
+
+def test_a_stage_by_hand_reads_and_writes_s3(s3: str, tmp_path: Path, nuclei) -> None:
+    """`ingest` with its source and its outputs in S3 makes what it makes on local paths."""
+    import tifffile
+
+    (tmp_path / "source").mkdir()
+    for i in range(2):
+        tifffile.imwrite(tmp_path / f"source/crop{i}.tif", nuclei[64 * i : 64 * i + 64, :64, 0])
+        store.put(f"{s3}/source/crop{i}.tif", (tmp_path / f"source/crop{i}.tif").read_bytes())
+    ports = ("images", "labels", "no_labels")
+    here = stage(
+        "ingest", "--source", str(tmp_path / "source"), *(w for p in ports for w in (f"--{p}", f"{tmp_path}/{p}"))
+    )
+    assert here.returncode == 0, here.stderr
+    there = stage("ingest", "--source", f"{s3}/source", *(w for p in ports for w in (f"--{p}", f"{s3}/out/{p}")))
+    assert there.returncode == 0, there.stderr
+    for port in ports:
+        store.fetch(f"{s3}/out/{port}", tmp_path / "fetched" / port)
+        kind = ImageSet if port == "images" else LabelSet
+        assert verify(tmp_path / "fetched" / port, kind).digest == verify(tmp_path / port, kind).digest
+    assert os.environ["AWS_SECRET_ACCESS_KEY"] not in there.stdout + there.stderr
+    again = stage("ingest", "--source", f"{s3}/source", *(w for p in ports for w in (f"--{p}", f"{s3}/out/{p}")))
+    assert again.returncode == 1
+    assert "holds a finished artifact" in again.stderr
