@@ -68,6 +68,9 @@ class TiffReader:
         for number, series in enumerate(self.tif.series):
             scale = scales[min(number, len(scales) - 1)] if scales else resolution_scale(self.tif, series.keyframe)
             self._add(_stack(series), scale, limits)
+        declared = int((self.tif.imagej_metadata or {}).get("images", 1)) if self.tif.is_imagej else 1
+        if declared > sum(stack.size("C") for stack, _ in self._where):
+            raise ImageError(f"truncated: its header declares {declared} planes, the file holds fewer")
 
     def _add(self, stack: Stack, scale: float | None, limits: Limits) -> None:
         """Check one series against the file, and list its frames."""
