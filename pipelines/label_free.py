@@ -19,9 +19,7 @@ from pipelines.em import em_round
 
 def build(config: Config) -> Any:
     """The graph with `config` fixed in it."""
-    em = em_round(config)
 
-    @dsl.pipeline(name="label-free", description=(__doc__ or "").splitlines()[0])
     def label_free(
         source: str,
         fingerprint: str = "",
@@ -52,4 +50,5 @@ def build(config: Config) -> Any:
             model, labels, converged = (after.outputs[name] for name in ("model", "labels", "converged"))
         step(config, Infer, images=images, model=model)
 
-    return label_free
+    em = em_round(config)  # after the defaults above: they say which settings the graph feeds by parameter
+    return dsl.pipeline(name="label-free", description=(__doc__ or "").splitlines()[0])(label_free)
