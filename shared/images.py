@@ -171,7 +171,7 @@ def encode(image: np.ndarray) -> tuple[str, bytes]:
         stream,
         planes,
         photometric="minisblack",
-        planarconfig="separate",
+        planarconfig="separate" if len(planes) > 1 else None,
         compression="zlib",
         metadata=None,
         software="",

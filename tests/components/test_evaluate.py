@@ -1,0 +1,150 @@
+"""`evaluate`: its scores are those of the label images that `infer` writes, by a matcher none of us wrote."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from real_labels import wheel_nuclei
+from small_segmentor import CONFIG, write_images, write_model, write_truth
+from stardist.matching import matching, matching_dataset
+
+from components.evaluate.component import Evaluate
+from components.evaluate.main import run
+from components.evaluate.pictures import Extremes, panel
+from components.infer.component import Infer
+from components.infer.main import run as infer
+from shared.artifacts import verify
+from shared.errors import ArtifactError
+from shared.models.encoder import Encoder, save_encoder
+from shared.overlays import PREDICTION, TRUTH
+from shared.runner import execute, parse
+
+IMAGE, LABELS = wheel_nuclei()
+PARTS = {"a": np.s_[:160, :200], "b": np.s_[200:360, 100:300], "c": np.s_[352:, 312:], "d": np.s_[300:420, 0:90]}
+IMAGES = {key: np.ascontiguousarray(IMAGE[part])[..., None] for key, part in PARTS.items()}
+MASKS = {key: np.ascontiguousarray(LABELS[part]) for key, part in PARTS.items() if key != "d"}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    return write_model(tmp_path_factory.mktemp("model") / "m")
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory) -> Path:
+    return write_images(tmp_path_factory.mktemp("images") / "i", IMAGES)
+
+
+def score(images: Path, truth: Path, model: Path, out: Path, **parameters):
+    out.mkdir(parents=True)
+    result = run(Evaluate(images=images, truth=truth, model=model, scores=out, tile=128, **parameters))
+    with (out / "scores.csv").open(newline="") as stream:
+        return result, json.loads((out / "scores.json").read_text()), list(csv.DictReader(stream))
+
+
+def test_scores_are_those_of_what_infer_writes(images, model, tmp_path):
+    result, scores, rows = score(images, write_truth(tmp_path / "truth", MASKS), model, tmp_path / "scores")
+    (tmp_path / "p").mkdir()
+    infer(Infer(images=images, model=model, predictions=tmp_path / "p", tile=128))
+    found = {key: tifffile.imread(tmp_path / f"p/labels/{key}.tif") for key in MASKS}
+    theirs = matching_dataset(list(MASKS.values()), list(found.values()), thresh=0.5, show_progress=False)
+    assert 0.3 < theirs.f1 < 1
+    assert scores["overall"]["f1"] == pytest.approx(theirs.f1)
+    assert scores["overall"]["ap50"] == pytest.approx(theirs.accuracy)
+    assert scores["overall"]["pq"] == pytest.approx(theirs.panoptic_quality, rel=1e-5)
+    assert scores["n"] == 3 and scores["true_objects"] == theirs.n_true and scores["predicted_objects"] == theirs.n_pred
+    assert result.metrics == scores["overall"] | {"images": 3.0} and result.skipped is None
+    assert all(type(value) is float for value in result.metrics.values())
+    assert [row["image"] for row in rows] == ["a", "b", "c"] and rows[0]["source"] == "a.tif"
+    for row in rows:
+        alone = matching(MASKS[row["image"]], found[row["image"]], thresh=0.5)
+        assert float(row["f1"]) == pytest.approx(alone.f1, rel=1e-5)
+        assert int(row["predicted_objects"]) == alone.n_pred
+
+
+def test_page_shows_numbers_and_pictures(images, model, tmp_path):
+    result, scores, _ = score(images, write_truth(tmp_path / "truth", MASKS), model, tmp_path / "scores")
+    html = result.page.html()
+    assert html.count("data:image/") == 3 and "Worst" in html and "Best" in html
+    assert format(scores["overall"]["seg"], ".4g") in html
+
+
+def test_without_labels_it_says_so_and_passes(images, model, tmp_path):
+    result, scores, rows = score(images, write_truth(tmp_path / "truth", {}), model, tmp_path / "scores")
+    assert "no image has labels" in result.skipped
+    assert scores == {"overall": {}, "n": 0, "true_objects": 0, "predicted_objects": 0} and rows == []
+    assert result.metrics == {} and result.skipped in result.page.html()
+
+
+def test_foreground_truth_is_scored_by_pixels_alone(images, model, tmp_path):
+    masks = MASKS | {"b": (MASKS["b"] > 0).astype(np.uint8)}
+    truth = write_truth(tmp_path / "truth", masks, {"b": "foreground"})
+    _, mixed, rows = score(images, truth, model, tmp_path / "mixed")
+    assert rows[1]["f1"] == rows[1]["true_objects"] == "" and float(rows[1]["dice"]) > 0.5
+    assert mixed["n"] == 3 and mixed["true_objects"] == sum(len(np.unique(MASKS[key])) - 1 for key in "ac")
+    truth = write_truth(tmp_path / "pixels", {"b": masks["b"]}, {"b": "foreground"})
+    result, pixels, _ = score(images, truth, model, tmp_path / "scores")
+    assert set(pixels["overall"]) == {"dice", "iou"}
+    assert pixels["overall"]["dice"] == pytest.approx(float(rows[1]["dice"]), rel=1e-5)
+    assert "foreground only" in result.page.html()
+
+
+def test_pixels_of_confidence_zero_do_not_count(images, model, tmp_path):
+    mask, conf = MASKS["a"].copy(), np.full(MASKS["a"].shape, 255, np.uint8)
+    mask[:, 100:], conf[:, 100:] = 0, 0  # half of the image was never labelled
+    _, unknown, _ = score(images, write_truth(tmp_path / "t1", {"a": mask}), model, tmp_path / "s1")
+    _, ignored, _ = score(images, write_truth(tmp_path / "t2", {"a": mask}, a=conf), model, tmp_path / "s2")
+    assert ignored["overall"]["precision"] > unknown["overall"]["precision"] + 0.2
+    assert ignored["overall"]["dice"] > unknown["overall"]["dice"] + 0.2
+    assert ignored["true_objects"] == unknown["true_objects"]
+
+
+def test_by_the_command_line_the_same_digest_again(images, model, tmp_path):
+    truth = write_truth(tmp_path / "truth", MASKS)
+    arguments = ["--images", images, "--truth", truth, "--model", model, "--tile", "128"]
+    digests = set()
+    for name in ("one", "two"):
+        execute(parse(Evaluate, [str(a) for a in (*arguments, "--scores", tmp_path / name)]))
+        digests.add(verify(tmp_path / name).digest)
+    assert len(digests) == 1
+
+
+def test_an_encoder_is_refused(images, tmp_path):
+    save_encoder(tmp_path / "encoder", Encoder(CONFIG.encoder), CONFIG.encoder, "# Encoder")
+    with pytest.raises(ArtifactError, match=r"encoder.*segmentor"):
+        score(images, write_truth(tmp_path / "truth", MASKS), tmp_path / "encoder", tmp_path / "scores")
+
+
+def test_labels_of_other_images_are_refused(images, model, tmp_path):
+    with pytest.raises(ArtifactError, match=r"'zebra'.*no image of"):
+        score(images, write_truth(tmp_path / "t1", {"zebra": MASKS["a"]}), model, tmp_path / "s1")
+    with pytest.raises(ArtifactError, match=r"'a' are \(150, 200\)"):
+        score(images, write_truth(tmp_path / "t2", {"a": MASKS["a"][:150]}), model, tmp_path / "s2")
+
+
+def test_extremes_are_the_ends_of_the_whole_list():
+    scores = np.random.default_rng(3).random(40).round(2).tolist()
+    drawn = []
+    extremes = Extremes()
+    for n, number in enumerate(scores):
+        extremes.add(number, str(n), lambda n=n: drawn.append(n) or np.zeros((1, 1, 3), np.uint8))
+    assert [kept[0] for kept in extremes.worst()] == sorted(scores)[:3]
+    assert [kept[0] for kept in extremes.best()] == sorted(scores)[:-4:-1]
+    assert len(drawn) < 40
+    few = Extremes()
+    for number in (0.5, 0.2, 0.9):
+        few.add(number, "", lambda: np.zeros((1, 1, 3), np.uint8))
+    assert [kept[0] for kept in few.worst()] == [0.2, 0.5] and [kept[0] for kept in few.best()] == [0.9]
+
+
+def test_panel_draws_both_outlines():
+    picture = panel(IMAGE[..., None], LABELS, np.roll(LABELS, 5, 0))
+    assert picture.shape == (512, 3 * 512 + 8, 3)
+    parts = picture[:, :512], picture[:, 516:1028], picture[:, 1032:]
+    for part, colour, there in zip(parts, (TRUTH, TRUTH, PREDICTION), (False, True, True), strict=True):
+        assert (part == colour).all(axis=2).any() == there
+    narrow = np.zeros((2000, 100), np.uint8)
+    assert panel(narrow[..., None], narrow, narrow.astype(np.uint16)).shape == (640, 3 * 32 + 8, 3)
