@@ -105,13 +105,29 @@ def _rle(outline: Any, size: tuple[int, int]) -> dict[str, Any]:
     if list(outline["size"]) != [height, width]:
         raise ImageError(f"its run lengths are for {outline['size']}, the image is {[height, width]}")
     counts = outline["counts"]
-    if isinstance(counts, list):
-        if sum(counts) != height * width or min(counts) < 0:
-            raise ImageError("its run lengths do not add up to the image")
-        return coco_mask.frPyObjects({"size": [height, width], "counts": counts}, height, width)
-    rle = {"size": [height, width], "counts": counts.encode("ascii")}
-    coco_mask.decode(rle)  # raises ValueError where they do not add up
-    return rle
+    counts = _run_lengths(counts) if isinstance(counts, str) else [int(count) for count in counts]
+    if sum(counts) != height * width or min(counts) < 0:
+        raise ImageError("its run lengths do not add up to the image")
+    return coco_mask.frPyObjects({"size": [height, width], "counts": counts}, height, width)
+
+
+def _run_lengths(text: str) -> list[int]:
+    """COCO's compressed run lengths as numbers (`rleFrString` of its maskApi.c), checked as its C code does not."""
+    counts: list[int] = []
+    value = shift = 0
+    for letter in text:
+        bits = ord(letter) - 48
+        if not 0 <= bits < 64 or shift > 60:
+            raise ImageError("its run lengths are no text that COCO writes")
+        value |= (bits & 0x1F) << shift
+        shift += 5
+        if bits & 0x20:
+            continue
+        if bits & 0x10:
+            value -= 1 << shift
+        counts.append(value + (counts[-2] if len(counts) > 2 else 0))
+        value = shift = 0
+    return counts
 
 
 def is_voc(path: Path) -> bool:

@@ -32,14 +32,14 @@ def key_of(relative: PurePosixPath) -> str:
     underscores, too long), a hash of the path follows.
 
     >>> key_of(PurePosixPath("well 3/a.tif"))
-    'well_3__a-b7d0c5e4'
+    'well_3__a-5d66f398'
     """
     name = re.sub(r"\.ome$", "", relative.stem, flags=re.IGNORECASE)
     parts = [*relative.parts[:-1], name]
     joined = "__".join(parts)
-    ambiguous = len(parts) > 1 and any(part.startswith("_") or part.endswith("_") or "__" in part for part in parts)
+    ambiguous = len(parts) > 1 and any(part[0] in "_-" or part.endswith("_") or "__" in part for part in parts)
     if len(parts) == 1:
-        ambiguous = "__" in name
+        ambiguous = "__" in name or name.startswith("-")
     if not ambiguous and len(joined) <= LONGEST and not _CHANGED.search(joined):
         return joined
     return with_hash(relative)

@@ -1,6 +1,5 @@
 """Plain image files: what other libraries wrote comes back pixel for pixel, and what is broken is named."""
 
-import io
 import os
 import subprocess
 import sys
@@ -309,12 +308,11 @@ def test_a_huge_number_of_channels_is_limited(tmp_path):
         open_image(path, Limits(8, 0.05))
 
 
-def test_a_deflate_bomb_is_refused(tmp_path):
-    Image.fromarray(np.zeros((12_000, 12_000), np.uint8)).save(tmp_path / "a.tif", compression="tiff_adobe_deflate")
-    data = tmp_path / "a.tif"
-    assert data.stat().st_size < 10**6
-    with pytest.raises(ImageError, match=r"max_megapixels|declares|constant"):
-        read_all(data, Limits(8, 100))
+def test_a_few_bytes_that_decode_to_many_are_refused(tmp_path):
+    path = written(tmp_path, np.zeros((10_000, 10_000), np.uint8), compression="zstd")
+    assert path.stat().st_size < 50_000
+    with pytest.raises(ImageError, match="declares 10000 x 10000 px"):
+        open_image(path, Limits())
 
 
 def test_what_is_no_file_is_refused(tmp_path):
@@ -343,10 +341,7 @@ def test_no_read_permission_is_named():
 
 
 def test_decoding_is_checked_against_the_header(tmp_path):
-    data = bytearray(encoded("JPEG"))
-    stream = io.BytesIO(data)
-    assert Image.open(stream).size == (80, 60)
-    (tmp_path / "a.jpg").write_bytes(bytes(data))
+    (tmp_path / "a.jpg").write_bytes(encoded("JPEG"))
     with open_image(tmp_path / "a.jpg", Limits()) as file:
         (tmp_path / "a.jpg").write_bytes(encoded("JPEG", picture(50, 50)))
         with pytest.raises(ImageError, match="header"):
