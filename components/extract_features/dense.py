@@ -1,16 +1,11 @@
 """Dense features of one image of any size: tiles with halo on a fixed grid, at the patch's stride or half of it."""
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
 
 from shared.models.encoder import Encoder
 from shared.normalise import match_channels
 from shared.tiling import cut_tile, tile_batches
-
-Adjust = Callable[[np.ndarray], np.ndarray]
-"""Tokens of tile cores (N, side, side, channels) -> the same, corrected."""
 
 
 class DenseExtractor:
@@ -20,6 +15,8 @@ class DenseExtractor:
         """tile: px on a side, halo included; halo: px thrown away at each side; layers: last blocks that are joined."""
         self.encoder, self.config = encoder.eval().to(device), encoder.config
         self.tile, self.halo, self.batch_size, self.layers, self.device = tile, halo, batch_size, layers, device
+        self.position_mean: np.ndarray | None = None
+        """(side, side, channels) float32, taken off the tokens of every tile's core; see `positions.py`."""
 
     @property
     def channels(self) -> int:
@@ -38,7 +35,7 @@ class DenseExtractor:
         rows, columns = (-(-(length - offset) // stride) for length in size)
         return (rows, columns), stride, offset
 
-    def tokens(self, image: np.ndarray, shifts: int, adjust: Adjust | None = None) -> np.ndarray:
+    def tokens(self, image: np.ndarray, shifts: int) -> np.ndarray:
         """Image (H, W, C) of any dtype -> tokens (grid_h, grid_w, channels) float16, on the grid of `geometry`."""
         (rows, columns), _, _ = self.geometry(image.shape[:2], shifts)
         out = np.empty((rows, columns, self.channels), np.float16)
@@ -46,17 +43,19 @@ class DenseExtractor:
         for sy in range(shifts):
             for sx in range(shifts):
                 origin = first + sy * self.config.patch // 2, first + sx * self.config.patch // 2
-                self._pass(image, out[sy::shifts, sx::shifts], origin, adjust)
+                self._pass(image, out[sy::shifts, sx::shifts], origin)
         return out
 
-    def _pass(self, image: np.ndarray, out: np.ndarray, origin: tuple[int, int], adjust: Adjust | None) -> None:
+    def _pass(self, image: np.ndarray, out: np.ndarray, origin: tuple[int, int]) -> None:
         """Fill `out` (rows, columns, channels) with the tokens of the patches that begin at `origin` (y, x), px."""
         patch, limits = self.config.patch, self.config.normalisation.limits(image)
         covered = out.shape[0] * patch, out.shape[1] * patch
         for corners in tile_batches(covered, self.tile, self.halo, self.batch_size):
             tiles = [cut_tile(image, y + origin[0], x + origin[1], self.tile, self.halo) for y, x in corners]
             cores = self.cores([self.config.normalisation.apply(item, limits) for item in tiles])
-            for (y, x), core in zip(corners, adjust(cores) if adjust else cores, strict=True):
+            if self.position_mean is not None:
+                cores -= self.position_mean
+            for (y, x), core in zip(corners, cores, strict=True):
                 part = out[y // patch : y // patch + core.shape[0], x // patch : x // patch + core.shape[1]]
                 part[...] = core[: part.shape[0], : part.shape[1]]
 

@@ -57,12 +57,7 @@ class Network(nn.Module):
 
     def forward(self, x: Tensor, hidden: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Images (N, C, H, W) -> class token (N, width) and patch tokens (N, T, width). hidden: (N, T) bool."""
-        tokens = self.encoder.embed(x)
-        if hidden is not None:
-            height, width = (length // self.encoder.config.patch for length in x.shape[2:])
-            blank = self.mask_token + self.encoder.positions(height, width)
-            tokens = torch.where(hidden[..., None], blank.to(tokens.dtype), tokens)
-        out = self.encoder.encode(tokens)
+        out = self.encoder.encode(self.encoder.embed(x, hidden, self.mask_token))
         return out[:, 0], out[:, 1:]
 
 

@@ -9,7 +9,7 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from pydantic import BaseModel, ConfigDict, PositiveInt
 from torch import Tensor, nn
 
 from shared.errors import ArtifactError
@@ -25,6 +25,9 @@ SIZES: dict[str, tuple[int, int, int]] = {
     "large": (1024, 24, 16),
 }
 """Size -> width, depth, heads. All but nano are timm's `vit_SIZE_patch*`."""
+
+FIRST_POSITIONS = 64
+"""In training, the first patch of a crop is at a random one of so many rows and columns."""
 
 
 class EncoderConfig(BaseModel):
@@ -124,21 +127,27 @@ class PatchEmbed(nn.Module):
         return self.proj(x)
 
 
-def sincos_positions(height: int, width: int, channels: int) -> Tensor:
+def sincos_positions(height: int, width: int, channels: int, first: tuple[int, int] = (0, 0)) -> Tensor:
     """Fixed 2-D positions (height * width, channels): sin and cos of the column, then of the row, in units of patches.
 
-    As in MAE's reference code (He et al. 2022, `util/pos_embed.py`).
+    As in MAE's reference code (He et al. 2022, `util/pos_embed.py`). first: row and column of the first patch.
     """
     omega = 1 / 10000 ** (torch.arange(channels // 4, dtype=torch.float64) / (channels // 4))
     rows, columns = torch.meshgrid(
-        torch.arange(height, dtype=torch.float64), torch.arange(width, dtype=torch.float64), indexing="ij"
+        torch.arange(height, dtype=torch.float64) + first[0],
+        torch.arange(width, dtype=torch.float64) + first[1],
+        indexing="ij",
     )
     angles = [plane.reshape(-1, 1) * omega for plane in (columns, rows)]
     return torch.cat([part for angle in angles for part in (angle.sin(), angle.cos())], dim=1).float()
 
 
 class Encoder(nn.Module):
-    """A vision transformer with a class token. Tokens are row by row."""
+    """A vision transformer with a class token. Tokens are row by row.
+
+    In training mode fixed positions begin at a random row and column for each batch: where a patch lies within a crop
+    means nothing, and grids larger than a training crop's hold no position that was never seen.
+    """
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
@@ -149,7 +158,7 @@ class Encoder(nn.Module):
             self.pos_embed = nn.Parameter(torch.zeros(1, 1 + config.position_grid**2, config.width))
         self.blocks = nn.ModuleList(Block(config.width, config.heads) for _ in range(config.depth))
         self.norm = nn.LayerNorm(config.width, eps=1e-6)
-        self._positions: dict[tuple[int, int, str], Tensor] = {}
+        self._positions: dict[tuple[int | str, ...], Tensor] = {}
         self.apply(initialise)
         patch_weight = self.patch_embed.proj.weight
         nn.init.xavier_uniform_(patch_weight.view(len(patch_weight), -1))  # as a linear layer, He et al. 2022, A.1
@@ -159,16 +168,23 @@ class Encoder(nn.Module):
         """Positions (1, height * width, self.config.width) of a grid of so many patches."""
         if self.config.position_grid:
             return _resized(self.pos_embed[:, 1:], self.config.position_grid, height, width)
-        device = self.cls_token.device
-        key = (height, width, str(device))
+        first = tuple(torch.randint(FIRST_POSITIONS, (2,)).tolist()) if self.training else (0, 0)
+        key = (height, width, *first, str(self.cls_token.device))
         if key not in self._positions:
-            self._positions = {key: sincos_positions(height, width, self.config.width)[None].to(device)}
+            made = sincos_positions(height, width, self.config.width, (first[0], first[1]))
+            self._positions = {key: made[None].to(self.cls_token.device)}
         return self._positions[key]
 
-    def embed(self, x: Tensor) -> Tensor:
-        """Images (N, C, H, W) -> patch tokens with their positions (N, T, width), T = H/patch * W/patch."""
+    def embed(self, x: Tensor, hidden: Tensor | None = None, blank: Tensor | None = None) -> Tensor:
+        """Images (N, C, H, W) -> patch tokens with their positions (N, T, width), T = H/patch * W/patch.
+
+        hidden: (N, T) bool, patches whose contents are replaced by `blank` (width,).
+        """
         grid = self.patch_embed(x)
-        return grid.flatten(2).transpose(1, 2) + self.positions(*grid.shape[2:])
+        tokens = grid.flatten(2).transpose(1, 2)
+        if hidden is not None and blank is not None:
+            tokens = torch.where(hidden[..., None], blank.to(tokens.dtype), tokens)
+        return tokens + self.positions(*grid.shape[2:])
 
     def with_class_token(self, tokens: Tensor) -> Tensor:
         """(N, T, width) -> (N, 1 + T, width): the class token goes before the others."""
