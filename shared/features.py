@@ -72,6 +72,8 @@ class FeatureWriter:
         tokens: (grid_h, grid_w, channels) floating point; size: (height, width) of the image in px;
         probability: (height, width) float in [0, 1].
         """
+        if self.entries and key <= self.entries[-1].key:
+            raise ValueError(f"key {key!r} after {self.entries[-1].key!r}: keys must be added in ascending order")
         grid_h, grid_w, channels = tokens.shape
         rows = np.ascontiguousarray(tokens, np.float16).reshape(-1, channels)
         if self._pending and (self._rows + len(rows)) * channels * 2 > self.shard_bytes:
@@ -79,7 +81,7 @@ class FeatureWriter:
         member = None
         if probability is not None:
             data = imagecodecs.png_encode(np.rint(probability * 255).clip(0, 255).astype(np.uint8), 1)
-            member = self._probabilities.add(f"{key}.probability.png", data)
+            member = self._probabilities.add(f"{key}.probability.png", bytes(data))
         entry = FeatureEntry(
             key=key,
             shard=f"features-{self._count:05d}.npy",

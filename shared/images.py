@@ -104,6 +104,8 @@ class ImageWriter:
         split: str = "train",
     ) -> ImageEntry:
         """Append one image that `pack` made ready."""
+        if self.entries and key <= self.entries[-1].key:
+            raise ValueError(f"key {key!r} after {self.entries[-1].key!r}: keys must be added in ascending order")
         entry = ImageEntry(
             key=key,
             source=source,

@@ -86,6 +86,8 @@ class LabelWriter:
 
         mask: (H, W) uint8, uint16 or uint32 (stored as the smallest that fits); conf and others: (H, W) uint8.
         """
+        if self.entries and key <= self.entries[-1].key:
+            raise ValueError(f"key {key!r} after {self.entries[-1].key!r}: keys must be added in ascending order")
         planes = {"mask": mask, **({"conf": conf} if conf is not None else {}), **(others or {})}
         members = {}
         for name in sorted(planes):
@@ -163,8 +165,11 @@ def encode_labels(labels: np.ndarray) -> tuple[str, bytes]:
         raise ValueError(f"a label image is (height, width) of unsigned integers, not {labels.dtype} {labels.shape}")
     top = int(labels.max(initial=0))
     if top < 2**16:
-        return "png", imagecodecs.png_encode(np.ascontiguousarray(labels, np.uint8 if top < 256 else np.uint16), 1)
-    return "tif", imagecodecs.tiff_encode(np.ascontiguousarray(labels, np.uint32), compression="zlib")
+        return "png", bytes(
+            imagecodecs.png_encode(np.ascontiguousarray(labels, np.uint8 if top < 256 else np.uint16), 1)
+        )
+    data = imagecodecs.tiff_encode(np.ascontiguousarray(labels, np.uint32), compression=8)  # Adobe deflate
+    return "tif", bytes(data)
 
 
 def decode_labels(data: bytes) -> np.ndarray:

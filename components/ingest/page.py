@@ -1,5 +1,6 @@
 """The page of `ingest`: what was found, what was rejected and why, and some of the pictures."""
 
+import json
 from collections import Counter
 from pathlib import Path
 
@@ -66,6 +67,7 @@ def _splits(page: Page, summary: Summary) -> None:
 def _thumbnails(summary: Summary, images: Path, labels: Path) -> list[tuple[np.ndarray, str]]:
     """Pictures evenly over the keys, label outlines in green."""
     drawn = {entry.key: entry for entry in summary.labels}
+    boxes = _boxes(labels)
     chosen = np.unique(np.linspace(0, len(summary.images) - 1, THUMBNAILS).round().astype(int))
     pictures = []
     for entry in (summary.images[i] for i in chosen):
@@ -78,8 +80,25 @@ def _thumbnails(summary: Summary, images: Path, labels: Path) -> list[tuple[np.n
         if entry.key in drawn:
             rgb, number = _outlined(rgb, drawn[entry.key], labels)
             caption += f"; {number} objects" if drawn[entry.key].kind == "instances" else "; foreground mask"
+        elif entry.key in boxes:
+            for x, y, w, h in boxes[entry.key]:
+                corners = [round(value * scale) for value in (x, y, x + w, y + h)]
+                cv2.rectangle(rgb, (corners[0], corners[1]), (corners[2] - 1, corners[3] - 1), TRUTH)
+            caption += f"; {len(boxes[entry.key])} boxes"
         pictures.append((rgb, caption))
     return pictures
+
+
+def _boxes(labels: Path) -> dict[str, list[list[float]]]:
+    """Key -> boxes (x, y, width, height; px), of the images with annotations."""
+    if not (labels / COCO).is_file():
+        return {}
+    coco = json.loads((labels / COCO).read_text())
+    keys = {image["id"]: image["file_name"] for image in coco["images"]}
+    found: dict[str, list[list[float]]] = {key: [] for key in keys.values()}
+    for row in coco["annotations"]:
+        found[keys[row["image_id"]]].append(row["bbox"])
+    return found
 
 
 def _outlined(rgb: np.ndarray, entry: LabelEntry, labels: Path) -> tuple[np.ndarray, int]:
