@@ -29,7 +29,7 @@ class Infer(Stage):
     """Foreground probability from which on a pixel is cell."""
     min_distance: int = Field(4, ge=1)
     """px between the seeds of two instances, at least."""
-    saddle: float = Field(0.85, gt=0, le=1)
+    saddle: float = Field(0.9, gt=0, le=1)
     """Two seeds are one cell where the depth between them stays above this share of the shallower one's. 1: never."""
     min_area: NonNegativeInt = 16
     """px²; smaller objects are dropped."""

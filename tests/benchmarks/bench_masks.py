@@ -1,0 +1,134 @@
+"""Masks and metrics against scipy, scikit-image and py-ctcmetrics: medians and ratios, on one thread.
+
+`python tests/benchmarks/bench_masks.py [--side 1024] [--repeats 5]`: a mosaic of real nuclei, about a minute.
+"""
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+
+import cv2
+import numpy as np
+import tifffile
+from scipy import ndimage
+from skimage.feature import peak_local_max
+from skimage.measure import label, regionprops
+from skimage.morphology import remove_small_holes
+from skimage.segmentation import watershed
+
+ROOT = Path(__file__).parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+from ctc_metrics.utils.representations import match as ctc_match  # noqa: E402
+from pycocotools import mask as rle  # noqa: E402
+from real_labels import wheel_nuclei  # noqa: E402
+from stardist.matching import matching  # noqa: E402
+
+from components.infer.measure import measure  # noqa: E402
+from shared.coco import label_rles  # noqa: E402
+from shared.instances import fill_holes, split_touching  # noqa: E402
+from shared.metrics import THRESHOLDS, overlap, tally  # noqa: E402
+
+
+def mosaic(side: int) -> tuple[np.ndarray, np.ndarray]:
+    """Image and label image (side, side) of repeated real nuclei, every repeat with labels of its own."""
+    image, labels = wheel_nuclei()
+    times = -(-side // len(labels))
+    number = np.kron(np.arange(times**2).reshape(times, times), np.ones(labels.shape, np.int32))
+    many = np.where(np.tile(labels, (times, times)) > 0, np.tile(labels, (times, times)) + number * labels.max(), 0)
+    return np.tile(image, (times, times))[:side, :side], many[:side, :side].astype(np.uint16)
+
+
+def recipe(mask: np.ndarray) -> np.ndarray:
+    """Distance watershed as the tutorials have it: scipy's distances, peak_local_max, one watershed."""
+    mask = remove_small_holes(mask > 0, max_size=64)
+    depth = ndimage.gaussian_filter(ndimage.distance_transform_edt(mask), 1)
+    peaks = peak_local_max(depth, min_distance=4, labels=label(mask, connectivity=1), exclude_border=False)
+    seeds = np.zeros(mask.shape, np.int32)
+    seeds[tuple(peaks.T)] = np.arange(1, len(peaks) + 1)
+    return watershed(-depth, seeds, mask=mask)
+
+
+def loop_contingency(truth: np.ndarray, found: np.ndarray) -> dict[tuple[int, int], int]:
+    """Overlaps object by object."""
+    counts = {}
+    for name in np.unique(truth)[1:]:
+        other, area = np.unique(found[truth == name], return_counts=True)
+        counts |= {(int(name), int(o)): int(n) for o, n in zip(other, area, strict=True) if o}
+    return counts
+
+
+def properties(labels: np.ndarray, image: np.ndarray) -> list[tuple]:
+    """What cells.csv holds, by regionprops."""
+    return [
+        (p.area, p.centroid, p.bbox, p.eccentricity, p.intensity_mean)
+        for p in regionprops(labels, intensity_image=image)
+    ]
+
+
+def rle_loop(labels: np.ndarray) -> list[dict]:
+    """Run lengths object by object, by pycocotools."""
+    return [rle.encode(np.asfortranarray(labels == name).astype(np.uint8)) for name in np.unique(labels)[1:]]
+
+
+def seconds(work: Callable[[], object], repeats: int) -> float:
+    """Median wall time of `work`; once before, unmeasured."""
+    work()
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - start)
+    return median(times)
+
+
+def main() -> None:
+    """Print a table: ours, the other, and how many times faster ours is."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--side", type=int, default=1024, help="px on a side of the mosaic")
+    parser.add_argument("--repeats", type=int, default=5)
+    args = parser.parse_args()
+    cv2.setNumThreads(1)
+    image, truth = mosaic(args.side)
+    mask = (truth > 0).astype(np.uint8)
+    found = split_touching(mask)
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [Path(folder) / name for name in ("truth.tif", "found.tif")]
+        for path, labels in zip(paths, (truth, found), strict=True):
+            tifffile.imwrite(path, labels.astype(np.int32))
+        pairs: list[tuple[str, Callable[[], object], str, Callable[[], object]]] = [
+            ("mask to instances", lambda: split_touching(mask), "scipy + skimage", lambda: recipe(mask)),
+            (
+                "fill holes",
+                lambda: fill_holes(mask, 64),
+                "skimage",
+                lambda: remove_small_holes(mask > 0, max_size=64, connectivity=2),
+            ),
+            ("contingency", lambda: overlap(truth, found), "loop", lambda: loop_contingency(truth, found)),
+            (
+                "all metrics",
+                lambda: tally(truth, found).metrics(),
+                "stardist (F1, AP, PQ)",
+                lambda: matching(truth, found, thresh=THRESHOLDS),
+            ),
+            (
+                "all metrics",
+                lambda: tally(truth, found).metrics(),
+                "py-ctcmetrics (SEG)",
+                lambda: ctc_match(str(paths[0]), str(paths[1])),
+            ),
+            ("measure cells", lambda: measure(found, image[..., None]), "skimage", lambda: properties(found, image)),
+            ("run lengths", lambda: label_rles(found), "pycocotools", lambda: rle_loop(found)),
+        ]
+        print(f"{args.side} x {args.side} px, {int(truth.max())} objects, median of {args.repeats}")
+        for name, ours, other, theirs in pairs:
+            a, b = seconds(ours, args.repeats), seconds(theirs, args.repeats)
+            print(f"{name:18} {a * 1e3:9.1f} ms   {other:22} {b * 1e3:9.1f} ms   {b / a:6.1f}x")
+
+
+if __name__ == "__main__":
+    main()
