@@ -65,16 +65,3 @@ def dataset(images: list[dict[str, Any]], found: Iterable[dict[str, Any]], descr
         "categories": CATEGORIES,
         "annotations": list(found),
     }
-
-
-def labels_of(data: dict[str, Any], image_id: int) -> np.ndarray:
-    """Label image (H, W) uint32 from the RLE annotations of one image of a COCO file, numbered in their order.
-
-    Where annotations overlap, the later one is seen.
-    """
-    entry = next(image for image in data["images"] if image["id"] == image_id)
-    labels = np.zeros((entry["height"], entry["width"]), np.uint32)
-    of_image = (item for item in data["annotations"] if item["image_id"] == image_id)
-    for number, item in enumerate(of_image, 1):
-        labels[rle.decode(item["segmentation"]).astype(bool)] = number
-    return labels

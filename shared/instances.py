@@ -14,7 +14,8 @@ MAX_HOLE = 64
 STEPS = 1024.0
 """Levels a px of the smoothed distance is rounded to: plateaus stay flat whatever the processor's rounding."""
 SADDLE = 0.9
-"""See `split_touching`. Of 0.7 to 1 what serves nuclei of 15 px best and cells of 60 px well."""
+"""See `split_touching`. F1 from the true foreground, without it (1.0), at 0.9 and at 0.85: fluorescent nuclei (DSB)
+.947, .965, .961; stained tissue .887, .918, .915; phase contrast (Usiigaci), cells of 60 px, .517, .764, .816."""
 ROWS = 512
 """Rows that are read at a time where a whole image would not fit twice."""
 
