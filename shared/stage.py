@@ -130,7 +130,7 @@ def plain_type(field: FieldInfo) -> type:
         raise TypeError(f"{kind}: a parameter has one type; give 'none of it' a value of its own, such as 0 or ''")
     kind = get_origin(kind) or kind
     for wire in (bool, int, float, str, list, dict):
-        if isinstance(kind, type) and issubclass(kind, tuple if wire is list else wire) or kind is wire:
+        if (isinstance(kind, type) and issubclass(kind, tuple if wire is list else wire)) or kind is wire:
             return wire
     raise TypeError(f"{kind}: not a type a parameter can have")
 
