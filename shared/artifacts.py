@@ -200,6 +200,10 @@ def verify(folder: Path, kind: type[Artifact] | None = None) -> Manifest:
     remedy = "fetch it or make it again"
     for name, expected in manifest.files.items():
         path = folder / name
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise ArtifactError(f"{folder / MANIFEST}: it lists {name!r}, which is outside the folder; {remedy}")
+        if path.is_symlink():
+            raise ArtifactError(f"{path}: a symbolic link, which an artifact must not hold; {remedy}")
         if not path.is_file():
             raise ArtifactError(f"{path}: missing, but listed in {MANIFEST}; {remedy}")
         if path.stat().st_size != expected.size:

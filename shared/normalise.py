@@ -3,7 +3,7 @@
 from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class Normalisation(BaseModel):
@@ -18,10 +18,16 @@ class Normalisation(BaseModel):
     clip: tuple[float, float] = (-0.5, 1.5)
     """Range that outliers are cut to."""
 
+    @model_validator(mode="after")
+    def _ordered(self) -> "Normalisation":
+        if not (self.low < self.high and self.clip[0] <= 0 < 1 <= self.clip[1]):
+            raise ValueError(f"low {self.low} must be below high {self.high}, and clip {self.clip} hold 0 and 1")
+        return self
+
     def __call__(self, image: np.ndarray) -> np.ndarray:
         """(H, W, C) of any dtype -> (H, W, C) float32, each channel by its own percentiles, within `clip`.
 
-        A constant channel becomes 0. Values that are not finite become the lower percentile.
+        A constant channel becomes 0, and so do nan and minus infinity; infinity becomes 1.
         """
         return self.apply(image, self.limits(image))
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, Literal, TypeVar, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 from pydantic.fields import FieldInfo
 
 from shared.artifacts import Artifact, Html, Metrics
@@ -140,8 +140,8 @@ class Result(BaseModel):
 
     model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
 
-    metrics: dict[str, float] = {}
-    """Name -> number, shown in the UI and in `report.html`."""
+    metrics: dict[str, FiniteFloat] = {}
+    """Name -> finite number, shown in the UI and in `report.html`."""
     values: dict[str, float | int | bool | str] = {}
     """Values of the declared output parameters, all of them."""
     skipped: str | None = None
