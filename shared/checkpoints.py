@@ -4,8 +4,12 @@
 they are written to a local folder and copied from and to the store, since a retried pod starts with an empty disk.
 """
 
+import shutil
 from contextvars import ContextVar
 from pathlib import Path
+
+from shared.errors import UserError
+from shared.log import log
 
 FILE = "checkpoint.pt"
 _folder: ContextVar[Path | None] = ContextVar("checkpoint_folder", default=None)
@@ -18,25 +22,51 @@ def folder() -> Path | None:
 
 
 def use(path: Path | None, remote: str = "") -> None:
-    """Set by the runner before `run` is called.
-
-    remote: uri that `path` is copied to after each save; what it holds already is brought here first.
-    """
+    """Set by the runner before `run` is called. remote: uri below which the checkpoint lives, where that is a store."""
     if path is not None:
         path.mkdir(parents=True, exist_ok=True)
     _folder.set(path)
     _remote.set(remote.rstrip("/"))
-    if path is not None and remote:
+
+
+def bring() -> None:
+    """Called before a checkpoint is read: copies it here from the store, where that is its home."""
+    path, uri = _folder.get(), _uri()
+    if path is not None and uri:
         from shared import store
 
-        if store.exists(f"{_remote.get()}/{FILE}"):
-            (path / FILE).write_bytes(store.get(f"{_remote.get()}/{FILE}"))
+        if store.exists(uri):
+            (path / FILE).write_bytes(store.get(uri))
 
 
 def publish() -> None:
-    """Called after each save: copies the checkpoint to the store, where that is its home."""
-    path, remote = _folder.get(), _remote.get()
-    if path is not None and remote:
+    """Called after each save: copies the checkpoint to the store, where that is its home.
+
+    A store that does not answer is reported and costs no more than the steps since the last copy.
+    """
+    path, uri = _folder.get(), _uri()
+    if path is not None and uri:
         from shared import store
 
-        store.put(f"{remote}/{FILE}", (path / FILE).read_bytes())
+        try:
+            store.put(uri, (path / FILE).read_bytes())
+        except UserError as error:
+            log.warning("the checkpoint was not copied: %s", error)
+
+
+def remove() -> None:
+    """Called after success: removes the checkpoint from the folder and from the store."""
+    path, uri = _folder.get(), _uri()
+    if path is not None and uri and (path / FILE).exists():
+        from shared import store
+
+        try:
+            store.remove(uri)
+        except UserError as error:
+            log.warning("the checkpoint was not removed: %s", error)
+    if path is not None:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _uri() -> str:
+    return f"{_remote.get()}/{FILE}" if _remote.get() else ""

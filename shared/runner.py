@@ -216,17 +216,21 @@ def _bring(name: str, kind: type, location: str, place: Path) -> Manifest:
 @contextlib.contextmanager
 def _checkpoints(task: Task, key: str) -> Iterator[None]:
     """Give the stage a folder for its checkpoints; it is removed when the stage succeeded, kept when it did not."""
-    root = os.environ.get("CYTOLOOM_CHECKPOINTS")
-    if root:
+    root, remote = os.environ.get("CYTOLOOM_CHECKPOINTS", "").rstrip("/"), ""
+    if "://" in root:
+        folder, remote = Path(tempfile.mkdtemp(prefix="cytoloom-", dir=os.environ.get("CYTOLOOM_TMP"))), f"{root}/{key}"
+    elif root:
         folder = Path(root) / key
     else:
         local = [output.target.parent for output in _outputs(task).values()]
         folder = (local[0] / ".checkpoints" if local else Path.home() / ".cache/cytoloom/checkpoints") / key
-    checkpoints.use(folder)
+    checkpoints.use(folder, remote)
     try:
         yield
-        shutil.rmtree(folder, ignore_errors=True)
+        checkpoints.remove()
     finally:
+        if remote:
+            shutil.rmtree(folder, ignore_errors=True)
         with contextlib.suppress(OSError):  # an empty folder is of no use to anyone
             folder.rmdir()
         if not root:

@@ -65,6 +65,13 @@ def get(uri: str) -> bytes:
         return _retried(lambda: _read(bucket, key, 0, 0))
 
 
+def remove(uri: str) -> None:
+    """Remove one object; that there is none is fine."""
+    bucket, key = split(uri)
+    with _explained(uri):
+        _retried(lambda: _client().remove_object(bucket, key))
+
+
 def listing(uri: str) -> list[tuple[str, int, str]]:
     """(name relative to `uri`, bytes, etag) of every object below it, sorted; of an object itself, that one.
 

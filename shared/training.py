@@ -131,12 +131,13 @@ class Checkpoint:
     def __init__(self, **parts: HasState) -> None:
         self.parts = parts
         folder = checkpoints.folder()
-        self.path = folder / "checkpoint.pt" if folder else None
+        self.path = folder / checkpoints.FILE if folder else None
         self.every = float(os.environ.get(SECONDS) or 30)
         self._last = time.monotonic()
 
     def resume(self) -> tuple[int, History]:
         """Restore the last saved state: the step to go on from and the history so far, or (0, [])."""
+        checkpoints.bring()
         saved = read_checkpoint(self.path) if self.path else None
         if saved is None:
             return 0, []
