@@ -132,10 +132,10 @@ def ingest(
 
     Raises UserError where no image is left, or where more than the share `max_rejects` was rejected.
     """
+    layout = recognise(source)
     if source.is_dir() and is_artifact(source):
         kind = read_manifest(source).type
         raise UserError(f"{source}: a finished {kind}, no folder of plain images; hand it to the next stage as it is")
-    layout = recognise(source)
     log.info("layout: %s", layout.text)
     summary = Summary(layout.text, rejects=list(layout.problems), ignored=layout.ignored)
     summary.rejects += layout.unreadable
@@ -318,4 +318,5 @@ def _truth(job: Job, size: tuple[int, int], limits: Limits, done: Done) -> None:
             if drawn is not None:
                 done.mask, done.conf = drawn
     except (ImageError, ValueError, SyntaxError) as error:  # SyntaxError: what XML parsers raise
-        done.problems.append((job.source, f"label: {error}"))
+        name = next((f"{keys.printable(path.name)}: " for path in (item.mask, item.voc) if path), "")
+        done.problems.append((job.source, f"label: {name}{error}"))

@@ -30,7 +30,7 @@ def read_mask(
             raise ImageError(f"a label file of {len(file.frames)} frames for an image of {frames}")
         frame = file.frames[index]
         if (frame.height, frame.width) != size:
-            raise ImageError(f"label image of {frame.width} x {frame.height} px, its image has {size[1]} x {size[0]}")
+            raise ImageError(f"{frame.width} x {frame.height} px, but its image has {size[1]} x {size[0]}")
         values, _ = file.read(index)
     labels, names = renumber(_one_plane(values))
     pieces = cv2.connectedComponents((labels > 0).astype(np.uint8), connectivity=8)[0] - 1
@@ -93,7 +93,7 @@ def paint_objects(paths: tuple[Path, ...], size: tuple[int, int], limits: Limits
             inside = plane > 0
             free = inside & (labels == 0)
             if not free.any():
-                raise ImageError("label: holds no pixel" if not inside.any() else "label: lies under other objects")
+                raise ImageError("holds no pixel" if not inside.any() else "lies under other objects")
         except ImageError as error:
             dropped.append(f"{path.name}: {error}")
             continue
