@@ -1,4 +1,4 @@
-"""What each stage asks of a cluster: one row a stage. The local executor reads only `gpu` and `retries`.
+"""What each stage asks of a cluster: one row a stage, the defaults below where it has none. The local executor reads only `gpu` and `retries`.
 
 memory and shm are Kubernetes quantities. A stage whose data loaders share batches between processes needs /dev/shm;
 64 MiB, what a container gets otherwise, is too little for it. retries are for pods that vanish (a node drained, memory
@@ -39,7 +39,7 @@ RESOURCES = {
 
 def apply(task: Any, stage: str) -> Any:
     """Set the resources of `stage` (its slug) on a pipeline task, and return the task."""
-    row = RESOURCES[stage]
+    row = RESOURCES.get(stage, Resources())
     task.set_memory_limit(row.memory).set_cpu_limit(row.cpu).set_retry(row.retries)
     if row.gpu:  # a limit without a type does nothing
         task.set_accelerator_type("nvidia.com/gpu").set_accelerator_limit(1)

@@ -14,6 +14,7 @@ from pipelines import config, ir
 from pipelines.cache import Cache
 from pipelines.config import closest
 from pipelines.folder import opened, place_graph
+from pipelines.ledger import Ledger
 from pipelines.local import Execution, Options
 from pipelines.record import RunRecord
 from pipelines.rounds import round_table
@@ -49,7 +50,8 @@ def _execute(graph: Graph, folder: Path, parameters: dict[str, Any], options: Op
     )
     code, trouble = 0, ""
     try:
-        Execution(graph, folder, parameters, runner, options, record, Display()).run()
+        ledger = Ledger(record, folder, Display(), args.store.rstrip("/"), runner.image)
+        Execution(graph, folder, parameters, runner, options, ledger).run()
     except KeyboardInterrupt:
         code, trouble = 130, "interrupted; the same command goes on from here"
     except UserError as error:
@@ -116,8 +118,7 @@ def _options(graph: Graph, args: argparse.Namespace) -> Options:
         raise UserError("--image: goes with --runner docker")
     jobs = args.jobs or min(4, len(os.sched_getaffinity(0)))
     cache = None if args.no_cache else Cache.from_environment()
-    store = args.store.rstrip("/")
-    return Options(jobs, gpu_count(), cache, args.from_task, store, args.debug)
+    return Options(jobs, gpu_count(), cache, args.from_task, args.debug)
 
 
 def _parameters(graph: Graph, args: argparse.Namespace) -> dict[str, Any]:

@@ -9,7 +9,8 @@ from components.__main__ import declaration, names
 from pipelines.cache import Made, Receipt, digest_of
 from pipelines.config import check
 from pipelines.ir import PLACEHOLDER, number
-from pipelines.taskgraph import Constant, Output, Parameter, Source, Task, Text
+from pipelines.taskgraph import Constant, Output, Parameter, Source, Task, Text, leads
+from shared import store
 from shared.artifacts import is_artifact, read_manifest
 from shared.errors import ArtifactError, UserError
 from shared.stage import Stage, is_external
@@ -41,6 +42,8 @@ class Prepared:
     inputs: dict[str, Value]
     stage: Stage | None
     """The validated declaration, its ports being the paths in the run folder; None where the task is no stage."""
+    version: str = ""
+    """Code version that the key was made with; empty where the task is no stage."""
 
 
 def output_path(task: Task, output: str, folder: Path) -> Path:
@@ -105,6 +108,26 @@ def externals(stage: type[Stage]) -> list[str]:
     return [name for name, info in stage.parameters().items() if is_external(info)]
 
 
+def wanted(task: Task, parameters: dict[str, Any], done: dict[str, Receipt], left_out: set[str]) -> bool:
+    """Whether the task's conditions hold and nothing it needs was left out."""
+    sources = [*task.parameters.values(), *task.artifacts.values(), *(item.source for item in task.conditions)]
+    if any(output.task in left_out for source in sources for output in leads(source)):
+        return False
+    return all((resolve(c.source, parameters, done) == c.value) == c.equal for c in task.conditions)
+
+
+def imported(task: Task, run: Path, parameters: dict[str, Any], done: dict[str, Receipt]) -> Receipt:
+    """Bring what an importer names: an artifact or file at a path, or an artifact in S3 into the run folder."""
+    uri = str(resolve(task.import_uri or Constant(""), parameters, done))
+    path = Path(uri).absolute()
+    if "://" in uri:
+        path = run / task.name / "artifact"
+        store.fetch(uri, path)
+    title = next(iter(task.outputs.values())).get("schemaTitle", "")
+    made = Made(path=str(path), kind=title, schema_title=title, digest=digest_of(path))
+    return Receipt(key="", seconds=0.0, outputs=dict.fromkeys(task.outputs, made))
+
+
 def prepare(
     task: Task, run: Path, parameters: dict[str, Any], done: dict[str, Receipt], versions: dict[str, str]
 ) -> Prepared:
@@ -123,7 +146,7 @@ def prepare(
         key = task_key(task.stage, values, digests | _outside(kind, values), versions[task.stage])
     else:
         key = task_key(json.dumps([task.image, task.command, task.env]), values, digests, "no stage")
-    return Prepared(task, folder, key, values, inputs, stage)
+    return Prepared(task, folder, key, values, inputs, stage, versions.get(task.stage, ""))
 
 
 def _artifact(source: Source, run: Path, done: dict[str, Receipt]) -> Value:
@@ -201,21 +224,26 @@ def command(ready: Prepared) -> list[str]:
 
 
 def collect(ready: Prepared, seconds: float) -> Receipt:
-    """Read what a task that exited with 0 left behind. Raises ArtifactError where something it owes is missing."""
+    """Read what a task that exited with 0 left behind. Raises ArtifactError where something it owes is missing.
+
+    The receipt has no key where the code was edited meanwhile: whatever was computed, it is not what the key says.
+    """
     task, folder = ready.task, ready.folder
     said = _said(folder / "executor_output.json")
-    outputs = {}
+    outputs, key = {}, ready.key
     for name, kind in task.outputs.items():
         path = output_path(task, name, folder)
         title = kind.get("schemaTitle", "")
         if title in SUFFIXES and not path.exists():
             continue  # pages and metrics are optional
         metadata = said.get("artifacts", {}).get(name, {}).get("artifacts", [{}])[0].get("metadata", {})
+        if ready.stage and is_artifact(path) and read_manifest(path).code_version != ready.version:
+            key = ""
         outputs[name] = _made(path, folder, title, metadata)
     values = {name: _value(name, kind, folder, said) for name, kind in task.values.items()}
     skipped = next((str(made.metadata["skipped"]) for made in outputs.values() if made.metadata.get("skipped")), "")
     return Receipt(
-        key=ready.key,
+        key=key,
         seconds=seconds,
         outputs=outputs,
         values=values,

@@ -16,7 +16,7 @@ def worker(*inputs: str, gpu: bool = False):
         command = [sys.executable, str(WORKER), "--executor-input", "{{$}}"]
         return dsl.ContainerSpec(image="worker", command=command)
 
-    kinds = {key: (dsl.Input[dsl.Dataset], inspect.Parameter.empty) for key in inputs}
+    kinds = dict.fromkeys(inputs, (dsl.Input[dsl.Dataset], inspect.Parameter.empty))
     kinds |= {"out": (dsl.Output[dsl.Dataset], inspect.Parameter.empty)}
     kinds |= {"length": (dsl.OutputPath(int), inspect.Parameter.empty)}
     kinds |= {"name": (str, inspect.Parameter.empty), "history": (str, inspect.Parameter.empty)}
