@@ -28,6 +28,8 @@ TEXTURE_FLOOR = 0.01
 STEEPNESS = 6.0
 """Logit between the two class means of a proposal: they get probabilities near 0.05 and 0.95."""
 BINS = 256
+UNDECIDED = 0.4
+"""Probability where an image shows no two classes: background, but not surely."""
 
 Kind = Literal["intensity", "root_intensity", "texture"]
 
@@ -48,6 +50,8 @@ class Proposal(BaseModel):
         """Foreground probability of an image (H, W, C): (H, W) float32 in (0, 1)."""
         plane = grey(image)
         if self.kind == "texture":
+            if self.separability == 0:  # all images constant
+                return np.full(plane.shape, UNDECIDED, np.float32)
             return _sigmoid((texture(plane) - self.threshold) / self.spread)
         return _by_intensity(plane, self.kind)
 
@@ -132,7 +136,7 @@ def _by_intensity(plane: np.ndarray, kind: Kind) -> np.ndarray:
     values = intensity(plane, kind)
     split = otsu(values)
     if split.separability < 0.9 * UNIMODAL:
-        return np.full(plane.shape, 0.4, np.float32)
+        return np.full(plane.shape, UNDECIDED, np.float32)
     signed = (values - split.threshold) / split.spread
     bright, textured = signed > 0, texture(plane)
     sign = 1.0 if textured[bright].mean() >= textured[~bright].mean() else -1.0

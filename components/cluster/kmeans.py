@@ -11,6 +11,7 @@ from shared.features import FeatureReader
 SAMPLE_TOKENS = 100_000
 SAMPLE_BYTES = 256 * 2**20
 ITERATIONS = 30
+STARTS = 5
 
 
 @dataclass
@@ -72,6 +73,7 @@ def fit(tokens: np.ndarray, *, k: int, components: int, whitening: float, seed: 
         points.shape[1],
         k,
         niter=ITERATIONS,
+        nredo=STARTS,
         seed=seed,
         min_points_per_centroid=1,
         max_points_per_centroid=len(points),

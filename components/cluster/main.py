@@ -87,8 +87,8 @@ def _by_proposal(stage: Cluster, images: ImageReader, features: FeatureReader, c
     proposal = choose(candidates(images.read(key) for key in keys))
     tally = Tally(len(clusters))
     for key in keys:
-        reference = grid.to_tokens(proposal.probability(images.read(key)), features.entries[key])
-        tally.add(clusters.assign(features.tokens(key)), reference)
+        mask = (proposal.probability(images.read(key)) >= 0.5).astype(np.float32)
+        tally.add(clusters.assign(features.tokens(key)), grid.to_tokens(mask, features.entries[key]))
     foreground = tally.judge()
     return Rule(clusters, foreground, proposal, CLUSTER_WEIGHT * foreground.dice, stage.model_weight)
 
