@@ -3,14 +3,14 @@
 #
 #   docker/build.sh [TARGET]       default: torch; tagged cytoloom/TARGET:VERSION, the hash of what goes in
 #
-# From the environment: IMAGE (another reference), BASE_IMAGE, PIP_INDEX_URL, and with BASE_IMAGE PIP_CERT (a path in
-# it). An image of that version that is there already is not built again.
+# From the environment: IMAGE (another reference), CYTOLOOM_REGISTRY (instead of `cytoloom`), BASE_IMAGE, PIP_INDEX_URL,
+# and with BASE_IMAGE PIP_CERT (a path in it). An image of that version that is there already is not built again.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 target=${1:-torch}
 version=$(python3 -c 'from shared.version import image_version; print(image_version())')
-image=${IMAGE:-cytoloom/$target:$version}
+image=${IMAGE:-${CYTOLOOM_REGISTRY:-cytoloom}/$target:$version}
 commit=$(git rev-parse HEAD 2>/dev/null || echo unknown)
 
 built=$(docker image inspect --format '{{index .Config.Labels "org.opencontainers.image.version"}}' "$image" 2>/dev/null || true)

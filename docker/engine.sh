@@ -61,6 +61,7 @@ stop() {
         sleep 0.5
     done
     [ ! -d "/proc/$pid" ] || fail "dockerd ($pid) does not end"
+    umount "$state"/exec/netns/* 2>/dev/null || true
     rm -rf "$state"
 }
 
