@@ -27,7 +27,7 @@ class Gallery:
     key: str
     title: str
     overview: list[Picture] = field(default_factory=list)
-    steps: list[Picture] = field(default_factory=list)
+    steps: list[list[Picture]] = field(default_factory=list)
 
 
 class RunFiles:
@@ -113,27 +113,39 @@ def _steps(
     found: np.ndarray | None,
     truth: np.ndarray | None,
     window: tuple[slice, slice],
-) -> list[Picture]:
+) -> list[list[Picture]]:
+    """Rows of pictures of the crop: from input to result, then what was proposed and refined in each round."""
     crop = np.ascontiguousarray(rgb[window])
-    steps: list[Picture] = [(crop, f"input, from x {window[1].start}, y {window[0].start} px")]
-    for name, reader in files.clusters.items():
-        if key in reader.entries:
-            if "cluster" in reader.entries[key].members and name == next(iter(files.clusters)):
-                steps.append((colour_labels(reader.plane(key, "cluster")[window]), f"{name}: clusters"))
-            proposal = (reader.mask(key)[window] > 0).astype(np.uint8)
-            steps.append((outline(crop, proposal, PSEUDO), f"{name}: proposed foreground"))
+    first: list[Picture] = [(crop, f"input, from x {window[1].start}, y {window[0].start} px")]
+    clustered = [name for name, reader in files.clusters.items() if _has(reader, key, "cluster")]
+    for name in clustered if len(clustered) < 2 else (clustered[0], clustered[-1]):
+        first.append((colour_labels(files.clusters[name].plane(key, "cluster")[window]), f"{name}: clusters"))
+    if found is not None:
+        first.append((outline(crop, found[window], PREDICTION), "prediction"))
+    if truth is not None:
+        first.append((outline(crop, truth[window], TRUTH), "truth"))
+    if found is not None and truth is not None:
+        first.append((agreement(crop, found[window], truth[window]), "green: both; orange: predicted; magenta: missed"))
+    proposed = [
+        (outline(crop, _foreground(reader, key, window), PSEUDO), f"{name}: proposed")
+        for name, reader in files.clusters.items()
+        if key in reader.entries
+    ]
+    refined = []
     for name, reader in files.refined.items():
         if key in reader.entries:
-            drawn = outline(crop, (reader.mask(key)[window] > 0).astype(np.uint8), PSEUDO)
-            drawn = _tint(drawn, reader.conf(key)[window] == 0, IGNORED)
-            steps.append((drawn, f"{name}: refined pseudo-masks; orange is left out of training"))
-    if found is not None:
-        steps.append((outline(crop, found[window], PREDICTION), "prediction"))
-    if truth is not None:
-        steps.append((outline(crop, truth[window], TRUTH), "truth"))
-    if found is not None and truth is not None:
-        steps.append((agreement(crop, found[window], truth[window]), "green: both; orange: predicted; magenta: missed"))
-    return steps
+            drawn = outline(crop, _foreground(reader, key, window), PSEUDO)
+            drawn = _tint(drawn, reader.conf(key)[window] == 0, IGNORED, 0.7)
+            refined.append((drawn, f"{name}: refined; orange is left out of training"))
+    return [row for row in (first, proposed, refined) if row]
+
+
+def _has(reader: LabelReader, key: str, member: str) -> bool:
+    return key in reader.entries and member in reader.entries[key].members
+
+
+def _foreground(reader: LabelReader, key: str, window: tuple[slice, slice]) -> np.ndarray:
+    return (reader.mask(key)[window] > 0).astype(np.uint8)
 
 
 def agreement(rgb: np.ndarray, found: np.ndarray, truth: np.ndarray) -> np.ndarray:

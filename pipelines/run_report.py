@@ -11,15 +11,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pipelines.record import RunRecord, load
-from pipelines.rounds import rounds
+from pipelines.rounds import EmRound, rounds
 from pipelines.run_drawing import drawing, look_of
 from shared.artifacts import ImageSet, read_manifest
-from shared.errors import UserError
 from shared.report import Page, escape, line_plot, plots_in
 
 NAME = "report.html"
 REJECTS_SHOWN = 100
-PICTURE_WIDTH, CROP_WIDTH = 360, 210
+PICTURE_WIDTH, CROP_WIDTH = 372, 222
 """px on the page."""
 TRAINING = ("pretrain", "train_segmentor")
 STYLE = """
@@ -32,6 +31,7 @@ STYLE = """
 .state.bad { background: #fbe6e3; color: #a93226; }
 .error { border-left: 4px solid #c0392b; background: #fdf3f1; padding: .6rem 1rem; margin: .8rem 0; }
 .meta { color: #55606e; }
+td.w { white-space: nowrap; }
 .digest { font-family: ui-monospace, monospace; font-size: 12.5px; }
 nav { font-size: 14px; margin: .4rem 0; } nav a { margin-right: 1rem; } a { color: #2563a8; }
 """
@@ -58,8 +58,8 @@ def write(run_folder: Path) -> Path:
             page.raw(f"<h2 id='{_anchor(name)}'>{escape(name)}</h2>")
         try:
             section(page, run_folder, record)
-        except (UserError, OSError, KeyError, ValueError) as error:  # a damaged artifact must not cost the whole report
-            page.raw(f"<p class='error'>This part could not be made: {escape(error)}</p>")
+        except Exception as error:  # a damaged artifact must not cost the whole report
+            page.raw(f"<p class='error'>This part could not be made: {escape(str(error) or type(error).__name__)}</p>")
         if not name:
             page.raw("<nav>" + "".join(f"<a href='#{_anchor(n)}'>{escape(n)}</a>" for n in names) + "</nav>")
     target = run_folder / NAME
@@ -96,7 +96,8 @@ def _summary(page: Page, run: Path, record: RunRecord) -> None:
         if scored[-1].f1 is not None:
             cards.append((f"{scored[-1].f1:.3f}", "F1 of cells, IoU 0.5"))
     if em:
-        cards.append((str(sum(not r.skipped for r in em)), "EM rounds computed"))
+        passed = sum(r.tasks["train_segmentor"].state == "done" for r in em if "train_segmentor" in r.tasks)
+        cards.append((f"{passed - sum(r.skipped for r in em)} of {len(em)}", "EM rounds trained"))
     computed = sum(look_of(task) == "computed" for task in record.tasks.values())
     cards.append((f"{computed} of {len(record.tasks)}", "tasks computed now"))
     shown = "".join(
@@ -110,7 +111,8 @@ def _scores(page: Page, run: Path, record: RunRecord) -> None:
     if not em:
         page.text("This graph has no EM rounds.")
         return
-    if not any(r.dice is not None for r in em):
+    scored = [r.tasks["evaluate"] for r in em if "evaluate" in r.tasks and r.tasks["evaluate"].state == "done"]
+    if scored and not any(r.dice is not None for r in em):
         page.text("No image has labels, so nothing could be scored; agreement tells how far the rounds have settled.")
     header = ["round", "Dice", "F1 at 0.5", "AP at 0.5", "PQ", "agreement with the round before", "seconds", ""]
     rows = [
@@ -127,14 +129,15 @@ def _scores(page: Page, run: Path, record: RunRecord) -> None:
     }
     if any(lines.values()):
         page.raw(line_plot("Score of each round", {n: line for n, line in lines.items() if line}, "EM round", ""))
-    clusters = {
-        "proposal": [(i, t.metrics["foreground_share"]) for i, r in enumerate(em)
-                     if (t := r.tasks.get("cluster")) and "foreground_share" in t.metrics],
-        "pseudo-masks": [(i, t.metrics["foreground_share"]) for i, r in enumerate(em)
-                         if (t := r.tasks.get("refine_masks")) and "foreground_share" in t.metrics],
-    }  # fmt: skip
-    if any(clusters.values()):
-        page.raw(line_plot("Share of the images called cell", clusters, "EM round", ""))
+    shares = {"proposed": _per_round(em, "cluster"), "refined": _per_round(em, "refine_masks")}
+    if any(shares.values()):
+        page.raw(line_plot("Share of the pixels called cell", shares, "EM round", ""))
+
+
+def _per_round(em: list[EmRound], stage: str) -> list[tuple[float, float]]:
+    """Points (round, foreground share) of the rounds that computed it."""
+    found = ((i, r.tasks[stage]) for i, r in enumerate(em) if stage in r.tasks and not r.tasks[stage].skipped)
+    return [(i, task.metrics["foreground_share"]) for i, task in found if "foreground_share" in task.metrics]
 
 
 def _pictures(page: Page, run: Path, record: RunRecord) -> None:
@@ -144,11 +147,12 @@ def _pictures(page: Page, run: Path, record: RunRecord) -> None:
     if not found:
         page.text("No images yet.")
     else:
-        page.text("Labelled images first, then some that were learned from. Below each, one crop at its true size.")
+        page.text("Labelled images first, then some that were learned from. Below each, one part of it enlarged.")
     for gallery in found:
         page.heading(gallery.title, 3)
         page.images(gallery.overview, PICTURE_WIDTH)
-        page.images(gallery.steps, CROP_WIDTH)
+        for row in gallery.steps:
+            page.images(row, CROP_WIDTH)
 
 
 def _training(page: Page, run: Path, record: RunRecord) -> None:
@@ -196,12 +200,12 @@ def _tasks(page: Page, run: Path, record: RunRecord) -> None:
     rows = []
     for name, task in record.tasks.items():
         state = task.skipped or {"cached": f"from the {task.origin}"}.get(look_of(task), task.state)
-        metrics = ", ".join(f"{key} {value:.4g}" for key, value in list(task.metrics.items())[:8])
+        metrics = ", ".join(f"{key} {value:.4g}" for key, value in list(task.metrics.items())[:6])
         links = [("page", f"{name}/report.html"), ("log", f"{name}/log.txt")]
         more = " ".join(f"<a href='{escape(path)}'>{word}</a>" for word, path in links if (run / path).is_file())
         rows.append(
-            f"<tr><td>{escape(name)}</td><td>{escape(state)}</td><td class='n'>{task.seconds:.1f}</td>"
-            f"<td class='n'>{task.attempts or ''}</td><td>{escape(metrics)}</td><td>{more}</td></tr>"
+            f"<tr><td class='w'>{escape(name)}</td><td>{escape(state)}</td><td class='n'>{task.seconds:.1f}</td>"
+            f"<td class='n'>{task.attempts or ''}</td><td>{escape(metrics)}</td><td class='w'>{more}</td></tr>"
         )
     total = sum(task.seconds for task in record.tasks.values())
     rows.append(
@@ -222,7 +226,7 @@ def _lineage(page: Page, run: Path, record: RunRecord) -> None:
         for key, output in task.outputs.items():
             if output.digest:
                 rows.append(
-                    f"<tr><td>{escape(name)}/{escape(key)}</td><td>{escape(output.kind)}</td>"
+                    f"<tr><td class='w'>{escape(name)}/{escape(key)}</td><td>{escape(output.kind)}</td>"
                     f"<td class='digest'>{escape(output.digest[:16])}</td><td>{sources}</td></tr>"
                 )
     head = "".join(f"<th>{text}</th>" for text in ("artifact", "type", "digest", "made from"))
