@@ -93,13 +93,13 @@ def _parser(stage: type[Stage]) -> argparse.ArgumentParser:
         group.add_argument(f"--{name}", metavar="PATH", help=_help(stage.model_fields[name].description, kind))
     for name, info in stage.parameters().items():
         default = "required" if info.is_required() else f"default {_shown(info)}"
-        limits = _limits(info)
+        bounds = limits(info)
         optional: dict[str, Any] = {"nargs": "?", "const": "true"} if plain_type(info) is bool else {}
         groups["parameters"].add_argument(
             f"--{name}",
             metavar=_metavar(info),
             default=argparse.SUPPRESS,
-            help=_help(info.description, f"{limits}; {default}" if limits else default),
+            help=_help(info.description, f"{bounds}; {default}" if bounds else default),
             **optional,
         )
     how = groups["how to run"]
@@ -124,7 +124,7 @@ def _metavar(info: Any) -> str:
     return {str: "TEXT", bool: "true|false", int: "INT", float: "FLOAT"}.get(plain_type(info), "JSON")
 
 
-def _limits(info: Any) -> str:
+def limits(info: Any) -> str:
     """`>= 2, <= 250`, of a number with bounds; `multiple of 16` and the like."""
     signs = {"ge": ">= {:g}", "gt": "> {:g}", "le": "<= {:g}", "lt": "< {:g}", "multiple_of": "multiple of {:g}"}
     found = {name: getattr(item, name) for item in info.metadata for name in signs if hasattr(item, name)}
