@@ -15,7 +15,7 @@ from pipelines.taskgraph import Condition, Constant, Graph, Output, Parameter, P
 from shared.errors import UserError
 
 PLACEHOLDER = re.compile(r"\{\{\$\.inputs\.parameters\['([^']+)'\]\}\}")
-CONDITION = re.compile(r"inputs\.parameter_values\['([^']+)'\]\s*(==|!=)\s*(.+)")
+CONDITION = re.compile(r"(?:(?:int|double|string)\()?inputs\.parameter_values\['([^']+)'\]\)?\s*(==|!=)\s*(.+)")
 
 
 def read(path: Path) -> Graph:

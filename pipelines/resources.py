@@ -1,8 +1,9 @@
-"""What each stage asks of a cluster: one row a stage, the defaults below where it has none. The local executor reads only `gpu` and `retries`.
+"""What each stage asks of a cluster: one row a stage; the defaults of `Resources` where it has none.
 
-memory and shm are Kubernetes quantities. A stage whose data loaders share batches between processes needs /dev/shm;
-64 MiB, what a container gets otherwise, is too little for it. retries are for pods that vanish (a node drained, memory
-run out): training goes on from its checkpoint then. timeout: seconds after which a pod counts as hung; 0: never.
+The local executor heeds only `gpu` and `retries`. memory and shm are Kubernetes quantities. A stage whose data
+loaders share batches between processes needs /dev/shm; 64 MiB, what a container gets otherwise, is too little for it.
+retries are for pods that vanish (a node drained, memory run out): training goes on from its checkpoint then.
+timeout: seconds after which a pod counts as hung; 0: never.
 """
 
 from dataclasses import dataclass

@@ -9,6 +9,12 @@ from kfp import compiler, dsl
 WORKER = Path(__file__).with_name("worker.py")
 
 
+def signature(**kinds) -> inspect.Signature:
+    """Of a component with these arguments, without defaults."""
+    kind = inspect.Parameter.KEYWORD_ONLY
+    return inspect.Signature([inspect.Parameter(name, kind, annotation=value) for name, value in kinds.items()])
+
+
 def worker(*inputs: str, gpu: bool = False):
     """A container component that reads the artifacts `inputs` and writes `out` and the output parameter `length`."""
 
