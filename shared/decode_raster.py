@@ -14,7 +14,7 @@ from shared.errors import ImageError
 PNG_CHANNELS = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}
 """Colour type -> channels once decoded, a palette expanded."""
 NO_SOF = {0xC4, 0xC8, 0xCC}
-HEADER = 2**20
+HEADER = 2**22
 """Bytes read to find the size: a JPEG's may lie behind its metadata."""
 
 

@@ -1,6 +1,7 @@
 """Microscope vendors' formats, through the optional extra `bioio`."""
 
 import importlib
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,10 @@ from shared.decode_limits import Frame, Limits, check
 from shared.errors import ImageError
 
 EXTENSIONS = {".czi", ".nd2", ".lif", ".svs", ".ndpi", ".scn", ".mrxs", ".vsi", ".oib", ".oif", ".oir", ".ims", ".dv"}
+TIFF_LIKE = {".svs", ".ndpi", ".scn"}
+"""Slides that are TIFF inside, which bioio leaves to a reader chosen by hand."""
 EXTRA = "pip install 'cytoloom[bioio]'"
+logging.getLogger("bioio").setLevel(logging.CRITICAL)  # what it warns of ends up in our own reasons
 
 
 class VendorReader:
@@ -18,15 +22,17 @@ class VendorReader:
 
     def __init__(self, path: Path, limits: Limits) -> None:
         kind = path.suffix.lower().lstrip(".").upper()
+        self._bgr = kind == "CZI"
         try:
             bioio: Any = importlib.import_module("bioio")
+            tiff: Any = importlib.import_module("bioio_tifffile") if path.suffix.lower() in TIFF_LIKE else None
         except ImportError as error:
             raise ImageError(f"{kind} files need an extra: {EXTRA}") from error
         try:
-            self._image = bioio.BioImage(path)
+            self._image = bioio.BioImage(path, reader=tiff.Reader) if tiff else bioio.BioImage(path)
         except Exception as error:
             if type(error).__name__ == "UnsupportedFileFormatError":
-                raise ImageError(f"no reader for {kind} files is installed: {EXTRA}, or bioio's plugin") from error
+                raise ImageError(f"damaged, or no reader for {kind} files is installed ({EXTRA})") from error
             raise
         self.frames: list[Frame] = []
         self._where: list[tuple[Any, int, int]] = []
@@ -42,7 +48,8 @@ class VendorReader:
         check(height, width, channels, itemsize, None, limits)
         pixel = self._image.physical_pixel_sizes
         square = pixel.X and pixel.Y and abs(pixel.X - pixel.Y) <= 0.01 * pixel.X
-        scale = float(f"{pixel.X:.9g}") if square and pixel.X > 0 else None
+        real = square and pixel.X > 0 and pixel.X != 1.0  # readers give 1 where the file gives nothing
+        scale = float(f"{pixel.X:.9g}") if real else None
         for t in range(sizes.get("T", 1)):
             for z in range(sizes.get("Z", 1)):
                 nbytes = height * width * channels * itemsize
@@ -53,9 +60,12 @@ class VendorReader:
         """(H, W, C) of any dtype; no remarks."""
         scene, t, z = self._where[index]
         self._image.set_scene(scene)
-        order = "YXCS" if "S" in self._image.dims.order else "YXC"
-        lazy = self._image.get_image_dask_data(order, T=t, Z=z)
-        values = np.asarray(lazy.compute(scheduler="synchronous"))
+        if "S" not in self._image.dims.order:
+            lazy = self._image.get_image_dask_data("YXC", T=t, Z=z)
+            return np.asarray(lazy.compute(scheduler="synchronous")), []
+        # Colour is read at once: bioio-czi 3.0's lazy arrays repeat the first sample. CZI keeps it as B, G, R.
+        values = np.asarray(self._image.get_image_data("YXCS", T=t, Z=z))
+        values = values[..., ::-1] if self._bgr else values
         return values.reshape(*values.shape[:2], -1), []
 
     def close(self) -> None:
