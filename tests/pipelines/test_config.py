@@ -1,0 +1,104 @@
+"""Settings that are fixed when a graph is compiled: read, checked, refused."""
+
+import pytest
+
+from pipelines import config, ir
+from pipelines.graphs import GRAPHS, compile_graph, summary
+from pipelines.taskgraph import Constant, Output, Parameter
+from shared.errors import UserError
+
+
+def compiled(tmp_path, *settings: str, path=None) -> ir.Graph:
+    target = tmp_path / "graph.yaml"
+    compile_graph("label_free", config.load(path, settings), target)
+    return ir.read(target)
+
+
+def test_kfp_itself_loads_every_graph(tmp_path):
+    from kfp import components
+
+    for name in GRAPHS:
+        compile_graph(name, config.load(), tmp_path / f"{name}.yaml")
+        loaded = components.load_component_from_file(str(tmp_path / f"{name}.yaml"))
+        assert loaded.name == name.replace("_", "-") and summary(name)
+
+
+def test_rounds_decide_the_graphs_shape(tmp_path):
+    rounds = {name.split("/")[0] for name in compiled(tmp_path, "rounds=4").tasks if "/" in name}
+    assert rounds == {"em-0", "em-1", "em-2", "em-3"}
+
+
+def test_each_round_works_from_the_one_before(tmp_path):
+    tasks = compiled(tmp_path, "rounds=3").tasks
+    assert tasks["em-0/extract-features"].artifacts["model"] == Output("pretrain", "encoder")
+    assert tasks["em-0/refine-masks"].artifacts["previous"] == Output("ingest", "no_labels")
+    assert tasks["em-0/train-segmentor"].parameters["skip"] == Constant(False)
+    for earlier, later in (("em-0", "em-1"), ("em-1", "em-2")):
+        model = Output(f"{earlier}/train-segmentor", "segmentor")
+        assert tasks[f"{later}/extract-features"].artifacts["model"] == model
+        assert tasks[f"{later}/train-segmentor"].artifacts["model"] == model
+        assert tasks[f"{later}/refine-masks"].artifacts["previous"] == Output(f"{earlier}/refine-masks", "labels")
+        for stage in ("extract-features", "cluster", "refine-masks", "train-segmentor"):
+            converged = Output(f"{earlier}/train-segmentor", "converged")
+            assert tasks[f"{later}/{stage}"].parameters["skip"] == converged
+        agreement = Output(f"{later}/refine-masks", "agreement")
+        assert tasks[f"{later}/train-segmentor"].parameters["agreement"] == agreement
+    assert tasks["infer"].artifacts["model"] == Output("em-2/train-segmentor", "segmentor")
+
+
+def test_settings_are_constants_and_the_command_line_wins_over_the_file(tmp_path):
+    file = tmp_path / "run.yaml"
+    file.write_text("rounds: 1\npretrain: {size: tiny, mask_ratio: 0.5}\ninfer: {tile: 128}\n")
+    graph = compiled(tmp_path, "pretrain.mask_ratio=0.6", "infer.threshold=0.25", path=file)
+    assert graph.tasks["pretrain"].parameters["size"] == Constant("tiny")
+    assert graph.tasks["pretrain"].parameters["mask_ratio"] == Constant(0.6)
+    assert graph.tasks["infer"].parameters["tile"] == Constant(128)
+    assert graph.tasks["infer"].parameters["threshold"] == Constant(0.25)
+
+
+def test_a_setting_of_what_a_run_time_parameter_feeds_is_that_parameters_default(tmp_path):
+    graph = compiled(tmp_path, "pretrain.steps=7", "cluster.k=5", "train_segmentor.steps=9")
+    assert graph.tasks["pretrain"].parameters["steps"] == Parameter("pretrain_steps")
+    assert [graph.parameters[name].default for name in ("pretrain_steps", "k", "train_steps")] == [7, 5, 9]
+
+
+def test_about_eight_run_time_parameters_remain(tmp_path):
+    parameters = compiled(tmp_path).parameters
+    assert len(parameters) == 8 and [name for name, spec in parameters.items() if spec.required] == ["source"]
+
+
+@pytest.mark.parametrize(
+    "setting, says",
+    [
+        ("pretrain.stepz=5", "pretrain.stepz: pretrain has no such parameter; did you mean 'steps'?"),
+        ("pretrian.steps=5", "pretrian: no such stage; did you mean 'pretrain'?"),
+        ("round=2", "round: no such stage; did you mean 'rounds'?"),
+        ("pretrain.steps=0", "pretrain.steps: Input should be greater than 0 (given: '0')"),
+        ("pretrain.steps=many", "pretrain.steps: Input should be a valid integer"),
+        ("pretrain.size=huge", "pretrain.size: Input should be 'nano'"),
+        ("rounds=0", "rounds: a whole number from 1 to"),
+        ("rounds=two", "rounds: a whole number from 1 to"),
+        ("pretrain", "--set pretrain: write STAGE.FIELD=VALUE"),
+        ("pretrain=5", "pretrain: a mapping of fields to values is expected"),
+        ("cluster.skip=true", "cluster.skip: the graph itself decides it"),
+        ("cluster.seed=3", "cluster.seed: the graph itself decides it"),
+        ("cluster.images=/x", "cluster.images: an input or output, which the graph wires"),
+        ("ingest.source=/x", "ingest.source: the graph itself decides it"),
+    ],
+)
+def test_what_is_wrong_is_said_with_the_name_that_was_meant(tmp_path, setting, says):
+    with pytest.raises(UserError) as caught:
+        compiled(tmp_path, setting)
+    assert str(caught.value).startswith(says)
+
+
+@pytest.mark.parametrize(
+    "text, says", [("a: [", "not YAML"), ("- 1", "a mapping is expected"), ("pretrain: {5: 1}", "no such parameter")]
+)
+def test_a_broken_config_file_is_refused(tmp_path, text, says):
+    file = tmp_path / "run.yaml"
+    file.write_text(text)
+    with pytest.raises(UserError, match=says):
+        compiled(tmp_path, path=file)
+    with pytest.raises(UserError, match=r"nowhere\.yaml"):
+        config.load(tmp_path / "nowhere.yaml")
