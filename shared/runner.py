@@ -75,8 +75,8 @@ def describe(error: BaseException, stage: type[Stage]) -> str:
         return str(error)
     if isinstance(error, ValidationError) and error.title == stage.__name__:
         return "; ".join(_field_problem(item, stage) for item in error.errors())
-    if isinstance(error, OSError) and error.filename:
-        return f"{error.filename}: {error.strerror}{_remedy(error.errno)}"
+    if isinstance(error, OSError) and error.strerror and not isinstance(error, ConnectionError):
+        return f"{error.filename or 'a file'}: {error.strerror}{_remedy(error.errno)}"
     if isinstance(error, MemoryError):
         return f"out of memory ({error}); a smaller batch or tile size needs less".replace(" ()", "")
     return f"{type(error).__name__}: {error} (a fault of the program: --debug shows where)"
@@ -85,6 +85,8 @@ def describe(error: BaseException, stage: type[Stage]) -> str:
 def _remedy(code: int | None) -> str:
     if code in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f"; this process runs as user {os.getuid()}, give it access or another path"
+    if code in (errno.ENOSPC, errno.EDQUOT):
+        return "; make room (CYTOLOOM_TMP names another folder for temporary files) and run the same command again"
     return ""
 
 
@@ -110,10 +112,7 @@ def execute(task: Task) -> Result:
         tempfile.TemporaryDirectory(prefix="cytoloom-", dir=os.environ.get("CYTOLOOM_TMP")) as temporary,
         contextlib.ExitStack() as stack,
     ):
-        if unknown := sorted(set(task.locations) - set(ports)):
-            near = suggestion(unknown[0], list(ports))
-            raise UserError(f"--{unknown[0]}: {stage_type.slug()} has no such input or output{near}")
-        check_apart(task.locations, {name: port.direction for name, port in ports.items()})
+        _check_locations(task)
         outputs = _outputs(task)
         places = {name: _place(name, ports[name], task, outputs, Path(temporary)) for name in task.locations}
         stage = stage_type.model_validate({**task.parameters, **places})  # before anything is fetched
@@ -131,20 +130,34 @@ def execute(task: Task) -> Result:
             result = _compute(stage, places)
             sealed = _seal_all(stage, places, inputs, result, code)
             small = _small_files(task, result)
-            temporaries = []
+            written = []
             for location in (where for where in small if "://" not in where):
-                temporaries.append(_write_beside(location, small[location]))
-                stack.callback(temporaries[-1][0].unlink, missing_ok=True)
-            for name, location in task.locations.items():
-                if name in sealed and "://" in location:
-                    from shared import store
-
-                    store.send(places[name], location)
+                written.append(_write_beside(location, small[location]))
+                stack.callback(written[-1][0].unlink, missing_ok=True)
+            _send_remote(task, places, list(sealed))
             deliver_all(list(outputs.values()))
-        for partial, path in temporaries:
+        for partial, path in written:
             partial.replace(path)
         _report_back(task, result, sealed, small)
     return result
+
+
+def _check_locations(task: Task) -> None:
+    ports = task.stage.ports()
+    if unknown := sorted(set(task.locations) - set(ports)):
+        near = suggestion(unknown[0], list(ports))
+        raise UserError(f"--{unknown[0]}: {task.stage.slug()} has no such input or output{near}")
+    if missing := [name for name, port in ports.items() if port.is_artifact and name not in task.locations]:
+        raise UserError(f"--{missing[0]}: no path is given for it")
+    check_apart(task.locations, {name: port.direction for name, port in ports.items()})
+
+
+def _send_remote(task: Task, places: dict[str, Path], names: list[str]) -> None:
+    for name in names:
+        if "://" in task.locations[name]:
+            from shared import store
+
+            store.send(places[name], task.locations[name])
 
 
 def _compute(stage: Stage, places: dict[str, Path]) -> Result:

@@ -443,3 +443,10 @@ def test_a_stale_lock_file_is_no_obstacle(tree, given, tmp_path):
     assert tree.run(*given).returncode == 0
     assert (tmp_path / "out/first/artifact.json").stat().st_mtime >= started - 1
     assert not (tmp_path / "out/.first.lock").exists()
+
+
+def test_executor_input_that_lacks_a_port(tree, small_images, tmp_path):
+    given = executor_input(small_images, tmp_path)
+    del given["outputs"]["artifacts"]["second"]
+    rejected(tree.run("probe", "--executor-input", json.dumps(given)), "--second", "no path is given")
+    assert remains(tmp_path) == []
