@@ -70,11 +70,13 @@ format: dev ## put the code in the house's form
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-bench: dev ## what it must reach: start-up, executor, memory
-	@$(BIN)/python -m pytest tests/benchmarks -m "not gpu" -s $(PYTEST)
+bench: dev ## what it must reach: start-up, executor, speed of the parts
+	@set -e; for script in $(filter-out %_gpu.py, $(wildcard tests/benchmarks/bench_*.py)); do \
+		echo "== $$script"; $(BIN)/python $$script; done
 
 bench-gpu: dev ## the benchmarks that need a GPU
-	@$(BIN)/python -m pytest tests/benchmarks -m gpu -s $(PYTEST)
+	@set -e; for script in $(wildcard tests/benchmarks/bench_*_gpu.py); do \
+		echo "== $$script"; $(BIN)/python $$script; done
 
 lock: dev ## resolve requirements/*.in anew
 	@cd requirements && rm -f dev.lock && ../$(LOCK) dev.in -o dev.lock
