@@ -5,9 +5,7 @@ Both ways end in the same place: parameters are checked, inputs are brought here
 """
 
 import contextlib
-import errno
 import importlib
-import json
 import os
 import shutil
 import signal
@@ -21,10 +19,12 @@ from typing import Any, NoReturn
 from pydantic import ValidationError
 
 from shared import checkpoints
+from shared.answers import report_back, small_files, write_beside
 from shared.arguments import Task, from_executor_input, parse, suggestion
 from shared.artifacts import ImageSet, Manifest, is_artifact, read_manifest, seal, verify
 from shared.delivery import Output, check_apart, deliver_all
 from shared.errors import ArtifactError, UserError
+from shared.explain import describe, disk_watched
 from shared.log import log, set_up_logging
 from shared.rerun import rerun_command
 from shared.stage import Port, Result, Stage
@@ -69,38 +69,6 @@ def _terminated(*_: object) -> NoReturn:
     raise KeyboardInterrupt("terminated")
 
 
-def describe(error: BaseException, stage: type[Stage]) -> str:
-    """What a person needs to know of an error: the file or field, and what to do."""
-    if isinstance(error, UserError):
-        return str(error)
-    if isinstance(error, ValidationError) and error.title == stage.__name__:
-        return "; ".join(_field_problem(item, stage) for item in error.errors())
-    if isinstance(error, OSError) and error.strerror and not isinstance(error, ConnectionError):
-        return f"{error.filename or 'a file'}: {error.strerror}{_remedy(error.errno)}"
-    if isinstance(error, MemoryError):
-        return f"out of memory ({error}); a smaller batch or tile size needs less".replace(" ()", "")
-    return f"{type(error).__name__}: {error} (a fault of the program: --debug shows where)"
-
-
-def _remedy(code: int | None) -> str:
-    if code in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return f"; this process runs as user {os.getuid()}, give it access or another path"
-    if code in (errno.ENOSPC, errno.EDQUOT):
-        return "; make room (CYTOLOOM_TMP names another folder for temporary files) and run the same command again"
-    return ""
-
-
-def _field_problem(item: Any, stage: type[Stage]) -> str:
-    name = ".".join(str(part) for part in item["loc"])
-    if item["type"] == "extra_forbidden":
-        near = suggestion(name, list(stage.model_fields))
-        return f"--{name}: {stage.slug()} has no such parameter{near}; `--help` lists them"
-    if item["type"] == "missing":
-        return f"--{name}: required and not given"
-    problem = item["msg"][0].lower() + item["msg"][1:]
-    return f"--{name}: {problem.removeprefix('value error, ')} (given: {item['input']!r})"
-
-
 # --- doing it -----------------------------------------------------------------------------------------------------
 
 
@@ -126,19 +94,19 @@ def execute(task: Task) -> Result:
         inputs = {name: manifest.digest for name, manifest in manifests.items()}
         log.info("to run this again:\n  %s", rerun_command(stage, task.locations))
         key = task_key(stage_type.slug(), stage.parameter_values(), inputs, code)
-        with _disk_watched(places, ports), _checkpoints(task, key):
+        with disk_watched(places, ports), _checkpoints(task, key):
             result = _compute(stage, places)
             sealed = _seal_all(stage, places, inputs, result, code)
-            small = _small_files(task, result)
+            small = small_files(task, result)
             written = []
             for location in (where for where in small if "://" not in where):
-                written.append(_write_beside(location, small[location]))
+                written.append(write_beside(location, small[location]))
                 stack.callback(written[-1][0].unlink, missing_ok=True)
             _send_remote(task, places, list(sealed))
             deliver_all(list(outputs.values()))
         for partial, path in written:
             partial.replace(path)
-        _report_back(task, result, sealed, small)
+        report_back(task, result, sealed, small)
     return result
 
 
@@ -251,37 +219,6 @@ def _checkpoints(task: Task, key: str) -> Iterator[None]:
                 folder.parent.rmdir()
 
 
-@contextlib.contextmanager
-def _disk_watched(places: dict[str, Path], ports: dict[str, Port]) -> Iterator[None]:
-    """Turn the many ways in which libraries report a full disk into one message, while the disk still is full."""
-    try:
-        yield
-    except Exception as error:
-        for name, place in places.items():
-            if ports[name].direction == "out" and (reason := _disk_problem(error, place)):
-                raise UserError(
-                    f"--{name}: {reason} below {place.parent}; make room and run the same command again"
-                ) from error
-        raise
-
-
-def _disk_problem(error: BaseException | None, place: Path) -> str:
-    """`the disk is full` or the like where that is what `error` comes from, else nothing."""
-    reasons = {
-        errno.ENOSPC: "the disk is full",
-        errno.EDQUOT: "the disk quota is used up",
-        errno.EFBIG: "a file is larger than is allowed",
-    }
-    while error is not None:
-        code = error.errno if isinstance(error, OSError) else None
-        for number, reason in reasons.items():
-            if code == number or os.strerror(number) in str(error):
-                return reason
-        error = error.__cause__ or error.__context__
-    existing = next((folder for folder in (place, *place.parents) if folder.exists()), Path("/"))
-    return reasons[errno.ENOSPC] if shutil.disk_usage(existing).free < 2**16 else ""
-
-
 def _seal_all(
     stage: Stage, places: dict[str, Path], inputs: dict[str, str], result: Result, code: str
 ) -> dict[str, Manifest]:
@@ -299,69 +236,3 @@ def _seal_all(
         for name, port in stage.ports("out").items()
         if port.is_artifact
     }
-
-
-def _small_files(task: Task, result: Result) -> dict[str, str]:
-    """Path or uri -> text, of the page, the metrics and the output parameters that were asked for."""
-    files = {}
-    for name, port in task.stage.ports("out").items():
-        if port.is_artifact or name not in task.locations:
-            continue
-        if port.is_value:
-            value = result.values[name]
-            text = value if isinstance(value, str) else json.dumps(value)
-        elif name == "metrics":
-            text = json.dumps(result.metrics, sort_keys=True)
-        else:
-            text = result.page.html() if result.page else f"<p>{task.stage.slug()}: nothing to show</p>"
-        files[task.locations[name]] = text
-    return files
-
-
-def _report_back(task: Task, result: Result, sealed: dict[str, Manifest], small: dict[str, str]) -> None:
-    """Log what came out, send small files to the store, and write what Kubeflow reads."""
-    for location, text in small.items():
-        if "://" in location:
-            from shared import store
-
-            store.put(location, text.encode())
-    for name, manifest in sealed.items():
-        log.info("%s: %s %s", name, manifest.digest[:16], task.locations[name])
-    for name, number in result.metrics.items():
-        log.info("%s = %.6g", name, number)
-    if task.executor_output is None:
-        return
-    artifacts = {
-        name: {"artifacts": [{"name": task.names[name], "uri": uri, "metadata": _metadata(name, result, sealed)}]}
-        for name, uri in task.uris.items()
-    }
-    output = {"parameterValues": result.values, "artifacts": artifacts}
-    partial, path = _write_beside(str(task.executor_output), json.dumps(output))
-    partial.replace(path)
-
-
-def _metadata(name: str, result: Result, sealed: dict[str, Manifest]) -> dict[str, Any]:
-    """What Kubeflow's UI shows beside an artifact."""
-    if name == "metrics":
-        return dict(result.metrics)
-    if name not in sealed:
-        return {}
-    manifest = sealed[name]
-    return {
-        "type": manifest.type,
-        "digest": manifest.digest,
-        "skipped": manifest.skipped or "",
-        "stage": manifest.stage,
-        "code_version": manifest.code_version,
-        "files": len(manifest.files),
-        "megabytes": round(sum(file.size for file in manifest.files.values()) / 1e6, 3),
-    }
-
-
-def _write_beside(location: str, text: str) -> tuple[Path, Path]:
-    """Write a small file beside its place; returns where it is and where it belongs."""
-    path = Path(location)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    return partial, path

@@ -1,0 +1,76 @@
+"""What a task says when it is done: its page, metrics and output parameters, and what Kubeflow reads."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from shared.arguments import Task
+from shared.artifacts import Manifest
+from shared.log import log
+from shared.stage import Result
+
+
+def small_files(task: Task, result: Result) -> dict[str, str]:
+    """Path or uri -> text, of the page, the metrics and the output parameters that were asked for."""
+    files = {}
+    for name, port in task.stage.ports("out").items():
+        if port.is_artifact or name not in task.locations:
+            continue
+        if port.is_value:
+            value = result.values[name]
+            text = value if isinstance(value, str) else json.dumps(value)
+        elif name == "metrics":
+            text = json.dumps(result.metrics, sort_keys=True)
+        else:
+            text = result.page.html() if result.page else f"<p>{task.stage.slug()}: nothing to show</p>"
+        files[task.locations[name]] = text
+    return files
+
+
+def report_back(task: Task, result: Result, sealed: dict[str, Manifest], small: dict[str, str]) -> None:
+    """Log what came out, send small files to the store, and write what Kubeflow reads."""
+    for location, text in small.items():
+        if "://" in location:
+            from shared import store
+
+            store.put(location, text.encode())
+    for name, manifest in sealed.items():
+        log.info("%s: %s %s", name, manifest.digest[:16], task.locations[name])
+    for name, number in result.metrics.items():
+        log.info("%s = %.6g", name, number)
+    if task.executor_output is None:
+        return
+    artifacts = {
+        name: {"artifacts": [{"name": task.names[name], "uri": uri, "metadata": _metadata(name, result, sealed)}]}
+        for name, uri in task.uris.items()
+    }
+    output = {"parameterValues": result.values, "artifacts": artifacts}
+    partial, path = write_beside(str(task.executor_output), json.dumps(output))
+    partial.replace(path)
+
+
+def _metadata(name: str, result: Result, sealed: dict[str, Manifest]) -> dict[str, Any]:
+    """What Kubeflow's UI shows beside an artifact."""
+    if name == "metrics":
+        return dict(result.metrics)
+    if name not in sealed:
+        return {}
+    manifest = sealed[name]
+    return {
+        "type": manifest.type,
+        "digest": manifest.digest,
+        "skipped": manifest.skipped or "",
+        "stage": manifest.stage,
+        "code_version": manifest.code_version,
+        "files": len(manifest.files),
+        "megabytes": round(sum(file.size for file in manifest.files.values()) / 1e6, 3),
+    }
+
+
+def write_beside(location: str, text: str) -> tuple[Path, Path]:
+    """Write a small file beside its place; returns where it is and where it belongs."""
+    path = Path(location)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    return partial, path
