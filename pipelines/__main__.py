@@ -22,6 +22,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         message, code = "interrupted", 130
     except OSError as error:
         message, code = f"error: {error.filename or 'a file'}: {error.strerror}", 1
+    except Exception as error:
+        message, code = f"error: {type(error).__name__}: {error} (a fault of the program: --debug shows where)", 1
     if args.debug:
         traceback.print_exc()
     print(message, file=sys.stderr)

@@ -11,7 +11,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Protocol
@@ -24,6 +24,8 @@ from shared.version import ROOT, code_version
 
 HANDED_ON = ("CYTOLOOM_", "AWS_")
 """Environment variables with these beginnings reach containers, by name: no value shows in a list of processes."""
+OUTSIDE = ("CYTOLOOM_IMAGE", "CYTOLOOM_CACHE", "CYTOLOOM_TMP")
+"""Of these, places that are not inside a container."""
 GRACE = 10.0
 """s between asking a task to end and killing it."""
 
@@ -116,21 +118,21 @@ def _visible(gpu: int) -> str:
 class DockerRunner:
     """Tasks as containers with host networking, the run folder at the same path inside as outside."""
 
-    def __init__(self, run: Path, graph: Graph, image: str = "", read_only: Iterable[Path] = ()) -> None:
-        """image: runs every stage, instead of the one the graph names; read_only: paths outside the run folder."""
+    def __init__(self, run: Path, graph: Graph, image: str = "") -> None:
+        """image: runs every stage, instead of the image that the graph names."""
         self.run = run
         self.given = image
-        images = {task.image for task in graph.tasks.values() if task.stage}
-        self.image = image or (images.pop() if len(images) == 1 else "")
-        self.images = images | ({self.image} if self.image else set())
-        self.read_only = list(read_only)
+        self.images = {image} if image else {task.image for task in graph.tasks.values() if task.stage}
+        self.image = next(iter(self.images)) if len(self.images) == 1 else ""
         self.label = f"cytoloom.run={hashlib.sha256(str(run).encode()).hexdigest()[:16]}"
 
     def versions(self) -> dict[str, str]:
         """Code version of each stage inside the image, or images."""
         found: dict[str, str] = {}
         for image in sorted(self.images):
-            answer = _docker("run", "--rm", image, "--versions", what=f"{image}: the image cannot be run")
+            answer = _docker(
+                "run", "--rm", "--network", "none", image, "--versions", what=f"{image}: the image cannot be run"
+            )
             found |= json.loads(answer)
         return found
 
@@ -143,20 +145,20 @@ class DockerRunner:
     def start(self, ready: Prepared, words: list[str], log: IO[bytes], gpu: int | None) -> "subprocess.Popen[bytes]":
         """Start `docker run` as the present user."""
         image = (self.given if ready.task.stage else "") or ready.task.image
+        env = {"CYTOLOOM_CHECKPOINTS": str(self.run / ".checkpoints"), **os.environ}
         options = ["--rm", "--name", self._name(ready), "--label", self.label, "--network", "host", "--ipc", "host"]
         options += ["--user", f"{os.getuid()}:{os.getgid()}", "--env", f"CYTOLOOM_IMAGE={image}"]
         options += ["--volume", f"{self.run}:{self.run}"]
         for path in self._read_only(ready):
             options += ["--volume", f"{path}:{path}:ro"]
-        env = {"CYTOLOOM_CHECKPOINTS": str(self.run / ".checkpoints"), **os.environ}
-        if "://" not in env["CYTOLOOM_CHECKPOINTS"] and not Path(env["CYTOLOOM_CHECKPOINTS"]).is_relative_to(self.run):
-            options += ["--volume", f"{env['CYTOLOOM_CHECKPOINTS']}:{env['CYTOLOOM_CHECKPOINTS']}"]
-        handed = sorted(name for name in env if name.startswith(HANDED_ON))
-        for name in handed:
-            if name not in ("CYTOLOOM_IMAGE", "CYTOLOOM_CACHE", "CYTOLOOM_TMP"):  # places outside the container
+        kept = env["CYTOLOOM_CHECKPOINTS"]
+        if "://" not in kept and not Path(kept).is_relative_to(self.run):
+            Path(kept).mkdir(parents=True, exist_ok=True)  # docker would make it, as root
+            options += ["--volume", f"{kept}:{kept}"]
+        for name in sorted(env):
+            if name.startswith(HANDED_ON) and name not in OUTSIDE:
                 options += ["--env", name]
-        for name, value in ready.task.env.items():
-            options += ["--env", f"{name}={value}"]
+        options += [f"--env={name}={value}" for name, value in ready.task.env.items()]
         if gpu is not None:
             options += ["--gpus", f"device={_visible(gpu)}"]
         docker = ["docker", "run", *options, image, *words]
@@ -174,8 +176,7 @@ class DockerRunner:
         return f"{self.label.replace('=', '-')}-{ready.task.name.replace('/', '.')}"
 
     def _read_only(self, ready: Prepared) -> list[str]:
-        paths = {str(path) for path in self.read_only}
-        paths |= {value.uri for value in ready.inputs.values() if not Path(value.uri).is_relative_to(self.run)}
+        paths = {value.uri for value in ready.inputs.values() if not Path(value.uri).is_relative_to(self.run)}
         if ready.stage:
             places = (str(getattr(ready.stage, name)) for name in externals(declaration(ready.task.stage)))
             paths |= {place for place in places if place and "://" not in place}
