@@ -1,0 +1,146 @@
+"""refine_masks: degraded true masks of real images get better or stay; agreement; what passes through."""
+
+import cv2
+import numpy as np
+import pytest
+from loop_artifacts import Data, dice, payload, real_data
+from real_labels import wheel_nuclei
+
+from components.refine_masks.component import RefineMasks
+from components.refine_masks.main import run
+from components.refine_masks.masks import FOLLOWS_EDGES, clean, edge_score, gradient
+from shared.artifacts import LabelSet, seal
+from shared.errors import UserError
+from shared.labels import LabelReader, LabelWriter, soft_mask
+from shared.proposals import grey
+
+
+def refine(data: Data, name: str, clusters, previous=None, **options):
+    stage = RefineMasks(
+        images=data.images, clusters=clusters, previous=previous or data.none, labels=data.out(name), **options
+    )
+    return run(stage)
+
+
+def degraded(mask: np.ndarray, grow: int) -> np.ndarray:
+    """Probability (H, W) of a true mask grown or shrunk by so many px, with a soft border."""
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * abs(grow) + 1, 2 * abs(grow) + 1))
+    changed = (cv2.dilate if grow > 0 else cv2.erode)((mask > 0).astype(np.uint8), kernel)
+    return cv2.GaussianBlur(changed.astype(np.float32), (0, 0), max(abs(grow), 1))
+
+
+def proposals(data: Data, name: str, grow: int) -> float:
+    """Write degraded masks as `cluster` would; returns their Dice with the truth."""
+    with LabelWriter(data.root / name, "pseudo") as writer:
+        for key in sorted(data.masks):
+            mask, conf = soft_mask(degraded(data.masks[key], grow))
+            writer.add(key, mask, "foreground", conf)
+    return data.dice(name)
+
+
+@pytest.mark.parametrize(
+    ("folder", "grow", "gain"),
+    [
+        ("usiigaci/labelled", 10, 0.04),
+        ("usiigaci/labelled", 5, -0.01),
+        ("dsb2018/fluo", 6, 0.05),
+        ("dsb2018/fluo", 1, -0.01),
+        ("dsb2018/histo_purple", 1, -0.01),
+    ],
+)
+def test_degraded_true_masks_gain_or_keep(folder, grow, gain, tmp_path):
+    data = real_data(tmp_path, folder, 3)
+    before = proposals(data, "clusters", grow)
+    result = refine(data, "labels", tmp_path / "clusters")
+    assert data.dice("labels") >= before + gain
+    assert "<img" in result.page.html()
+
+
+def test_borders_that_miss_the_edges_are_told_from_those_that_follow_them(tmp_path):
+    data = real_data(tmp_path, "dsb2018/fluo", 4)
+    image, mask = wheel_nuclei()
+    slope = gradient(grey(image[..., None]))
+    assert edge_score((mask > 0).astype(np.uint8), slope) > FOLLOWS_EDGES
+    assert edge_score((np.roll(mask, 15, 0) > 0).astype(np.uint8), slope) < FOLLOWS_EDGES
+    assert edge_score(np.zeros_like(mask, np.uint8), slope) is None
+    for name, grow, watershed in (("near", 1, 0.0), ("far", 8, 1.0)):
+        proposals(data, name, grow)
+        assert refine(data, f"{name}-labels", tmp_path / name).metrics["watershed"] == watershed
+
+
+def test_the_border_is_ignored_and_the_inside_is_not(tmp_path):
+    image, mask = wheel_nuclei()
+    data = Data(tmp_path, [(image, mask)])
+    proposals(data, "clusters", 1)
+    refine(data, "labels", tmp_path / "clusters", ignore_band=2, min_area=1)
+    seal(tmp_path / "labels", LabelSet)
+    found, conf = LabelReader(tmp_path / "labels").mask("image0"), LabelReader(tmp_path / "labels").conf("image0")
+    inside = cv2.distanceTransform(found, cv2.DIST_C, 3)
+    outside = cv2.distanceTransform(1 - found, cv2.DIST_C, 3)
+    assert (conf[(inside > 0) & (inside <= 2)] == 0).all()
+    assert (conf[(outside > 0) & (outside <= 2)] == 0).all()
+    assert (conf[(inside > 4) | (outside > 8)] > 0).mean() > 0.95
+
+
+def test_agreement_is_the_mean_dice_with_the_round_before(tmp_path):
+    image, mask = wheel_nuclei()
+    data = Data(tmp_path, [(image, mask), (image.T.copy(), mask.T.copy())])
+    proposals(data, "clusters", 1)
+    assert refine(data, "first", tmp_path / "clusters").values == {"agreement": 0.0}
+    seal(tmp_path / "first", LabelSet)
+    assert refine(data, "again", tmp_path / "clusters", tmp_path / "first").values == {"agreement": 1.0}
+    moved = {"image0": np.roll(LabelReader(tmp_path / "first").mask("image0"), 5, 0)}
+    data.labels("moved", moved)
+    expected = dice(moved["image0"], LabelReader(tmp_path / "first").mask("image0"))
+    found = refine(data, "third", tmp_path / "clusters", tmp_path / "moved").values["agreement"]
+    assert found == pytest.approx(expected)  # image1 is not in both, so it does not count
+    assert payload(tmp_path / "third") == payload(tmp_path / "again") == payload(tmp_path / "first")
+
+
+def test_converged_copies_the_round_before(tmp_path):
+    image, mask = wheel_nuclei()
+    data = Data(tmp_path, [(image, mask)])
+    proposals(data, "clusters", 1)
+    refine(data, "first", tmp_path / "clusters")
+    seal(tmp_path / "first", LabelSet)
+    result = refine(data, "second", data.none, tmp_path / "first", skip=True)
+    assert "converged" in result.skipped
+    assert payload(tmp_path / "second") == payload(tmp_path / "first")
+    first = seal(tmp_path / "second", LabelSet, skipped=result.skipped)
+    refine(data, "third", data.none, tmp_path / "second", skip=True)
+    assert seal(tmp_path / "third", LabelSet, skipped=result.skipped).digest == first.digest
+
+
+def test_nothing_proposed(tmp_path):
+    data = Data(tmp_path, [wheel_nuclei()])
+    result = refine(data, "labels", data.none)
+    assert result.skipped and result.values == {"agreement": 0.0}
+    empty = data.labels("empty", {"image0": np.zeros((512, 512), np.uint8)})
+    refine(data, "blank", empty)
+    seal(tmp_path / "blank", LabelSet)
+    assert not LabelReader(tmp_path / "blank").mask("image0").any()
+
+
+def test_proposals_for_other_images_are_refused(tmp_path):
+    image, mask = wheel_nuclei()
+    data = Data(tmp_path, [(image, mask)])
+    with pytest.raises(UserError, match="stranger"):
+        refine(data, "labels", data.labels("foreign", {"stranger": (mask > 0).astype(np.uint8)}))
+
+
+def test_specks_go_and_holes_close_by_the_images_own_scale():
+    _, mask = wheel_nuclei()
+    whole = (mask > 0).astype(np.uint8)
+    rng = np.random.default_rng(0)
+    specks = np.zeros_like(whole)
+    for y, x in zip(*(rng.integers(4, 508, 500) for _ in range(2)), strict=True):
+        specks[y : y + 3, x : x + 3] = 1
+    nearby = cv2.dilate(whole, np.ones((9, 9), np.uint8))
+    dirty = whole | (specks & ~nearby & 1)
+    inner = cv2.erode(whole, np.ones((7, 7), np.uint8))
+    dirty[(specks > 0) & (inner > 0)] = 0
+    cleaned, dropped, smallest = clean(dirty, 0)
+    assert 9 < smallest < np.median(np.bincount(mask.ravel())[1:])
+    assert dice(cleaned, whole) > 0.99 > dice(dirty, whole)
+    assert dropped.sum() > 200
+    assert (clean(dirty, 1)[0] & specks & ~nearby).any()

@@ -1,0 +1,180 @@
+"""train_segmentor: it learns, resumes bit for bit, passes through, and says what is wrong."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from loop_artifacts import Data, dice, payload
+from real_labels import ROOT, wheel_nuclei
+
+from components.train_segmentor.component import TrainSegmentor
+from components.train_segmentor.labelled import LabelledCrops
+from components.train_segmentor.loss import foreground_loss
+from components.train_segmentor.main import run
+from shared.artifacts import Model, read_manifest, seal
+from shared.errors import UserError
+from shared.images import ImageReader
+from shared.labels import LabelReader
+from shared.models.encoder import Encoder, EncoderConfig, save_encoder
+from shared.models.segmentor import load_segmentor
+from shared.normalise import Normalisation
+from shared.tiling import predict
+from shared.training import step_generator
+
+QUICK = {"steps": 4, "batch_size": 2, "crop": 64}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    before = os.environ.get("CYTOLOOM_THREADS")
+    os.environ["CYTOLOOM_THREADS"] = "1"  # a loaded machine is much slower with more
+    yield
+    os.environ.pop("CYTOLOOM_THREADS") if before is None else os.environ.update(CYTOLOOM_THREADS=before)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Data:
+    """The wheel's nuclei with their true foreground as pseudo-masks, and an untrained encoder."""
+    image, mask = wheel_nuclei()
+    data = Data(tmp_path_factory.mktemp("train"), [(image[:256, :256], mask[:256, :256]), (image[256:], mask[256:])])
+    data.pseudo = data.labels("pseudo", {key: (mask > 0).astype(np.uint8) for key, mask in data.masks.items()})
+    config = EncoderConfig.of("nano", patch=8, channels=1, crop=64)
+    torch.manual_seed(0)
+    save_encoder(data.root / "encoder", Encoder(config), config, "# Untrained")
+    seal(data.root / "encoder", Model)
+    return data
+
+
+def train(data: Data, folder, labels=None, model=None, **options):
+    folder.mkdir(parents=True)
+    stage = TrainSegmentor(
+        images=data.images,
+        labels=labels or data.pseudo,
+        model=model or data.root / "encoder",
+        segmentor=folder,
+        **{**QUICK, **options},
+    )
+    result = run(stage)
+    seal(folder, Model, skipped=result.skipped)
+    return result
+
+
+def score(data: Data, folder) -> float:
+    segmentor, config = load_segmentor(folder)
+    image = ImageReader(data.images).read("image0")
+    found = predict(segmentor, config, image, tile=128, batch_size=4, device="cpu")
+    return dice(found >= 0.5, data.masks["image0"])
+
+
+def test_it_learns_and_goes_on_from_itself(data, tmp_path):
+    result = train(data, tmp_path / "first", steps=40, batch_size=4, crop=96)
+    assert result.metrics["loss"] < 0.8 * result.metrics["first_loss"]
+    assert result.values == {"converged": False}
+    assert "<svg" in result.page.html() and "<img" in result.page.html()
+    first = score(data, tmp_path / "first")
+    assert first > 0.75
+    later = train(data, tmp_path / "second", model=tmp_path / "first", steps=20, batch_size=4, crop=96)
+    assert later.metrics["first_loss"] < 0.8 * result.metrics["first_loss"]
+    assert score(data, tmp_path / "second") > first - 0.02
+
+
+def test_the_same_run_twice_gives_the_same_bytes(data, tmp_path):
+    train(data, tmp_path / "a")
+    train(data, tmp_path / "b")
+    train(data, tmp_path / "c", seed=1)
+    assert payload(tmp_path / "a") == payload(tmp_path / "b")
+    assert payload(tmp_path / "a")["model.safetensors"] != payload(tmp_path / "c")["model.safetensors"]
+
+
+def test_converged_by_agreement(data, tmp_path):
+    options = {**QUICK, "steps": 1}
+    assert train(data, tmp_path / "a", agreement=0.9, stop_agreement=0.9, **options).values == {"converged": True}
+    assert train(data, tmp_path / "b", agreement=0.89, stop_agreement=0.9, **options).values == {"converged": False}
+
+
+def test_converged_passes_the_model_through(data, tmp_path):
+    train(data, tmp_path / "first", steps=1)
+    result = train(data, tmp_path / "second", labels=data.none, model=tmp_path / "first", skip=True)
+    assert result.values == {"converged": True} and result.skipped
+    assert payload(tmp_path / "second") == payload(tmp_path / "first")
+    with pytest.raises(UserError, match="segmentor"):
+        train(data, tmp_path / "third", skip=True)
+
+
+def test_no_foreground_names_the_remedy(data, tmp_path):
+    blank = data.labels("blank", {key: np.zeros_like(mask, np.uint8) for key, mask in data.masks.items()})
+    for number, labels in enumerate((blank, data.none)):
+        with pytest.raises(UserError, match="use_labels"):
+            train(data, tmp_path / str(number), labels=labels)
+
+
+def command(data: Data, out) -> list[str]:
+    arguments = {"images": data.images, "labels": data.pseudo, "model": data.root / "encoder", "segmentor": out}
+    arguments |= {"steps": 12, "batch_size": 2, "crop": 64}
+    words = [str(word) for name, value in arguments.items() for word in (f"--{name}", value)]
+    return [sys.executable, "-m", "components", "train_segmentor", *words]
+
+
+def test_killed_and_started_again_it_ends_in_the_same_weights(data, tmp_path):
+    """kill -9 once a checkpoint is there; the same command goes on from it."""
+    environment = {**os.environ, "CYTOLOOM_CHECKPOINTS": str(tmp_path / "kept"), "CYTOLOOM_CHECKPOINT_SECONDS": "0"}
+    options = {"cwd": ROOT, "env": environment, "stderr": subprocess.PIPE, "text": True}
+    unbroken = subprocess.run(command(data, tmp_path / "unbroken"), **options, timeout=300)
+    assert unbroken.returncode == 0, unbroken.stderr
+    killed = subprocess.Popen(command(data, tmp_path / "resumed"), **options)
+    deadline = time.monotonic() + 300
+    while not list((tmp_path / "kept").rglob("checkpoint.pt")) and killed.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    killed.send_signal(signal.SIGKILL)
+    killed.communicate()
+    assert killed.returncode == -signal.SIGKILL
+    assert not (tmp_path / "resumed").exists()
+    again = subprocess.run(command(data, tmp_path / "resumed"), **options, timeout=300)
+    assert again.returncode == 0, again.stderr
+    assert "going on from the checkpoint" in again.stderr
+    assert read_manifest(tmp_path / "resumed").digest == read_manifest(tmp_path / "unbroken").digest
+
+
+def test_masks_are_cut_and_turned_with_their_images(tmp_path):
+    _, mask = wheel_nuclei()
+    shown = (mask > 0).astype(np.uint16) * 1000
+    data = Data(tmp_path, [(shown, mask)])
+    labels = data.labels(
+        "pseudo", {"image0": (mask > 0).astype(np.uint8)}, conf={"image0": np.full_like(mask, 51, np.uint8)}
+    )
+    crops = LabelledCrops(
+        ImageReader(data.images),
+        LabelReader(labels),
+        ["image0"],
+        size=64,
+        channels=1,
+        normalisation=Normalisation(low=0, high=100),
+    )
+    images, targets, weights = crops.batch(16, step_generator(0, 0))
+    assert images.shape == (16, 64, 64, 1) and targets.shape == weights.shape == (16, 64, 64)
+    assert ((images[..., 0] > 0.45) == (targets > 0)).mean() > 0.97
+    np.testing.assert_allclose(weights, 0.2, rtol=1e-6)
+    assert targets.mean() > 1.1 * (mask > 0).mean()  # drawn towards the foreground
+    np.testing.assert_array_equal(images, crops.batch(16, step_generator(0, 0))[0])
+
+
+def test_the_loss_is_cross_entropy_and_half_a_dice_of_what_is_trusted():
+    rng = np.random.default_rng(0)
+    logits, weight = rng.normal(size=(2, 8, 8)), rng.random((2, 8, 8))
+    target = (rng.random((2, 8, 8)) > 0.5).astype(float)
+    weight[0] = 0
+    p = 1 / (1 + np.exp(-logits))
+    entropy = -(weight * (target * np.log(p) + (1 - target) * np.log(1 - p))).sum() / weight.sum()
+    overlap = (2 * (weight * p * target).sum() + 1) / ((weight * (p + target)).sum() + 1)
+    tensors = [torch.from_numpy(array) for array in (logits, target, weight)]
+    assert foreground_loss(*tensors).item() == pytest.approx(entropy + 0.5 * (1 - overlap))
+    tensors[0][0] = 99.0
+    assert foreground_loss(*tensors).item() == pytest.approx(entropy + 0.5 * (1 - overlap))
+    nothing = foreground_loss(tensors[0], tensors[1], torch.zeros_like(tensors[2]))
+    assert nothing.item() == 0
