@@ -54,9 +54,9 @@ SAMPLES = (
 )
 
 
-def fetch(folder: Path) -> None:
+def fetch(folder: Path, samples: tuple[Sample, ...] = SAMPLES) -> None:
     """Make every sample stand in `folder`, checked by its sha256; nothing is fetched that is there already."""
-    missing = [sample for sample in SAMPLES if not _stands(folder, sample)]
+    missing = [sample for sample in samples if not _stands(folder, sample)]
     for wheel in sorted({sample.wheel for sample in missing}):
         with tempfile.TemporaryDirectory(prefix="cytoloom-") as temporary:
             path = _download(wheel, Path(temporary), folder)
