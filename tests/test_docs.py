@@ -1,5 +1,6 @@
 """The reference page is what the declarations say."""
 
+import re
 import runpy
 from pathlib import Path
 
@@ -12,3 +13,11 @@ def test_the_reference_of_the_stages_is_up_to_date():
     assert stands == made, "run `python docs/generate.py`"
     for path in (ROOT / "components").glob("*/component.py"):
         assert f"## {path.parent.name}\n" in stands
+
+
+def test_the_readme_lists_every_stage_as_it_is_documented():
+    reference, readme = ((ROOT / name).read_text(encoding="utf-8") for name in ("docs/stages.md", "README.md"))
+    listed = dict(re.findall(r"^- \[(\w+)\]\(#\w+\): (.*)$", reference, re.M))
+    assert dict(re.findall(r"^\| \[(\w+)\]\(docs/stages.md#\w+\) \| (.*) \|$", readme, re.M)) == listed
+    for path in re.findall(r"\]\(([\w/.]+)(?:#\w+)?\)", readme):
+        assert (ROOT / path).is_file(), path
