@@ -5,6 +5,7 @@ PosixPath('runs/demo/report.html')
 """
 
 import csv
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -21,6 +22,8 @@ REJECTS_SHOWN = 100
 PICTURE_WIDTH, CROP_WIDTH = 372, 222
 """px on the page."""
 TRAINING = ("pretrain", "train_segmentor")
+BESIDE = ("system.HTML", "system.Metrics")
+"""Kinds that tell about a task and are no artifacts."""
 STYLE = """
 .cards { display: flex; flex-wrap: wrap; gap: .8rem; margin: 1rem 0 1.4rem; }
 .card { background: #f6f8fa; border: 1px solid #e3e8ee; border-radius: 8px; padding: .6rem 1.1rem; min-width: 6.5rem; }
@@ -173,7 +176,7 @@ def _graph(page: Page, run: Path, record: RunRecord) -> None:
 
 
 def _rejects(page: Page, run: Path, record: RunRecord) -> None:
-    for task in record.tasks.values():
+    for name, task in record.tasks.items():
         output = task.outputs.get("images")
         if task.stage != "ingest" or output is None or task.state != "done":
             continue
@@ -185,6 +188,9 @@ def _rejects(page: Page, run: Path, record: RunRecord) -> None:
         page.text(
             f"Source: {task.parameters.get('source', '?')}" + (f". Ingest counted: {numbers}." if numbers else ".")
         )
+        own = run / name / "report.html"
+        if own.is_file() and (layout := re.search(r"<p>(Layout: [^<]*)</p>", own.read_text(encoding="utf-8"))):
+            page.raw(layout[0])
         if len(rows) > 1:
             page.table(rows[0], rows[1 : REJECTS_SHOWN + 1])
             if len(rows) - 1 > REJECTS_SHOWN:
@@ -224,7 +230,7 @@ def _lineage(page: Page, run: Path, record: RunRecord) -> None:
             for key, given in task.inputs.items()
         )
         for key, output in task.outputs.items():
-            if output.digest:
+            if output.digest and output.kind not in BESIDE:
                 rows.append(
                     f"<tr><td class='w'>{escape(name)}/{escape(key)}</td><td>{escape(output.kind)}</td>"
                     f"<td class='digest'>{escape(output.digest[:16])}</td><td>{sources}</td></tr>"
