@@ -1,5 +1,6 @@
 """What a person sees while a run goes on: plain lines, and on a terminal one live line for each running task."""
 
+import itertools
 import shutil
 import sys
 import time
@@ -65,6 +66,10 @@ def last_line(log: Path) -> str:
 
 
 def error_line(log: Path) -> str:
-    """The stage's own message, `error: ...`, where the log ends with one; else the last line."""
+    """The stage's own message, `error: ...` with its indented lines, where there is one; else the last line."""
     lines = last_lines(log)
-    return next((line for line in reversed(lines) if line.startswith("error: ")), lines[-1] if lines else "")
+    starts = [number for number, line in enumerate(lines) if line.startswith("error: ")]
+    if not starts:
+        return lines[-1] if lines else ""
+    more = itertools.takewhile(lambda line: line.startswith("  "), lines[starts[-1] + 1 :])
+    return "\n".join([lines[starts[-1]], *more])

@@ -190,5 +190,6 @@ def test_a_failing_container_fails_the_run(graph: Path, tmp_path: Path, stage_im
     assert done.returncode == 1
     errors = [line for line in done.stderr.splitlines() if "error" in line.lower()]
     assert "not one of 1 images can be used" in errors[0], done.stderr
+    assert "a.tif: not a TIF" in done.stderr, "why, too"
     assert "Traceback" not in done.stdout + done.stderr
     assert not is_artifact(tmp_path / "run/ingest/images")
