@@ -30,7 +30,7 @@ class Pretrain(Stage):
     """px on the side of a patch."""
     crop: int = Field(128, ge=32, multiple_of=16)
     """px on the side of a training crop."""
-    steps: PositiveInt = 300
+    steps: PositiveInt = 200
     """Optimiser steps."""
     batch_size: PositiveInt = 32
     """Crops a step."""

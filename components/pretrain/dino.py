@@ -17,10 +17,9 @@ from shared.crops import Crops, jitter_intensity, resized
 from shared.models.encoder import Encoder
 from shared.training import average, step_generator, to_device, torch_generator, watch_spread
 
-PROTOTYPES = 1024
+PROTOTYPES = 256
 STUDENT_TEMPERATURE = 0.1
 TEACHER_TEMPERATURE = 0.04
-CENTRE_DECAY = 0.9
 LOCAL_VIEWS = 2
 HIDDEN = 0.3
 """Share of the student's patches that the patch term hides."""
@@ -61,26 +60,23 @@ class Network(nn.Module):
         return out[:, 0], out[:, 1:]
 
 
-class Centres(nn.Module):
-    """Running means of the teacher's logits, (PROTOTYPES,) each."""
-
-    view: Tensor
-    patch: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("view", torch.zeros(PROTOTYPES))
-        self.register_buffer("patch", torch.zeros(PROTOTYPES))
-
-
 def cross_entropy(teacher: Tensor, student: Tensor) -> Tensor:
     """H(teacher, student) of probabilities and logits, (..., K) and (..., K) -> (...)."""
     return -(teacher * F.log_softmax(student.float() / STUDENT_TEMPERATURE, dim=-1)).sum(dim=-1)
 
 
-def targets(logits: Tensor, centre: Tensor) -> Tensor:
-    """Teacher's probabilities (..., K): centred, then sharpened (DINO, section 3.1)."""
-    return F.softmax((logits.float() - centre) / TEACHER_TEMPERATURE, dim=-1)
+def targets(logits: Tensor, rounds: int = 3) -> Tensor:
+    """Teacher's probabilities (M, K) of its logits: sharpened, and balanced so that all prototypes are used alike.
+
+    Sinkhorn's algorithm over the batch, as DINOv2 has it (Oquab et al. 2023, arXiv:2304.07193, section 4) in place of
+    DINO's running centre: with the small batches of a small machine the centre lags, and training collapses.
+    """
+    scaled = logits.float() / TEACHER_TEMPERATURE
+    q = (scaled - scaled.max()).exp()
+    for _ in range(rounds):
+        q = q / q.sum(dim=0, keepdim=True).clamp_min(1e-30)
+        q = q / q.sum(dim=1, keepdim=True).clamp_min(1e-30)
+    return q
 
 
 def dino_loss(teacher: Tensor, student: Tensor) -> Tensor:
@@ -101,9 +97,9 @@ class DinoObjective:
     def __init__(self, encoder: Encoder, crops: Crops, seed: int, device: str) -> None:
         self.student = Network(encoder).to(device)
         self.teacher = copy.deepcopy(self.student).requires_grad_(False)
-        self.centres = Centres().to(device)
         self.crops, self.seed, self.device = crops, seed, device
-        self.entropy = self.spread = 1.0
+        self.spread = 1.0
+        """Running standard deviation of the teacher's patch features of length 1, averaged over features."""
 
     @property
     def module(self) -> nn.Module:
@@ -118,7 +114,7 @@ class DinoObjective:
     @property
     def parts(self) -> dict[str, nn.Module]:
         """What a checkpoint holds beside the optimiser."""
-        return {"student": self.student, "teacher": self.teacher, "centres": self.centres}
+        return {"student": self.student, "teacher": self.teacher}
 
     def loss(self, step: int, batch_size: int) -> Tensor:
         """Loss of this step's views: class tokens across views, and hidden patches within the global views."""
@@ -127,10 +123,9 @@ class DinoObjective:
         hidden = torch.rand(len(large), count, generator=torch_generator(self.seed, step, 1)).to(self.device) < HIDDEN
         with torch.no_grad():
             views, patches = self.teacher(large)
-            view_logits, patch_logits = self.teacher.head(views), self.teacher.patch_head(patches[hidden])
-            wanted = targets(view_logits, self.centres.view), targets(patch_logits, self.centres.patch)
-            self._watch(wanted[0], patches)
-            self._move_centres(view_logits, patch_logits)
+            wanted = targets(self.teacher.head(views)), targets(self.teacher.patch_head(patches[hidden]))
+            spread = F.normalize(patches.float().flatten(0, 1), dim=1).std(dim=0).mean().item()
+            self.spread = 0.9 * self.spread + 0.1 * spread
         large_views, large_patches = self.student(large, hidden)
         logits = self.student.head(torch.cat([large_views, self.student(small)[0]]))
         n = batch_size
@@ -148,22 +143,12 @@ class DinoObjective:
         small = [view(crop, local, 0.1, 0.4, rng) for _ in range(LOCAL_VIEWS) for crop in crops]
         return np.stack(large), np.stack(small)
 
-    def _move_centres(self, view_logits: Tensor, patch_logits: Tensor) -> None:
-        for centre, logits in ((self.centres.view, view_logits), (self.centres.patch, patch_logits)):
-            centre.lerp_(logits.float().mean(dim=0), 1 - CENTRE_DECAY)  # DINO, eq. 4
-
-    def _watch(self, wanted: Tensor, patches: Tensor) -> None:
-        mean = wanted.mean(dim=0)
-        self.entropy = -(mean * (mean + 1e-12).log()).sum().item()
-        self.spread = F.normalize(patches.float().flatten(0, 1), dim=1).std(dim=0).mean().item()
-
     def after_step(self, step: int, steps: int) -> None:
-        """Move the teacher; raise UserError where it says the same of every view, or all patches look alike to it."""
+        """Move the teacher; raise UserError where all patches look alike to it."""
         momentum = 1 - (1 - 0.99) * (math.cos(math.pi * step / steps) + 1) / 2
         average(self.teacher, self.student, momentum)
-        if step >= 50:
-            watch_spread(self.entropy, 0.05, "the entropy of the teacher's mean output", step)
-            watch_spread(self.spread, 1e-4, "the spread of the teacher's features", step)
+        if step >= 100:
+            watch_spread(self.spread, 1e-3, "the spread of the teacher's features", step)
 
 
 def view(crop: np.ndarray, size: int, smallest: float, largest: float, rng: np.random.Generator) -> np.ndarray:

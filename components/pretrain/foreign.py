@@ -35,7 +35,7 @@ def read_foreign(path: Path) -> dict[str, Tensor]:
             "else could run code. Save its state dict alone, best as .safetensors"
         ) from error
     except Exception as error:  # each of the two libraries has its own, and torch's are many
-        raise UserError(f"--weights: {path}: cannot be read ({str(error).splitlines()[0][:200]})") from error
+        raise UserError(f"--weights: {path}: cannot be read ({type(error).__name__}: {str(error)[:200]})") from error
     for key in WRAPPERS:
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]

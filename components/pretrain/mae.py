@@ -15,6 +15,9 @@ from shared.training import step_generator, to_device, torch_generator, watch_sp
 DECODER_DEPTH = 2
 """Blocks; representations for dense use lose little by a shallow decoder (table 1a), and it runs on every patch."""
 
+VARIANCE_FLOOR = 1e-6
+"""Added to a patch's variance before it is divided by; He et al.'s value."""
+
 
 class Mae(nn.Module):
     """Encoder and decoder. The loss compares predicted with true pixels of the hidden patches."""
@@ -84,7 +87,7 @@ def images_of(patches: Tensor, patch: int, height: int, width: int) -> Tensor:
 def normalised_patches(x: Tensor, patch: int) -> Tensor:
     """What is to be predicted: every patch of (N, C, H, W) less its mean, by its standard deviation; no gradient."""
     target = patches_of(x.detach().float(), patch)
-    return (target - target.mean(dim=2, keepdim=True)) / (target.var(dim=2, keepdim=True) + 1e-6).sqrt()
+    return (target - target.mean(dim=2, keepdim=True)) / (target.var(dim=2, keepdim=True) + VARIANCE_FLOOR).sqrt()
 
 
 class MaeObjective:
@@ -97,7 +100,7 @@ class MaeObjective:
         self.module = Mae(encoder, mask_ratio).to(device)
         self.crops, self.seed, self.device = crops, seed, device
         self.spread = 1.0
-        """Standard deviation between the predictions of different patches, averaged over pixels."""
+        """Running standard deviation between the predictions, or the targets, of different patches; the lesser."""
 
     @property
     def encoder(self) -> Encoder:
@@ -115,13 +118,15 @@ class MaeObjective:
         count = (x.shape[2] // self.module.patch) * (x.shape[3] // self.module.patch)
         noise = torch.rand(len(x), count, generator=torch_generator(self.seed, step, 1)).to(self.device)
         loss, prediction, _ = self.module(x, noise)
-        self.spread = prediction.detach().float().flatten(0, 1).std(dim=0).mean().item()
+        wanted = normalised_patches(x, self.module.patch)
+        spread = min(part.detach().float().flatten(0, 1).std(dim=0).mean().item() for part in (prediction, wanted))
+        self.spread = 0.9 * self.spread + 0.1 * spread
         return loss
 
     def after_step(self, step: int, steps: int) -> None:
-        """Raise UserError where every patch is predicted alike: the decoder ignores what the encoder says."""
-        if step >= max(100, steps // 2):
-            watch_spread(self.spread, 1e-3, "the spread of the predictions", step)
+        """Raise UserError where every patch is predicted alike, or there is nothing to predict: constant images."""
+        if step >= 50:
+            watch_spread(self.spread, 0.01, "the spread of the predictions", step)
 
     @torch.no_grad()
     def pictures(self, x: Tensor) -> list[tuple[np.ndarray, str]]:
@@ -131,7 +136,7 @@ class MaeObjective:
         noise = torch.rand(len(x), count, generator=torch_generator(self.seed, 0, 2)).to(self.device)
         _, prediction, mask = self.module(x, noise)
         true = patches_of(x, self.module.patch)
-        mean, deviation = true.mean(dim=2, keepdim=True), (true.var(dim=2, keepdim=True) + 1e-6).sqrt()
+        mean, deviation = true.mean(dim=2, keepdim=True), (true.var(dim=2, keepdim=True) + VARIANCE_FLOOR).sqrt()
         hidden = mask[..., None]
         seen = torch.where(hidden > 0, torch.full_like(true, 0.5), true)
         filled = torch.where(hidden > 0, prediction.float() * deviation + mean, true)

@@ -1,0 +1,351 @@
+"""Pretraining: against transformers' MAE and timm's weights, on real images, killed and started again."""
+
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from real_labels import ROOT, real_pairs, wheel_nuclei
+from safetensors.torch import save_file
+from timm.models._manipulate import adapt_input_conv
+from timm.models.vision_transformer import VisionTransformer
+
+from components.pretrain.component import Pretrain
+from components.pretrain.dino import STUDENT_TEMPERATURE, dino_loss, targets
+from components.pretrain.foreign import adapted, fit_channels, read_foreign
+from components.pretrain.mae import Mae, images_of, patches_of
+from components.pretrain.main import run
+from shared.artifacts import ImageSet, Model, seal, verify
+from shared.errors import ArtifactError, UserError
+from shared.images import ImageWriter
+from shared.models.encoder import Encoder, EncoderConfig, load_encoder
+from shared.stage import Result
+
+TINY = {"size": "nano", "crop": 32, "batch_size": 4, "steps": 3}
+
+
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CYTOLOOM_THREADS", "1")
+
+
+def write_images(folder: Path, images: list[np.ndarray], split: str = "train") -> Path:
+    with ImageWriter(folder) as writer:
+        for i, image in enumerate(images):
+            writer.add(f"image{i}", image if image.ndim == 3 else image[..., None], source=f"{i}.tif", split=split)
+    seal(folder, ImageSet)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def nuclei(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An ImageSet of the wheel's nuclei, in four pieces of 256 px."""
+    image, _ = wheel_nuclei()
+    pieces = [image[y : y + 256, x : x + 256] for y in (0, 256) for x in (0, 256)]
+    return write_images(tmp_path_factory.mktemp("nuclei") / "images", pieces)
+
+
+def pretrain(images: Path, out: Path, **parameters) -> Result:
+    out.mkdir(parents=True)
+    result = run(Pretrain(images=images, encoder=out, **{**TINY, **parameters}))
+    seal(out, Model)
+    return result
+
+
+# --- the objectives -----------------------------------------------------------------------------------------------
+
+
+def transformers_mae(patch: int, channels: int, side: int):
+    """transformers' MAE of a small shape, and ours with the same weights."""
+    from transformers import ViTMAEConfig, ViTMAEForPreTraining
+
+    config = ViTMAEConfig(
+        image_size=side,
+        patch_size=patch,
+        num_channels=channels,
+        hidden_size=128,
+        num_hidden_layers=6,
+        num_attention_heads=4,
+        intermediate_size=512,
+        decoder_hidden_size=64,
+        decoder_num_hidden_layers=2,
+        decoder_num_attention_heads=2,
+        decoder_intermediate_size=256,
+        norm_pix_loss=True,
+        layer_norm_eps=1e-6,
+    )
+    theirs = ViTMAEForPreTraining(config).eval()
+    embeddings, count = theirs.vit.embeddings, (side // patch) ** 2
+    embeddings.patch_embeddings.projection._is_hf_initialized = False
+    embeddings.initialize_weights()  # the tables of positions, which its constructor leaves at zero
+    theirs.decoder.initialize_weights(count)
+    ours = Mae(Encoder(EncoderConfig.of("nano", patch=patch, channels=channels, crop=side))).eval()
+    ours.load_state_dict(renamed(theirs.state_dict()))
+    return theirs, ours
+
+
+def renamed(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """transformers' parameter names -> ours."""
+    out = {}
+    for name, tensor in state.items():
+        for old, new in (
+            ("vit.embeddings.cls_token", "encoder.cls_token"),
+            ("vit.embeddings.patch_embeddings.projection", "encoder.patch_embed.proj"),
+            ("vit.layers", "encoder.blocks"),
+            ("vit.layernorm", "encoder.norm"),
+            ("decoder.decoder_layers", "decoder_blocks"),
+            ("decoder.", ""),
+            ("layernorm_before", "norm1"),
+            ("layernorm_after", "norm2"),
+            ("attention.o_proj", "attn.proj"),
+        ):
+            name = name.replace(old, new)
+        out[name] = tensor
+    for name in [name for name in out if "attention.q_proj" in name]:
+        parts = [out.pop(name.replace("q_proj", f"{letter}_proj")) for letter in "qkv"]
+        out[name.replace("attention.q_proj", "attn.qkv")] = torch.cat(parts)
+    return {name: tensor for name, tensor in out.items() if "pos_embed" not in name and "position" not in name}
+
+
+@pytest.mark.parametrize(("patch", "channels", "side"), [(8, 1, 64), (16, 3, 64), (8, 4, 32)])
+def test_mae_is_that_of_transformers(patch: int, channels: int, side: int) -> None:
+    torch.manual_seed(1)
+    theirs, ours = transformers_mae(patch, channels, side)
+    x, noise = torch.rand(3, channels, side, side), torch.rand(3, (side // patch) ** 2)
+    expected = theirs(x, noise=noise)
+    loss, prediction, mask = ours(x, noise)
+    assert torch.equal(mask, expected.mask.float())
+    assert mask.sum(dim=1).tolist() == [0.75 * noise.shape[1]] * 3
+    torch.testing.assert_close(prediction, expected.logits, atol=1e-5, rtol=1e-5)
+    assert loss.item() == pytest.approx(expected.loss.item(), abs=1e-5)
+    loss.backward()
+    expected.loss.backward()
+    gradient = theirs.vit.embeddings.patch_embeddings.projection.weight.grad
+    torch.testing.assert_close(ours.encoder.patch_embed.proj.weight.grad, gradient, atol=1e-6, rtol=1e-4)
+
+
+def test_patches_and_back() -> None:
+    x = torch.randn(2, 3, 32, 48)
+    assert patches_of(x, 8).shape == (2, 24, 192)
+    assert torch.equal(images_of(patches_of(x, 8), 8, 32, 48), x)
+
+
+def test_dino_loss_is_torchs_cross_entropy_across_views() -> None:
+    torch.manual_seed(0)
+    teacher, student = torch.softmax(torch.randn(2, 5, 7), dim=-1), torch.randn(4, 5, 7)
+    pairs = [(0, 1), (0, 2), (0, 3), (1, 0), (1, 2), (1, 3)]
+    expected = [F.cross_entropy(student[b] / STUDENT_TEMPERATURE, teacher[a]) for a, b in pairs]
+    torch.testing.assert_close(dino_loss(teacher, student), torch.stack(expected).mean())
+
+
+def test_dino_targets_are_a_balanced_softmax() -> None:
+    """Sinkhorn's fixed point: even row and column sums, and the logits but for a number per row and per column."""
+    torch.manual_seed(0)
+    logits = torch.randn(40, 8) * 0.1
+    q = targets(logits, rounds=200)
+    torch.testing.assert_close(q.sum(dim=1), torch.ones(40))
+    torch.testing.assert_close(q.sum(dim=0), torch.full((8,), 5.0), atol=1e-3, rtol=0)
+    left = q.log() - logits / 0.04
+    left = left - left.mean(dim=0) - left.mean(dim=1, keepdim=True) + left.mean()
+    torch.testing.assert_close(left, torch.zeros(40, 8), atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("objective", ["mae", "dino"])
+@pytest.mark.parametrize("folder", ["usiigaci/labelled", "dsb2018/fluo", "dsb2018/histo_purple"])
+def test_it_learns_on_real_images(tmp_path: Path, folder: str, objective: str) -> None:
+    images = write_images(tmp_path / "images", [image[..., :3] for image, _ in real_pairs(folder, 3)])
+    parameters = (
+        {"crop": 64, "batch_size": 8, "steps": 40} if objective == "mae" else {"steps": 25, "crop": 48, "batch_size": 8}
+    )
+    result = pretrain(images, tmp_path / "encoder", objective=objective, **parameters)
+    share = 0.9 if objective == "mae" else 0.98  # dino begins near the entropy of its prototypes
+    assert result.metrics["loss"] < share * result.metrics["first_loss"]
+    assert "svg" in result.page.html()
+    encoder, config = load_encoder(tmp_path / "encoder")
+    assert config.channels == (3 if folder.endswith("purple") else 1)
+    with torch.no_grad():
+        features = encoder(torch.rand(2, config.channels, 64, 64))
+    assert features.std(dim=(0, 2, 3)).mean() > 0.01  # different places look different to it
+
+
+# --- what it starts from ------------------------------------------------------------------------------------------
+
+
+def foreign(**extra) -> tuple[VisionTransformer, EncoderConfig]:
+    torch.manual_seed(0)
+    shape = {"img_size": 64, "patch_size": 8, "embed_dim": 128, "depth": 6, "num_heads": 4, "num_classes": 10}
+    return VisionTransformer(**{**shape, **extra}).eval(), EncoderConfig.of("nano", patch=8, channels=3, crop=64)
+
+
+@pytest.mark.parametrize("wrap", ["plain", "dino", "mae", "safetensors"])
+def test_foreign_weights_compute_what_they_did(tmp_path: Path, wrap: str) -> None:
+    theirs, config = foreign()
+    state, path = theirs.state_dict(), tmp_path / "vit.pth"
+    if wrap == "plain":
+        torch.save(state, path)
+    elif wrap == "dino":
+        state = {f"module.backbone.{k}": v for k, v in state.items() if not k.startswith("head")}
+        state["module.head.mlp.0.weight"] = torch.zeros(3, 3)
+        torch.save({"epoch": 3, "teacher": state}, path)
+    elif wrap == "mae":
+        torch.save({"model": {**state, "mask_token": torch.zeros(1, 1, 8), "decoder_pred.bias": torch.ones(3)}}, path)
+    else:
+        path = tmp_path / "vit.safetensors"
+        save_file(state, path)
+    ours, found = adapted(read_foreign(path), config, path)
+    assert found.position_grid == 8
+    x = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(ours.eval().tokens(x), theirs.forward_features(x), atol=1e-5, rtol=1e-5)
+
+
+def test_the_fixed_positions_of_mae_are_recognised(tmp_path: Path) -> None:
+    """transformers' MAE knows the table, ours should not store it."""
+    theirs, _ = transformers_mae(8, 3, 64)
+    vit, config = foreign()
+    with torch.no_grad():
+        vit.pos_embed.copy_(theirs.vit.embeddings.position_embeddings)
+        ours, found = adapted(vit.state_dict(), config, tmp_path)
+        assert found.position_grid == 0
+        x = torch.randn(2, 3, 64, 64)
+        torch.testing.assert_close(ours.eval().tokens(x), vit.forward_features(x), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 5, 16])
+def test_channels_are_fitted_as_timm_does(channels: int) -> None:
+    kernel = torch.randn(4, 3, 8, 8)
+    torch.testing.assert_close(fit_channels(kernel, channels), adapt_input_conv(channels, kernel))
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        ({"patch_size": 16}, r"patch_embed.proj.weight is \(128, 3, 16, 16\), needed is \(128, 3, 8, 8\)"),
+        ({"depth": 7}, r"blocks\.6\.\S+ has no place.*and 6 more"),
+        ({"depth": 5}, r"blocks\.5\.\S+ is missing"),
+        ({"embed_dim": 64}, r"cls_token is \(1, 1, 64\)"),
+        ({"reg_tokens": 4}, "reg_token has no place"),
+        ({"class_token": False, "global_pool": "avg"}, "cls_token is missing"),
+    ],
+)
+def test_weights_that_do_not_fit_are_listed(tmp_path: Path, extra: dict, message: str) -> None:
+    theirs, config = foreign(**extra)
+    with pytest.raises(UserError, match=f"--size nano --patch 8.*{message}"):
+        adapted(theirs.state_dict(), config, tmp_path / "vit.pth")
+
+
+class Harmful:
+    def __reduce__(self) -> tuple:
+        return (Path.touch, (Path("executed"),))
+
+
+def test_files_that_are_no_weights_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save({"model": {"w": torch.zeros(1)}, "args": Harmful()}, "objects.pth")
+    Path("raw.pth").write_bytes(pickle.dumps(Harmful()))
+    for name in ("objects.pth", "raw.pth"):
+        with pytest.raises(UserError, match="only tensors are read"):
+            read_foreign(Path(name))
+    assert not Path("executed").exists()
+    for name, data in {"text.pth": b"hello", "text.safetensors": b"hello", "empty.pth": b""}.items():
+        Path(name).write_bytes(data)
+        with pytest.raises(UserError, match=name):
+            read_foreign(Path(name))
+    torch.save({"epoch": 3}, "none.pth")
+    with pytest.raises(UserError, match="no tensors"):
+        read_foreign(Path("none.pth"))
+    with pytest.raises(UserError, match="no such file"):
+        read_foreign(Path("absent.pth"))
+
+
+def test_from_an_encoder_artifact_and_from_a_file(tmp_path: Path, nuclei: Path) -> None:
+    """With a learning rate of nearly nothing, what comes out is what was started from."""
+    pretrain(nuclei, tmp_path / "first", learning_rate=1e-3)
+    still = {"learning_rate": 1e-12, "steps": 1}
+    pretrain(nuclei, tmp_path / "second", weights_from=str(tmp_path / "first"), seed=5, **still)
+    save_file(load_encoder(tmp_path / "first")[0].state_dict(), tmp_path / "vit.safetensors")
+    pretrain(nuclei, tmp_path / "third", weights=str(tmp_path / "vit.safetensors"), seed=6, **still)
+    first, second, third = (load_encoder(tmp_path / name)[0].state_dict() for name in ("first", "second", "third"))
+    for name in first:
+        torch.testing.assert_close(second[name], first[name], atol=1e-6, rtol=0)
+        torch.testing.assert_close(third[name], first[name], atol=1e-6, rtol=0)
+    with pytest.raises(UserError, match="patch 8; give --patch 8"):
+        pretrain(nuclei, tmp_path / "no", weights_from=str(tmp_path / "first"), patch=16)
+    with pytest.raises(UserError, match="only one"):
+        pretrain(nuclei, tmp_path / "no2", weights_from="a", weights="b")
+    with pytest.raises(ArtifactError, match=r"--weights_from: .*type is ImageSet"):
+        pretrain(nuclei, tmp_path / "no3", weights_from=str(nuclei))
+
+
+# --- the stage ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("objective", ["mae", "dino"])
+def test_same_seed_same_bytes(tmp_path: Path, nuclei: Path, objective: str) -> None:
+    for name, seed in {"a": 0, "b": 0, "c": 1}.items():
+        pretrain(nuclei, tmp_path / name, objective=objective, seed=seed)
+    digests = [verify(tmp_path / name, Model).digest for name in "abc"]
+    assert digests[0] == digests[1] != digests[2]
+    assert (tmp_path / "a/MODEL_CARD.md").read_text() == (tmp_path / "b/MODEL_CARD.md").read_text()
+
+
+def test_small_deep_and_many_channelled_images(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    five = rng.integers(0, 60_000, (20, 24, 5)).astype(np.uint16)  # smaller than a crop
+    images = write_images(tmp_path / "images", [five, rng.random((50, 90, 1)).astype(np.float32)])
+    pretrain(images, tmp_path / "encoder")
+    assert load_encoder(tmp_path / "encoder")[1].channels == 5
+
+
+def test_constant_images_stop_the_run(tmp_path: Path) -> None:
+    images = write_images(tmp_path / "images", [np.full((64, 64), 7, np.uint8)])
+    with pytest.raises(UserError, match=r"collapsed.*are not constant"):
+        pretrain(images, tmp_path / "encoder", steps=60, batch_size=2)
+
+
+def test_divergence_is_reported(tmp_path: Path, nuclei: Path) -> None:
+    with pytest.raises(UserError, match=r"the loss is (nan|inf).*--learning_rate"):
+        pretrain(nuclei, tmp_path / "encoder", learning_rate=1e30, steps=20)
+
+
+def test_no_training_images(tmp_path: Path) -> None:
+    images = write_images(tmp_path / "images", [np.zeros((64, 64), np.uint8)], split="test")
+    with pytest.raises(UserError, match="none of its 1 images is of the split train"):
+        pretrain(images, tmp_path / "encoder")
+
+
+# --- killed -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("objective", ["mae", "dino"])
+def test_killed_and_started_again_gives_the_unbroken_runs_digest(tmp_path: Path, nuclei: Path, objective: str) -> None:
+    def command(name: str) -> list[str]:
+        words = {"images": nuclei, "encoder": tmp_path / name / "encoder", "objective": objective, "seed": 3, **TINY}
+        words["steps"] = 30
+        pairs = (word for item in words.items() for word in (f"--{item[0]}", str(item[1])))
+        return [sys.executable, "-m", "components", "pretrain", *pairs]
+
+    environment = {**os.environ, "CYTOLOOM_THREADS": "1", "CYTOLOOM_CHECKPOINT_SECONDS": "0"}
+    subprocess.run(command("unbroken"), cwd=ROOT, env={**environment, "CYTOLOOM_CHECKPOINT_SECONDS": "999"}, check=True)
+    victim = subprocess.Popen(command("killed"), cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
+    until = time.monotonic() + 120
+    while not list((tmp_path / "killed").glob(".checkpoints/*/checkpoint.pt")) and time.monotonic() < until:
+        time.sleep(0.002)
+    victim.send_signal(signal.SIGKILL)
+    assert victim.wait() == -signal.SIGKILL
+    assert not (tmp_path / "killed/encoder").exists()
+    again = subprocess.run(command("killed"), cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True, check=True)
+    assert "going on from the checkpoint at step" in again.stderr
+    digests = [
+        json.loads((tmp_path / n / "encoder/artifact.json").read_text())["digest"] for n in ("unbroken", "killed")
+    ]
+    assert digests[0] == digests[1]
+    assert [p.name for p in (tmp_path / "killed").iterdir()] == ["encoder"]  # nothing is left lying about
