@@ -1,0 +1,190 @@
+"""Dense features: where tokens lie, what is taken off them, and what a segmentor adds."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from pydantic import BaseModel
+from real_labels import wheel_nuclei
+
+from components.extract_features.component import ExtractFeatures
+from components.extract_features.dense import DenseExtractor
+from components.extract_features.main import run
+from components.extract_features.positions import position_mean
+from shared.artifacts import FeatureSet, ImageSet, Model, seal, verify
+from shared.errors import ArtifactError, UserError
+from shared.features import FeatureReader
+from shared.images import ImageReader, ImageWriter
+from shared.models.encoder import Encoder, EncoderConfig, save_encoder
+from shared.models.files import save_model
+from shared.models.segmentor import Segmentor, SegmentorConfig, load_segmentor, save_segmentor
+from shared.stage import Result
+from shared.tiling import predict
+
+SMALL = {"tile": 64, "halo": 16, "batch_size": 8}
+
+
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CYTOLOOM_THREADS", "1")
+
+
+def config(patch: int = 8, channels: int = 1) -> EncoderConfig:
+    return EncoderConfig.of("nano", patch=patch, channels=channels, crop=64)
+
+
+def new_encoder(patch: int = 8, channels: int = 1) -> Encoder:
+    torch.manual_seed(0)
+    return Encoder(config(patch, channels)).eval()
+
+
+def write_images(folder: Path, images: list[np.ndarray], splits: list[str] | None = None) -> Path:
+    with ImageWriter(folder) as writer:
+        for i, image in enumerate(images):
+            pixels = image if image.ndim == 3 else image[..., None]
+            writer.add(f"image{i}", pixels, source=f"{i}.tif", split=splits[i] if splits else "train")
+    seal(folder, ImageSet)
+    return folder
+
+
+def write_encoder(folder: Path, encoder: Encoder) -> Path:
+    save_encoder(folder, encoder, encoder.config, "# Encoder")
+    seal(folder, Model)
+    return folder
+
+
+def extract(images: Path, model: Path, out: Path, **parameters) -> tuple[FeatureReader, Result]:
+    out.mkdir()
+    result = run(ExtractFeatures(images=images, model=model, features=out, **{**SMALL, **parameters}))
+    seal(out, FeatureSet, skipped=result.skipped)
+    return FeatureReader(out), result
+
+
+def extractor(encoder: Encoder, **settings) -> DenseExtractor:
+    return DenseExtractor(encoder, **{**SMALL, "layers": 2, "device": "cpu", **settings})
+
+
+def test_one_tile_without_halo_is_a_forward_pass() -> None:
+    encoder, image = new_encoder(), wheel_nuclei()[0][:64, :64, None]
+    tokens = extractor(encoder, halo=0).tokens(image, shifts=1)
+    x = torch.from_numpy(encoder.config.normalisation(image)).permute(2, 0, 1)[None]
+    with torch.no_grad():
+        expected = encoder.features(x, 2)[0].permute(1, 2, 0).numpy()
+    np.testing.assert_allclose(tokens, expected.astype(np.float16), atol=2e-3, rtol=2e-3)
+
+
+@pytest.mark.parametrize("patch", [8, 16])
+@pytest.mark.parametrize("shifts", [1, 2])
+@pytest.mark.parametrize("spot", [(0, 0), (37, 90), (100, 61), (112, 126)])
+def test_a_change_shows_in_the_token_that_describes_its_place(patch: int, shifts: int, spot: tuple[int, int]) -> None:
+    """117 x 131 px, no multiple of anything: the last rows and columns have their tokens, too."""
+    image = wheel_nuclei()[0][100:217, 60:191, None].astype(np.float32)
+    changed = image.copy()
+    y, x = spot
+    changed[y : y + 4, x : x + 4] = image.max() * 0.8
+    dense = extractor(new_encoder(patch))
+    (rows, columns), stride, offset = dense.geometry(image.shape[:2], shifts)
+    before, after = (dense.tokens(item, shifts).astype(np.float32) for item in (image, changed))
+    assert before.shape == (rows, columns, 256)
+    assert offset <= 0 and offset + rows * stride >= 117 and offset + columns * stride >= 131
+    assert offset + (rows - 1) * stride < 117  # no token wholly outside
+    i, j = np.unravel_index(np.abs(after - before).sum(axis=2).argmax(), (rows, columns))
+    reach = patch // 2  # a patch sees that much more than the square it describes, where there are shifts
+    assert offset + i * stride - reach <= y + 2 <= offset + (i + 1) * stride + reach
+    assert offset + j * stride - reach <= x + 2 <= offset + (j + 1) * stride + reach
+
+
+def test_every_second_token_of_the_finer_grid_is_one_of_the_coarser() -> None:
+    image, dense = wheel_nuclei()[0][:96, :96, None], extractor(new_encoder())
+    coarse, fine = dense.tokens(image, 1), dense.tokens(image, 2)
+    assert coarse.shape[:2] == (12, 12) and fine.shape[:2] == (25, 25)
+    np.testing.assert_array_equal(fine[1::2, 1::2], coarse)
+
+
+@pytest.mark.parametrize("shape", [(8, 9, 1), (64, 64, 3), (33, 150, 5), (128, 128, 1)])
+def test_sizes_and_channels(tmp_path: Path, shape: tuple[int, int, int]) -> None:
+    image = np.random.default_rng(0).integers(0, 60_000, shape).astype(np.uint16)
+    reader, _ = extract(
+        write_images(tmp_path / "images", [image]),
+        write_encoder(tmp_path / "model", new_encoder(channels=3)),
+        tmp_path / "features",
+    )
+    tokens = reader.tokens("image0")
+    assert tokens.shape == (-(-shape[0] // 8), -(-shape[1] // 8), 256)
+    assert np.isfinite(tokens).all() and reader.entries["image0"].stride == 8
+
+
+def share_of_place(tokens: np.ndarray, side: int) -> float:
+    """Share of the tokens' variance that the place within a tile's core explains. tokens: (h, w, channels)."""
+    tokens = tokens.astype(np.float64)
+    h, w = (length // side * side for length in tokens.shape[:2])
+    blocks = tokens[:h, :w].reshape(h // side, side, w // side, side, -1)
+    return blocks.mean(axis=(0, 2)).var(axis=(0, 1)).sum() / blocks.var(axis=(0, 1, 2, 3)).sum()
+
+
+def test_the_place_in_the_tile_is_taken_off(tmp_path: Path) -> None:
+    images = write_images(tmp_path / "images", [wheel_nuclei()[0]])
+    reader, dense = ImageReader(images), extractor(new_encoder())
+    image = reader.read("image0")
+    raw = share_of_place(dense.tokens(image, 1), side=4)
+    dense.position_mean = position_mean(dense, reader, ["image0"])
+    assert dense.position_mean.shape == (4, 4, 256)
+    np.testing.assert_allclose(dense.position_mean.mean(axis=(0, 1)), 0, atol=1e-5)
+    left = share_of_place(dense.tokens(image, 1), side=4)
+    assert raw > 0.1 and left < raw / 5
+    features, _ = extract(images, write_encoder(tmp_path / "model", new_encoder()), tmp_path / "features")
+    np.testing.assert_array_equal(features.tokens("image0"), dense.tokens(image, 1))
+
+
+def test_a_segmentor_gives_features_and_its_probability(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    kept = SegmentorConfig(encoder=config(), width=16)
+    save_segmentor(tmp_path / "model", Segmentor(kept), kept, "# Segmentor")
+    seal(tmp_path / "model", Model)
+    image = wheel_nuclei()[0][:90, :100, None]
+    reader, result = extract(write_images(tmp_path / "images", [image]), tmp_path / "model", tmp_path / "features")
+    segmentor, found = load_segmentor(tmp_path / "model")
+    expected = predict(segmentor, found, image, tile=64, batch_size=8, device="cpu")
+    np.testing.assert_allclose(reader.probability("image0"), expected, atol=0.5 / 255 + 1e-6)
+    assert reader.tokens("image0").shape == (12, 13, 256)
+    assert "foreground" in result.page.html()
+
+
+def test_training_images_alone_and_the_same_bytes_again(tmp_path: Path) -> None:
+    image = wheel_nuclei()[0]
+    images = write_images(
+        tmp_path / "images", [image[:64, :64], image[64:128, :80], image[:70, :64]], ["train", "test", "train"]
+    )
+    model = write_encoder(tmp_path / "model", new_encoder())
+    for name in ("a", "b"):
+        reader, result = extract(images, model, tmp_path / name, layers=1)
+        assert reader.keys() == ["image0", "image2"]
+        assert reader.probability("image0") is None
+        assert reader.channels == 128 and result.metrics["tokens"] == 8 * 8 + 9 * 8
+    assert verify(tmp_path / "a", FeatureSet).digest == verify(tmp_path / "b", FeatureSet).digest
+
+
+def test_skip_writes_an_empty_flagged_set(tmp_path: Path) -> None:
+    reader, result = extract(tmp_path / "none", tmp_path / "none", tmp_path / "features", skip=True)
+    assert len(reader) == 0 and reader.skipped == result.skipped == "the EM loop has converged"
+
+
+class Other(BaseModel):
+    kind: str = "classifier"
+
+
+def test_what_cannot_be_done_is_said(tmp_path: Path) -> None:
+    images = write_images(tmp_path / "images", [np.zeros((64, 64), np.uint8)], ["train"])
+    model = write_encoder(tmp_path / "model", new_encoder())
+    for i, (parameters, message) in enumerate(
+        [({"layers": 7}, "--layers: 7, but the model has 6 blocks"), ({"halo": 32}, "--halo: 32 px on either side")]
+    ):
+        with pytest.raises(UserError, match=message):
+            extract(images, model, tmp_path / f"no{i}", **parameters)
+    tests_only = write_images(tmp_path / "tests", [np.zeros((64, 64), np.uint8)], ["test"])
+    with pytest.raises(UserError, match="none of its 1 images is of the split train"):
+        extract(tests_only, model, tmp_path / "no2")
+    save_model(tmp_path / "other", {"w": torch.zeros(1)}, Other(), "")
+    with pytest.raises(ArtifactError, match="kind 'classifier', an encoder or a segmentor is needed"):
+        extract(images, tmp_path / "other", tmp_path / "no3")

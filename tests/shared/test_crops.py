@@ -1,0 +1,118 @@
+"""Crops for training: every pixel reachable, the same for the same step, memory bounded. And pictures of features."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from shared.artifacts import ImageSet, seal
+from shared.crops import Crops, ImageCache, Window, cut_window, jitter_intensity, resized, turned
+from shared.images import ImageReader, ImageWriter
+from shared.normalise import Normalisation
+from shared.pca import pca_rgb
+from shared.training import step_generator
+
+
+@pytest.fixture
+def reader(tmp_path: Path) -> ImageReader:
+    """Three 16-bit images of two channels; the last is smaller than a crop."""
+    rng = np.random.default_rng(0)
+    with ImageWriter(tmp_path / "images") as writer:
+        for key, shape in {"a": (100, 120, 2), "b": (90, 90, 2), "c": (20, 50, 2)}.items():
+            writer.add(key, rng.integers(0, 65_535, shape).astype(np.uint16), source=key)
+    seal(tmp_path / "images", ImageSet)
+    return ImageReader(tmp_path / "images")
+
+
+def crops(reader: ImageReader, **settings) -> Crops:
+    given = {"size": 32, "channels": 2, "normalisation": Normalisation(), **settings}
+    return Crops(reader, reader.keys(), **given)
+
+
+def test_a_crop_is_the_normalised_image(reader: ImageReader) -> None:
+    image = Normalisation()(reader.read("a"))
+    ours = crops(reader).cut(Window("a", 10, 20, 32))
+    np.testing.assert_array_equal(ours, image[10:42, 20:52])
+    turned_crop = crops(reader).cut(Window("a", 10, 20, 32, turns=1, flip=True))
+    np.testing.assert_array_equal(turned_crop, np.rot90(image[10:42, 20:52])[:, ::-1])
+
+
+def test_the_eight_orientations_are_all_different() -> None:
+    square = np.arange(9).reshape(3, 3)
+    seen = {turned(square, Window("", 0, 0, 3, turns, flip)).tobytes() for turns in range(4) for flip in (False, True)}
+    assert len(seen) == 8
+
+
+def test_beyond_the_edge_the_image_is_reflected() -> None:
+    image = np.random.default_rng(0).random((20, 25, 2)).astype(np.float32)
+    expected = cv2.copyMakeBorder(image, 0, 10, 0, 12, cv2.BORDER_REFLECT_101)[:24, 8:]
+    ours = cut_window(image, Window("", 0, 8, 24))
+    np.testing.assert_array_equal(ours, expected[:, :24])
+
+
+def test_batches_depend_on_the_generator_alone(reader: ImageReader) -> None:
+    first, second = crops(reader), crops(reader, cache_bytes=1)
+    first.batch(3, step_generator(0, 0))
+    one, two = first.batch(6, step_generator(0, 1)), second.batch(6, step_generator(0, 1))
+    assert one.shape == (6, 32, 32, 2) and one.dtype == np.float32
+    np.testing.assert_array_equal(one, two)
+    assert not np.array_equal(one, first.batch(6, step_generator(0, 2)))
+
+
+def test_windows_reach_every_corner_of_every_image(reader: ImageReader) -> None:
+    windows = crops(reader).windows(4000, np.random.default_rng(0))
+    assert {w.key for w in windows} == {"a", "b", "c"}
+    inside = [w for w in windows if w.key == "a"]
+    assert min(w.y for w in inside) == 0 == min(w.x for w in inside)
+    assert max(w.y + w.side for w in inside) == 100 and max(w.x + w.side for w in inside) == 120
+    assert {w.side for w in inside} == set(range(26, 41))  # 32 px, by up to 1.25
+    share = sum(w.key == "c" for w in windows) / len(windows)
+    assert share == pytest.approx(1000 / 21_100, abs=0.02)  # by area
+
+
+def test_the_cache_keeps_within_its_limit(reader: ImageReader) -> None:
+    sizes = {key: reader.read(key).nbytes for key in "abc"}
+    cache = ImageCache(reader, Normalisation(), limit=sizes["a"] + sizes["c"])
+    for key in "acbabcca":
+        image, limits = cache.get(key)
+        np.testing.assert_array_equal(image, reader.read(key))
+        assert limits == Normalisation().limits(image)
+        assert cache.bytes <= cache.limit
+    tight = ImageCache(reader, Normalisation(), limit=1)
+    for key in "ab":
+        tight.get(key)
+        assert tight.bytes == sizes[key]  # the one in hand, no other
+
+
+def test_resizing_keeps_the_mean() -> None:
+    crop = np.random.default_rng(0).random((48, 48, 3)).astype(np.float32)
+    for size in (24, 48, 64):
+        assert resized(crop, size).shape == (size, size, 3)
+        np.testing.assert_allclose(resized(crop, size).mean(axis=(0, 1)), crop.mean(axis=(0, 1)), atol=0.01)
+
+
+def test_intensity_jitter_keeps_the_order_of_intensities() -> None:
+    ramp = np.linspace(-0.5, 1.5, 400, dtype=np.float32).reshape(20, 20, 1)
+    shifts = []
+    for seed in range(20):
+        out = jitter_intensity(ramp, np.random.default_rng(seed))
+        assert np.isfinite(out).all() and (np.diff(out.ravel()) > 0).all()
+        shifts.append(out[0, 0, 0])
+    assert np.std(shifts) > 0.05
+
+
+def test_pca_pictures_agree_with_scikit_learn() -> None:
+    from sklearn.decomposition import PCA
+
+    rng = np.random.default_rng(0)
+    maps = [rng.normal(size=(9, 12, 6)) * [9, 1, 5, 1, 3, 1], rng.normal(size=(5, 7, 6)) * [9, 1, 5, 1, 3, 1]]
+    pictures = pca_rgb(maps)
+    assert [p.shape for p in pictures] == [(9, 12, 3), (5, 7, 3)] and pictures[0].dtype == np.uint8
+    scores = PCA(3).fit_transform(np.concatenate([m.reshape(-1, 6) for m in maps]))
+    ours = np.concatenate([p.reshape(-1, 3) for p in pictures])
+    for c in range(3):
+        assert abs(np.corrcoef(scores[:, c], ours[:, c])[0, 1]) > 0.99
+    for one, two in zip(pictures, pca_rgb(maps), strict=True):
+        np.testing.assert_array_equal(one, two)
+    assert pca_rgb([np.ones((3, 3, 2))])[0].shape == (3, 3, 3)
