@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
-LOCK    = $(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-annotate --no-header --python-version 3.11
+LOCK    = $(abspath $(BIN))/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-annotate --no-header --python-version 3.11
 ENGINE ?= build/engine
 
 .DEFAULT_GOAL := help
@@ -79,8 +79,8 @@ bench-gpu: dev ## the benchmarks that need a GPU
 		echo "== $$script"; $(BIN)/python $$script; done
 
 lock: dev ## resolve requirements/*.in anew
-	@cd requirements && rm -f dev.lock && ../$(LOCK) dev.in -o dev.lock
-	@cd requirements && for set in base torch cytoloom; do ../$(LOCK) $$set.in -c dev.lock -o $$set.lock; done
+	@cd requirements && $(LOCK) --upgrade dev.in -o dev.lock
+	@cd requirements && for set in base torch cytoloom; do $(LOCK) --upgrade $$set.in -c dev.lock -o $$set.lock || exit 1; done
 
 clean: ## remove what a build or a test leaves; the venv and runs/ stay
 	@rm -rf *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
