@@ -23,6 +23,7 @@ from components.pretrain.dino import STUDENT_TEMPERATURE, dino_loss, targets
 from components.pretrain.foreign import adapted, fit_channels, read_foreign
 from components.pretrain.mae import Mae, images_of, patches_of
 from components.pretrain.main import run
+from shared import store
 from shared.artifacts import ImageSet, Model, seal, verify
 from shared.errors import ArtifactError, UserError
 from shared.images import ImageWriter
@@ -283,6 +284,19 @@ def test_from_an_encoder_artifact_and_from_a_file(tmp_path: Path, nuclei: Path) 
         pretrain(nuclei, tmp_path / "no2", weights_from="a", weights="b")
     with pytest.raises(ArtifactError, match=r"--weights_from: .*type is ImageSet"):
         pretrain(nuclei, tmp_path / "no3", weights_from=str(nuclei))
+
+
+def test_starting_points_in_a_store(tmp_path: Path, nuclei: Path, s3: str) -> None:
+    pretrain(nuclei, tmp_path / "first")
+    first = load_encoder(tmp_path / "first")[0].state_dict()
+    save_file(first, tmp_path / "vit.safetensors")
+    store.send(tmp_path / "first", f"{s3}/first")
+    store.put(f"{s3}/vit.safetensors", (tmp_path / "vit.safetensors").read_bytes())
+    for field, uri in {"weights_from": f"{s3}/first", "weights": f"{s3}/vit.safetensors"}.items():
+        pretrain(nuclei, tmp_path / field, **{field: uri, "learning_rate": 1e-12, "steps": 1})
+        torch.testing.assert_close(load_encoder(tmp_path / field)[0].state_dict(), first, atol=1e-6, rtol=0)
+    with pytest.raises(UserError, match=r"absent\.pth"):
+        pretrain(nuclei, tmp_path / "no", weights=f"{s3}/absent.pth")
 
 
 # --- the stage ----------------------------------------------------------------------------------------------------
