@@ -1,5 +1,7 @@
 """Dense features of one image of any size: tiles with halo on a fixed grid, at the patch's stride or half of it."""
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 
@@ -15,8 +17,8 @@ class DenseExtractor:
         """tile: px on a side, halo included; halo: px thrown away at each side; layers: last blocks that are joined."""
         self.encoder, self.config = encoder.eval().to(device), encoder.config
         self.tile, self.halo, self.batch_size, self.layers, self.device = tile, halo, batch_size, layers, device
-        self.position_mean: np.ndarray | None = None
-        """(side, side, channels) float32, taken off the tokens of every tile's core; see `positions.py`."""
+        self.correct: Callable[[np.ndarray], np.ndarray] | None = None
+        """Applied to the tokens of tile cores (N, side, side, channels) float32; see `context.py`."""
 
     @property
     def channels(self) -> int:
@@ -53,8 +55,8 @@ class DenseExtractor:
         for corners in tile_batches(covered, self.tile, self.halo, self.batch_size):
             tiles = [cut_tile(image, y + origin[0], x + origin[1], self.tile, self.halo) for y, x in corners]
             cores = self.cores([self.config.normalisation.apply(item, limits) for item in tiles])
-            if self.position_mean is not None:
-                cores -= self.position_mean
+            if self.correct is not None:
+                cores = self.correct(cores)
             for (y, x), core in zip(corners, cores, strict=True):
                 part = out[y // patch : y // patch + core.shape[0], x // patch : x // patch + core.shape[1]]
                 part[...] = core[: part.shape[0], : part.shape[1]]

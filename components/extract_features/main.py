@@ -6,8 +6,8 @@ from functools import partial
 import numpy as np
 
 from components.extract_features.component import ExtractFeatures
+from components.extract_features.context import measure
 from components.extract_features.dense import DenseExtractor
-from components.extract_features.positions import position_mean
 from shared.devices import device
 from shared.errors import ArtifactError, UserError
 from shared.features import FeatureWriter
@@ -38,7 +38,7 @@ def run(stage: ExtractFeatures) -> Result:
         raise UserError(f"--images: {reader.folder}: none of its {len(reader)} images is of the split train")
     where = device()
     extractor, probability = _model(stage, where)
-    extractor.position_mean = position_mean(extractor, reader, keys)
+    extractor.correct = measure(extractor, reader, keys)
     panels: list[Panel] = []
     count = 0
     with FeatureWriter(stage.features) as writer:

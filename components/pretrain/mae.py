@@ -141,5 +141,5 @@ class MaeObjective:
         seen = torch.where(hidden > 0, torch.full_like(true, 0.5), true)
         filled = torch.where(hidden > 0, prediction.float() * deviation + mean, true)
         rows = [x] + [images_of(part, self.module.patch, *x.shape[2:]) for part in (seen, filled)]
-        names = ["input", "what the encoder saw", "hidden patches as predicted"]
+        names = ["input", "what the encoder saw", "hidden patches as predicted, but for their mean and contrast"]
         return [(rows[j][i].permute(1, 2, 0).cpu().numpy(), names[j]) for i in range(len(x)) for j in range(3)]

@@ -9,9 +9,9 @@ from pydantic import BaseModel
 from real_labels import wheel_nuclei
 
 from components.extract_features.component import ExtractFeatures
+from components.extract_features.context import _correction, measure
 from components.extract_features.dense import DenseExtractor
 from components.extract_features.main import run
-from components.extract_features.positions import position_mean
 from shared.artifacts import FeatureSet, ImageSet, Model, seal, verify
 from shared.errors import ArtifactError, UserError
 from shared.features import FeatureReader
@@ -128,13 +128,39 @@ def test_the_place_in_the_tile_is_taken_off(tmp_path: Path) -> None:
     reader, dense = ImageReader(images), extractor(new_encoder())
     image = reader.read("image0")
     raw = share_of_place(dense.tokens(image, 1), side=4)
-    dense.position_mean = position_mean(dense, reader, ["image0"])
-    assert dense.position_mean.shape == (4, 4, 256)
-    np.testing.assert_allclose(dense.position_mean.mean(axis=(0, 1)), 0, atol=1e-5)
+    dense.correct = measure(dense, reader, ["image0"])
     left = share_of_place(dense.tokens(image, 1), side=4)
     assert raw > 0.1 and left < raw / 5
     features, _ = extract(images, write_encoder(tmp_path / "model", new_encoder()), tmp_path / "features")
     np.testing.assert_array_equal(features.tokens("image0"), dense.tokens(image, 1))
+
+
+def test_what_else_is_in_the_tile_is_taken_off(tmp_path: Path) -> None:
+    """The same patches seen from tiles laid elsewhere agree better than before, measured by their own variance."""
+    reader = ImageReader(write_images(tmp_path / "images", [wheel_nuclei()[0]]))
+    dense, image = extractor(new_encoder()), reader.read("image0")
+
+    def disagreement() -> float:
+        whole, moved = dense.tokens(image, 1).astype(np.float32), dense.tokens(image[16:, 16:], 1).astype(np.float32)
+        return float(((whole[2:, 2:] - moved) ** 2)[4:-4, 4:-4].mean() / whole.var(axis=(0, 1)).mean())
+
+    raw = disagreement()
+    dense.correct = measure(dense, reader, ["image0"])
+    assert disagreement() < raw / 3
+
+
+def test_the_correction_finds_what_views_have_in_common() -> None:
+    """Tokens made of a signal that stays with the patch, and of as much that changes with the tile on other axes."""
+    rng = np.random.default_rng(0)
+    signal, tiles = rng.normal(size=(40, 40, 3)), rng.normal(size=(400, 1, 1, 2))
+    corners = rng.integers(0, 30, (200, 2))
+    moves = rng.integers(-3, 4, (200, 2)).clip(-corners, 30 - corners)
+    places = np.stack([corners, corners + moves], axis=1).reshape(-1, 2)
+    seen = np.stack([signal[y : y + 6, x : x + 6] for y, x in places])
+    mixing = np.linalg.qr(rng.normal(size=(5, 5)))[0]
+    cores = np.concatenate([seen, np.broadcast_to(tiles, (400, 6, 6, 2))], axis=-1) @ mixing.T
+    matrix = mixing.T @ _correction(cores.astype(np.float32), moves).matrix @ mixing
+    np.testing.assert_allclose(matrix, np.diag([1, 1, 1, 0, 0]), atol=0.15)
 
 
 def test_a_segmentor_gives_features_and_its_probability(tmp_path: Path) -> None:
