@@ -127,15 +127,24 @@ def _page(stage: Pretrain, objective: MaeObjective | DinoObjective, crops: Crops
         page.heading("Reconstructions")
         page.images([(as_picture(image), name) for image, name in objective.pictures(x)], width=200)
     page.heading("Features")
-    page.text("The first three principal components of the patch features, as red, green and blue.")
-    page.images(feature_pictures(objective.encoder, x), width=200)
+    page.text(
+        "The first three principal components of the patch features, as red, green and blue, "
+        "less what they say about the place in the crop."
+    )
+    more = to_device(crops.batch(8 * PANELS, step_generator(stage.seed, 0, 4)), where)
+    page.images(feature_pictures(objective.encoder, x, more), width=200)
     return page
 
 
 @torch.no_grad()
-def feature_pictures(encoder: Encoder, x: torch.Tensor) -> list[tuple[np.ndarray, str]]:
-    """For images (N, C, S, S): each beside the principal components of its features."""
-    maps = [item.permute(1, 2, 0).float().cpu().numpy() for item in encoder.eval()(x)]
+def feature_pictures(encoder: Encoder, x: torch.Tensor, more: torch.Tensor) -> list[tuple[np.ndarray, str]]:
+    """For images (N, C, S, S): each beside the principal components of its features.
+
+    more: (M, C, S, S), further images to take the mean feature of each place from.
+    """
+    encoder.eval()
+    place = encoder(torch.cat([x, more])).mean(dim=0)
+    maps = [(item - place).permute(1, 2, 0).float().cpu().numpy() for item in encoder(x)]
     shown = []
     for image, picture in zip(x.permute(0, 2, 3, 1).cpu().numpy(), pca_rgb(maps), strict=True):
         shown.append((as_picture(image), "input"))
