@@ -1,6 +1,7 @@
 """Dense features of one image of any size: tiles with halo on a fixed grid, at the patch's stride or half of it."""
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -8,6 +9,9 @@ import torch
 from shared.models.encoder import Encoder
 from shared.normalise import match_channels
 from shared.tiling import cut_tile, tile_batches
+
+if TYPE_CHECKING:
+    from shared.models.segmentor import Segmentor
 
 
 class DenseExtractor:
@@ -19,6 +23,8 @@ class DenseExtractor:
         self.tile, self.halo, self.batch_size, self.layers, self.device = tile, halo, batch_size, layers, device
         self.correct: Callable[[np.ndarray], np.ndarray] | None = None
         """Applied to the tokens of tile cores (N, side, side, channels) float32; see `context.py`."""
+        self.segmentor: Segmentor | None = None
+        """Where the encoder is a segmentor's: its foreground probability comes from the same pass."""
 
     @property
     def channels(self) -> int:
@@ -37,35 +43,68 @@ class DenseExtractor:
         rows, columns = (-(-(length - offset) // stride) for length in size)
         return (rows, columns), stride, offset
 
-    def tokens(self, image: np.ndarray, shifts: int) -> np.ndarray:
-        """Image (H, W, C) of any dtype -> tokens (grid_h, grid_w, channels) float16, on the grid of `geometry`."""
+    def describe(self, image: np.ndarray, shifts: int) -> tuple[np.ndarray, np.ndarray | None]:
+        """Image (H, W, C) of any dtype -> tokens (grid_h, grid_w, channels) float16, on the grid of `geometry`.
+
+        With them, where there is a segmentor, the foreground probability (H, W) float32 in [0, 1].
+        """
         (rows, columns), _, _ = self.geometry(image.shape[:2], shifts)
         out = np.empty((rows, columns, self.channels), np.float16)
+        probability = np.empty(image.shape[:2], np.float32) if self.segmentor else None
         first = 0 if shifts == 1 else -self.config.patch // 2
         for sy in range(shifts):
             for sx in range(shifts):
                 origin = first + sy * self.config.patch // 2, first + sx * self.config.patch // 2
-                self._pass(image, out[sy::shifts, sx::shifts], origin)
-        return out
+                self._pass(image, out[sy::shifts, sx::shifts], origin, probability if origin == (0, 0) else None)
+        return out, probability
 
-    def _pass(self, image: np.ndarray, out: np.ndarray, origin: tuple[int, int]) -> None:
-        """Fill `out` (rows, columns, channels) with the tokens of the patches that begin at `origin` (y, x), px."""
+    def _pass(
+        self, image: np.ndarray, out: np.ndarray, origin: tuple[int, int], probability: np.ndarray | None
+    ) -> None:
+        """Fill `out` (rows, columns, channels) with the tokens of the patches that begin at `origin` (y, x), px.
+
+        And `probability` (H, W) as well, where it is given; that needs the origin (0, 0).
+        """
         patch, limits = self.config.patch, self.config.normalisation.limits(image)
         covered = out.shape[0] * patch, out.shape[1] * patch
         for corners in tile_batches(covered, self.tile, self.halo, self.batch_size):
             tiles = [cut_tile(image, y + origin[0], x + origin[1], self.tile, self.halo) for y, x in corners]
-            cores = self.cores([self.config.normalisation.apply(item, limits) for item in tiles])
+            x, maps = self._maps([self.config.normalisation.apply(item, limits) for item in tiles])
+            cores = self._inner(maps)
             if self.correct is not None:
                 cores = self.correct(cores)
-            for (y, x), core in zip(corners, cores, strict=True):
-                part = out[y // patch : y // patch + core.shape[0], x // patch : x // patch + core.shape[1]]
-                part[...] = core[: part.shape[0], : part.shape[1]]
+            _place(out, cores, [(y // patch, x // patch) for y, x in corners])
+            if probability is not None:
+                _place(probability, self._foreground(x, maps), corners)
 
-    @torch.inference_mode()
     def cores(self, tiles: list[np.ndarray]) -> np.ndarray:
         """Normalised tiles (tile, tile, C) each -> tokens of their cores (N, side, side, channels) float32."""
+        return self._inner(self._maps(tiles)[1])
+
+    @torch.inference_mode()
+    def _maps(self, tiles: list[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Normalised tiles -> the batch (N, C, tile, tile) and its tokens (N, channels, tile/patch, tile/patch)."""
         batch = np.stack([match_channels(item, self.config.channels) for item in tiles]).transpose(0, 3, 1, 2)
-        maps = self.encoder.features(torch.from_numpy(np.ascontiguousarray(batch)).to(self.device), self.layers)
+        x = torch.from_numpy(np.ascontiguousarray(batch)).to(self.device)
+        return x, self.encoder.features(x, self.layers)
+
+    def _inner(self, maps: torch.Tensor) -> np.ndarray:
+        """Token maps of tiles -> of their cores (N, side, side, channels) float32."""
         edge = self.halo // self.config.patch
         inner = maps[:, :, edge : maps.shape[2] - edge, edge : maps.shape[3] - edge]
         return inner.permute(0, 2, 3, 1).float().cpu().numpy()
+
+    @torch.inference_mode()
+    def _foreground(self, x: torch.Tensor, maps: torch.Tensor) -> np.ndarray:
+        """Batch and token maps of `_maps` -> foreground probability of the cores (N, core, core) float32."""
+        assert self.segmentor is not None
+        logits = self.segmentor.decode(x, maps[:, -self.config.width :])
+        inner = slice(self.halo, self.tile - self.halo)
+        return torch.sigmoid(logits[:, 0, inner, inner]).float().cpu().numpy()
+
+
+def _place(out: np.ndarray, parts: np.ndarray, corners: list[tuple[int, int]]) -> None:
+    """Write each part (side, side, ...) into `out` at its corner, cut off where `out` ends."""
+    for (y, x), part in zip(corners, parts, strict=True):
+        into = out[y : y + part.shape[0], x : x + part.shape[1]]
+        into[...] = part[: into.shape[0], : into.shape[1]]

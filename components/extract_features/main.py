@@ -1,8 +1,5 @@
 """Dense features of every training image, and the segmentor's foreground probability where the model is one."""
 
-from collections.abc import Callable
-from functools import partial
-
 import numpy as np
 
 from components.extract_features.component import ExtractFeatures
@@ -19,7 +16,6 @@ from shared.pca import pca_rgb
 from shared.progress import track
 from shared.report import Page
 from shared.stage import Result
-from shared.tiling import predict
 
 PANELS = 4
 Panel = tuple[str, np.ndarray, np.ndarray, np.ndarray | None]
@@ -37,7 +33,7 @@ def run(stage: ExtractFeatures) -> Result:
     if not keys:
         raise UserError(f"--images: {reader.folder}: none of its {len(reader)} images is of the split train")
     where = device()
-    extractor, probability = _model(stage, where)
+    extractor = _extractor(stage, where)
     extractor.correct = measure(extractor, reader, keys)
     panels: list[Panel] = []
     count = 0
@@ -46,8 +42,7 @@ def run(stage: ExtractFeatures) -> Result:
             image = reader.read(key)
             size = image.shape[:2]
             _, stride, offset = extractor.geometry(size, stage.shifts)
-            tokens = extractor.tokens(image, stage.shifts)
-            foreground = probability(image) if probability else None
+            tokens, foreground = extractor.describe(image, stage.shifts)
             writer.add(key, tokens, stride=stride, size=size, offset=offset, probability=foreground)
             count += tokens.shape[0] * tokens.shape[1]
             if len(panels) < PANELS:
@@ -56,16 +51,15 @@ def run(stage: ExtractFeatures) -> Result:
     return Result(metrics=metrics, page=_page(metrics, panels))
 
 
-def _model(stage: ExtractFeatures, where: str) -> tuple[DenseExtractor, Callable[[np.ndarray], np.ndarray] | None]:
-    """What makes tokens of an image, and of a segmentor what makes its foreground probability."""
+def _extractor(stage: ExtractFeatures, where: str) -> DenseExtractor:
+    """What describes an image: the model's encoder, and where it is a segmentor all of it."""
     kind = read_config(stage.model)["kind"]
-    predictor = None
+    segmentor = None
     if kind == "segmentor":
         from shared.models.segmentor import load_segmentor
 
-        segmentor, config = load_segmentor(stage.model)
+        segmentor = load_segmentor(stage.model)[0].to(where)
         encoder = segmentor.encoder
-        predictor = partial(predict, segmentor, config, tile=stage.tile, batch_size=stage.batch_size, device=where)
     elif kind == "encoder":
         encoder, _ = load_encoder(stage.model)
     else:
@@ -82,7 +76,8 @@ def _model(stage: ExtractFeatures, where: str) -> tuple[DenseExtractor, Callable
         layers=stage.layers,
         device=where,
     )
-    return extractor, predictor
+    extractor.segmentor = segmentor
+    return extractor
 
 
 def thumbnail(plane: np.ndarray, most: int = 512) -> np.ndarray:

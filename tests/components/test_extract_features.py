@@ -67,7 +67,7 @@ def extractor(encoder: Encoder, **settings) -> DenseExtractor:
 
 def test_one_tile_without_halo_is_a_forward_pass() -> None:
     encoder, image = new_encoder(), wheel_nuclei()[0][:64, :64, None]
-    tokens = extractor(encoder, halo=0).tokens(image, shifts=1)
+    tokens = extractor(encoder, halo=0).describe(image, shifts=1)[0]
     x = torch.from_numpy(encoder.config.normalisation(image)).permute(2, 0, 1)[None]
     with torch.no_grad():
         expected = encoder.features(x, 2)[0].permute(1, 2, 0).numpy()
@@ -85,7 +85,7 @@ def test_a_change_shows_in_the_token_that_describes_its_place(patch: int, shifts
     changed[y : y + 4, x : x + 4] = image.max() * 0.8
     dense = extractor(new_encoder(patch))
     (rows, columns), stride, offset = dense.geometry(image.shape[:2], shifts)
-    before, after = (dense.tokens(item, shifts).astype(np.float32) for item in (image, changed))
+    before, after = (dense.describe(item, shifts)[0].astype(np.float32) for item in (image, changed))
     assert before.shape == (rows, columns, 256)
     assert offset <= 0 and offset + rows * stride >= 117 and offset + columns * stride >= 131
     assert offset + (rows - 1) * stride < 117  # no token wholly outside
@@ -97,7 +97,7 @@ def test_a_change_shows_in_the_token_that_describes_its_place(patch: int, shifts
 
 def test_every_second_token_of_the_finer_grid_is_one_of_the_coarser() -> None:
     image, dense = wheel_nuclei()[0][:96, :96, None], extractor(new_encoder())
-    coarse, fine = dense.tokens(image, 1), dense.tokens(image, 2)
+    coarse, fine = dense.describe(image, 1)[0], dense.describe(image, 2)[0]
     assert coarse.shape[:2] == (12, 12) and fine.shape[:2] == (25, 25)
     np.testing.assert_array_equal(fine[1::2, 1::2], coarse)
 
@@ -127,12 +127,12 @@ def test_the_place_in_the_tile_is_taken_off(tmp_path: Path) -> None:
     images = write_images(tmp_path / "images", [wheel_nuclei()[0]])
     reader, dense = ImageReader(images), extractor(new_encoder())
     image = reader.read("image0")
-    raw = share_of_place(dense.tokens(image, 1), side=4)
+    raw = share_of_place(dense.describe(image, 1)[0], side=4)
     dense.correct = measure(dense, reader, ["image0"])
-    left = share_of_place(dense.tokens(image, 1), side=4)
+    left = share_of_place(dense.describe(image, 1)[0], side=4)
     assert raw > 0.1 and left < raw / 5
     features, _ = extract(images, write_encoder(tmp_path / "model", new_encoder()), tmp_path / "features")
-    np.testing.assert_array_equal(features.tokens("image0"), dense.tokens(image, 1))
+    np.testing.assert_array_equal(features.tokens("image0"), dense.describe(image, 1)[0])
 
 
 def test_what_else_is_in_the_tile_is_taken_off(tmp_path: Path) -> None:
@@ -141,7 +141,10 @@ def test_what_else_is_in_the_tile_is_taken_off(tmp_path: Path) -> None:
     dense, image = extractor(new_encoder()), reader.read("image0")
 
     def disagreement() -> float:
-        whole, moved = dense.tokens(image, 1).astype(np.float32), dense.tokens(image[16:, 16:], 1).astype(np.float32)
+        whole, moved = (
+            dense.describe(image, 1)[0].astype(np.float32),
+            dense.describe(image[16:, 16:], 1)[0].astype(np.float32),
+        )
         return float(((whole[2:, 2:] - moved) ** 2)[4:-4, 4:-4].mean() / whole.var(axis=(0, 1)).mean())
 
     raw = disagreement()
@@ -163,17 +166,19 @@ def test_the_correction_finds_what_views_have_in_common() -> None:
     np.testing.assert_allclose(matrix, np.diag([1, 1, 1, 0, 0]), atol=0.15)
 
 
-def test_a_segmentor_gives_features_and_its_probability(tmp_path: Path) -> None:
+@pytest.mark.parametrize("shifts", [1, 2])
+def test_a_segmentor_gives_features_and_its_probability(shifts: int, tmp_path: Path) -> None:
     torch.manual_seed(0)
     kept = SegmentorConfig(encoder=config(), width=16)
     save_segmentor(tmp_path / "model", Segmentor(kept), kept, "# Segmentor")
     seal(tmp_path / "model", Model)
     image = wheel_nuclei()[0][:90, :100, None]
-    reader, result = extract(write_images(tmp_path / "images", [image]), tmp_path / "model", tmp_path / "features")
+    images = write_images(tmp_path / "images", [image])
+    reader, result = extract(images, tmp_path / "model", tmp_path / "features", shifts=shifts)
     segmentor, found = load_segmentor(tmp_path / "model")
-    expected = predict(segmentor, found, image, tile=64, batch_size=8, device="cpu")
+    expected = predict(segmentor, found, image, tile=64, halo=SMALL["halo"], batch_size=8, device="cpu")
     np.testing.assert_allclose(reader.probability("image0"), expected, atol=0.5 / 255 + 1e-6)
-    assert reader.tokens("image0").shape == (12, 13, 256)
+    assert reader.tokens("image0").shape == ((12, 13, 256) if shifts == 1 else (23, 26, 256))
     assert "foreground" in result.page.html()
 
 
