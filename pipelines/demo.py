@@ -17,7 +17,7 @@ from shared.errors import UserError
 
 IMAGES, RUN = Path("runs/demo-images"), Path("runs/demo")
 ATTEMPTS = 3
-SETTINGS = ("pretrain_steps=150", "stop_agreement=0.95")
+SETTINGS = ("pretrain_steps=150", "train_steps=100", "stop_agreement=0.95")
 """Run-time parameters that keep the demo within a few minutes on two cores: the third round passes through."""
 
 
