@@ -4,6 +4,7 @@ import argparse
 import difflib
 import inspect
 import json
+import re
 import textwrap
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -132,12 +133,16 @@ def limits(info: Any) -> str:
 
 
 def _from_text(info: Any, text: str) -> Any:
-    if plain_type(info) not in (list, dict):
-        return text  # pydantic converts, and says which field when it cannot
+    """What pydantic can check: it converts text to numbers by itself, but not among the choices of a Literal."""
+    wire = plain_type(info)
+    if wire is int:
+        return int(text) if re.fullmatch(r"[+-]?[0-9]{1,18}", text) else text
+    if wire not in (list, dict):
+        return text
     try:
         return json.loads(text)
     except json.JSONDecodeError:
-        return [item.strip() for item in text.split(",")] if plain_type(info) is list else text
+        return [item.strip() for item in text.split(",")] if wire is list else text
 
 
 def from_executor_input(stage: type[Stage], text: str) -> Task:

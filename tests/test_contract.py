@@ -6,11 +6,12 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Literal, get_args, get_origin
 
 import pytest
 
 from components.__main__ import declaration, names
-from shared.arguments import from_executor_input
+from shared.arguments import from_executor_input, parse
 from shared.stage import Stage, plain_type, port_of
 
 ROOT = Path(__file__).parents[1]
@@ -99,6 +100,20 @@ def test_stages_without_a_network_import_none(name):
         "print([m for m in ('torch', 'timm', 'transformers', 'kfp') if m in sys.modules])"
     )
     assert python(code) == "[]"
+
+
+def test_every_default_and_every_choice_can_be_given_by_hand(stage, tmp_path):
+    ports = [word for name, port in stage.ports().items() if port.is_artifact for word in (f"--{name}", f"{name}-path")]
+    needed = {name: "given" for name, field in stage.parameters().items() if field.is_required()}
+    for name, field in stage.parameters().items():
+        choices = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
+        default = () if field.is_required() else (field.get_default(call_default_factory=True),)
+        for value in choices or default or (needed[name],):
+            text = value if isinstance(value, str) else json.dumps(value)
+            words = [word for key, given in {**needed, name: text}.items() for word in (f"--{key}", given)]
+            task = parse(stage, [*ports, *words])
+            places = {key: tmp_path / where for key, where in task.locations.items()}
+            assert getattr(stage.model_validate({**task.parameters, **places}), name) == value, name
 
 
 def executor_input(stage: type[Stage], folder: Path) -> dict:
