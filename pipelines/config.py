@@ -6,7 +6,6 @@ cluster: {k: 16}
 """
 
 import difflib
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import yaml
 from pydantic import ValidationError
 
 from components.__main__ import declaration, names
+from shared.arguments import from_text
 from shared.errors import UserError
 from shared.stage import Stage, plain_type
 
@@ -103,16 +103,6 @@ def _section(slug: str, fields: Any) -> dict[str, Any]:
             raise UserError(f"{slug}.{name}: {unknown_parameter(stage, str(name))}")
         values[name] = from_text(plain_type(stage.parameters()[name]), value) if isinstance(value, str) else value
     return check(stage, values, slug, later=set(stage.parameters()) - set(values))
-
-
-def from_text(kind: type, text: str) -> Any:
-    """A value given as text: JSON for a list (or words between commas) and a dict; pydantic converts the others."""
-    if kind not in (list, dict):
-        return text
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError:
-        return [word.strip() for word in text.split(",")] if kind is list else text
 
 
 def check(stage: type[Stage], values: dict[str, Any], where: str, later: Iterable[str] = ()) -> dict[str, Any]:

@@ -59,6 +59,8 @@ def round_table(record: RunRecord) -> str:
     """The rounds as text for a terminal; empty where the run has none."""
     rows = [["round", "Dice", "F1 at 0.5", "agreement", "seconds", ""]]
     for em in rounds(record):
+        if all(task.state == "waiting" for task in em.tasks.values()):
+            continue  # the run ended before it
         numbers = [_number(value) for value in (em.dice, em.f1, em.agreement)]
         rows.append([em.name, *numbers, f"{em.seconds:.1f}", "converged before: passed through" if em.skipped else ""])
     if len(rows) == 1:

@@ -60,7 +60,8 @@ def parse(stage: type[Stage], argv: list[str]) -> Task:
     if needed:
         each = ", ".join(f"--{name}" for name in needed)
         raise UserError(f"{each}: required and not given; `--help` describes {'it' if len(needed) == 1 else 'them'}")
-    return Task(stage, locations, {name: _from_text(fields[name], text) for name, text in args.items()}, overwrite)
+    parameters = {name: from_text(plain_type(fields[name]), text) for name, text in args.items()}
+    return Task(stage, locations, parameters, overwrite)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -132,9 +133,12 @@ def limits(info: Any) -> str:
     return ", ".join(signs[name].format(value) for name, value in found.items() if value is not None)
 
 
-def _from_text(info: Any, text: str) -> Any:
-    """What pydantic can check: it converts text to numbers by itself, but not among the choices of a Literal."""
-    wire = plain_type(info)
+def from_text(wire: type, text: str) -> Any:
+    """A parameter's value given as text -> what pydantic can check; `wire` is the field's `plain_type`.
+
+    Lists are JSON or words between commas, dicts JSON. pydantic reads numbers by itself, but not among the choices
+    of a Literal.
+    """
     if wire is int:
         return int(text) if re.fullmatch(r"[+-]?[0-9]{1,18}", text) else text
     if wire not in (list, dict):
@@ -142,7 +146,7 @@ def _from_text(info: Any, text: str) -> Any:
     try:
         return json.loads(text)
     except json.JSONDecodeError:
-        return [item.strip() for item in text.split(",")] if wire is list else text
+        return [word.strip() for word in text.split(",")] if wire is list else text
 
 
 def from_executor_input(stage: type[Stage], text: str) -> Task:

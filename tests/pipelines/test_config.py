@@ -49,7 +49,9 @@ def test_each_round_works_from_the_one_before(tmp_path):
 def test_settings_are_constants_and_the_command_line_wins_over_the_file(tmp_path):
     file = tmp_path / "run.yaml"
     file.write_text("rounds: 1\npretrain: {size: tiny, mask_ratio: 0.5}\ninfer: {tile: 128}\n")
-    graph = compiled(tmp_path, "pretrain.mask_ratio=0.6", "infer.threshold=0.25", path=file)
+    settings = ("pretrain.mask_ratio=0.6", "infer.threshold=0.25", "pretrain.patch=16")
+    graph = compiled(tmp_path, *settings, path=file)
+    assert graph.tasks["pretrain"].parameters["patch"] == Constant(16)
     assert graph.tasks["pretrain"].parameters["size"] == Constant("tiny")
     assert graph.tasks["pretrain"].parameters["mask_ratio"] == Constant(0.6)
     assert graph.tasks["infer"].parameters["tile"] == Constant(128)
@@ -73,7 +75,7 @@ def test_about_eight_run_time_parameters_remain(tmp_path):
         ("pretrain.stepz=5", "pretrain.stepz: pretrain has no such parameter; did you mean 'steps'?"),
         ("pretrian.steps=5", "pretrian: no such stage; did you mean 'pretrain'?"),
         ("round=2", "round: no such stage; did you mean 'rounds'?"),
-        ("pretrain.steps=0", "pretrain.steps: Input should be greater than 0 (given: '0')"),
+        ("pretrain.steps=0", "pretrain.steps: Input should be greater than 0 (given: 0)"),
         ("pretrain.steps=many", "pretrain.steps: Input should be a valid integer"),
         ("pretrain.size=huge", "pretrain.size: Input should be 'nano'"),
         ("rounds=0", "rounds: a whole number from 1 to"),

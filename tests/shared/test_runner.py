@@ -157,7 +157,7 @@ def test_a_skipped_stage_flags_its_outputs(tree, given, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words", "code"),
     [
-        (["--number", "12"], ["--number", "less than or equal to 9", "'12'"], 2),
+        (["--number", "12"], ["--number", "less than or equal to 9", "(given: 12)"], 2),
         (["--number", "4"], ["--number", "multiple of 3"], 2),
         (["--number", "three"], ["--number", "integer", "'three'"], 2),
         (["--share", "1"], ["--share", "less than 1"], 2),
