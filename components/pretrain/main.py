@@ -22,8 +22,8 @@ from shared.stage import Result
 from shared.training import (
     Checkpoint,
     History,
+    adamw,
     cosine,
-    parameter_groups,
     seed_everything,
     set_learning_rate,
     step_generator,
@@ -62,8 +62,11 @@ def run(stage: Pretrain) -> Result:
 
 def train(stage: Pretrain, objective: MaeObjective | DinoObjective, where: str) -> History:
     """The loop. Returns (step, loss) of every step, those before a restart included."""
-    optimiser = torch.optim.AdamW(
-        parameter_groups(objective.module, objective.weight_decay), lr=stage.learning_rate, betas=objective.betas
+    optimiser = adamw(
+        objective.module,
+        learning_rate=stage.learning_rate,
+        weight_decay=objective.weight_decay,
+        betas=objective.betas,
     )
     checkpoint = Checkpoint(**objective.parts, optimiser=optimiser)
     first, history = checkpoint.resume()
