@@ -6,6 +6,12 @@ far the intensities fall into two classes. Otsu's separability is the share of v
 on a normal distribution, which has no classes, it is 2 / pi. Stained or fluorescent nuclei lie above (measured: 0.66 to
 0.83 on fluorescence and tissue), phase contrast below (0.52), and there texture serves better (Dice 0.66 against 0.25).
 The side of an intensity threshold that has more texture is the foreground: bright nuclei, or dark ones in tissue.
+
+Of several channels the one with the highest separability is thresholded: on stained
+tissue of DSB 2018 that is green, and Dice .84 instead of .81. Where the foreground is dark, it may hold darker things:
+nuclei in stained cytoplasm. Then the border of Otsu's foreground is far less steep than another level's contour, and
+that level is taken: Dice .61 instead of .14 on the cytology of DSB 2018. Bright foregrounds are left alone, since a
+steeper contour there only means that some nuclei are brighter than others.
 """
 
 import math
@@ -30,8 +36,18 @@ STEEPNESS = 6.0
 BINS = 256
 UNDECIDED = 0.4
 """Probability where an image shows no two classes: background, but not surely."""
+NESTED = 1.4
+"""How many times as steep another level's contour must be for the foreground to be taken as holding darker objects.
+Medians of 1.04 to 1.06 on DSB's tissue (95 % below 1.32), 2.2 on its cytology."""
+LEVELS = 64
+"""Levels whose contours are compared."""
+LENGTH_WEIGHT = 0.25
+"""Power of a contour's length beside its mean slope: a speck's contour may be the steepest by chance."""
+MEAN = -1
+"""Instead of a channel's number: the mean of all channels."""
 
 Kind = Literal["intensity", "root_intensity", "texture"]
+INTENSITIES: tuple[Kind, Kind] = ("intensity", "root_intensity")
 
 
 class Proposal(BaseModel):
@@ -45,19 +61,26 @@ class Proposal(BaseModel):
     """Of texture, over the whole set; intensity is thresholded image by image."""
     spread: float = 1.0
     """Distance of the two classes' means, of texture."""
+    channel: int = MEAN
+    """Whose intensity is thresholded, from 0; -1: the mean of the channels."""
 
     def probability(self, image: np.ndarray) -> np.ndarray:
         """Foreground probability of an image (H, W, C): (H, W) float32 in (0, 1)."""
-        plane = grey(image)
         if self.kind == "texture":
+            plane = grey(image)
             if self.separability == 0:  # all images constant
                 return np.full(plane.shape, UNDECIDED, np.float32)
             return _sigmoid((texture(plane) - self.threshold) / self.spread)
-        return _by_intensity(plane, self.kind)
+        return _by_intensity(grey(image, self.channel), self.kind)
 
 
-def grey(image: np.ndarray) -> np.ndarray:
-    """(H, W, C) of any dtype -> (H, W) float32, near [0, 1]: the mean of the normalised channels."""
+def grey(image: np.ndarray, channel: int = MEAN) -> np.ndarray:
+    """(H, W, C) of any dtype -> (H, W) float32, near [0, 1]: the mean of the normalised channels, or one of them.
+
+    An image that has not so many channels gives its mean.
+    """
+    if 0 <= channel < image.shape[2]:
+        return NORMALISATION(image[..., channel : channel + 1])[..., 0]
     return NORMALISATION(image).mean(axis=2)
 
 
@@ -106,19 +129,27 @@ def otsu(values: np.ndarray) -> Split:
 
 def candidates(images: Iterable[np.ndarray]) -> dict[Kind, Proposal]:
     """Every kind of proposal, fitted to some images of a set, each (H, W, C). Empty where there are none."""
-    separability: dict[Kind, list[float]] = {"intensity": [], "root_intensity": []}
+    separability: dict[tuple[Kind, int], list[float]] = {}
     textures = []
     for image in images:
         plane = grey(image)
-        for kind, values in separability.items():
-            values.append(otsu(intensity(plane, kind)).separability)
         step = max(1, int((plane.size / 40_000) ** 0.5))
         textures.append(texture(plane)[::step, ::step].ravel())
+        for channel in (MEAN, *(range(image.shape[2]) if image.shape[2] > 1 else ())):
+            chosen = plane if channel == MEAN else grey(image, channel)
+            for kind in INTENSITIES:
+                values = otsu(intensity(chosen, kind)).separability
+                separability.setdefault((kind, channel), []).append(values)
     if not textures:
         return {}
     split = otsu(np.concatenate(textures))
-    medians = {kind: float(np.median(values)) for kind, values in separability.items()}
-    found = {kind: Proposal(kind=kind, separability=value) for kind, value in medians.items()}
+    found: dict[Kind, Proposal] = {}
+    for kind in INTENSITIES:
+        medians = {channel: float(np.median(values)) for (of, channel), values in separability.items() if of == kind}
+        # in a mixed set the channels are compared on the images that have them
+        several = {channel: value for channel, value in medians.items() if channel != MEAN}
+        best = max(several, key=lambda channel: several[channel]) if several else MEAN
+        found[kind] = Proposal(kind=kind, separability=medians[MEAN], channel=best)
     found["texture"] = Proposal(
         kind="texture", separability=split.separability, threshold=split.threshold, spread=split.spread
     )
@@ -137,10 +168,43 @@ def _by_intensity(plane: np.ndarray, kind: Kind) -> np.ndarray:
     split = otsu(values)
     if split.separability < 0.9 * UNIMODAL:
         return np.full(plane.shape, UNDECIDED, np.float32)
-    signed = (values - split.threshold) / split.spread
-    bright, textured = signed > 0, texture(plane)
-    sign = 1.0 if textured[bright].mean() >= textured[~bright].mean() else -1.0
-    return _sigmoid(sign * signed)
+    bright, textured = values > split.threshold, texture(plane)
+    if textured[bright].mean() >= textured[~bright].mean():
+        return _sigmoid((values - split.threshold) / split.spread)
+    threshold = nested_threshold(values, split.threshold)
+    spread = float(values[values >= threshold].mean() - values[values < threshold].mean())
+    return _sigmoid((threshold - values) / max(spread, 1e-6))
+
+
+def nested_threshold(values: np.ndarray, threshold: float) -> float:
+    """Threshold (in units of `values`) for dark objects within a dark foreground; `threshold` itself where none show.
+
+    values: (H, W) float32, smooth; threshold: Otsu's. The contours of 64 levels are compared by their mean slope, times
+    a power of their length; what lies on the border of Otsu's foreground must be `NESTED` times less steep.
+    """
+    slope = np.hypot(cv2.Sobel(values, cv2.CV_32F, 1, 0), cv2.Sobel(values, cv2.CV_32F, 0, 1))
+    low, high = (float(value) for value in np.percentile(values, [0.1, 99.9]))
+    if not high > low:
+        return threshold
+    level = ((values - low) / (high - low) * LEVELS).clip(0, LEVELS - 1).astype(np.int64)
+    length, steepness = np.zeros(LEVELS + 1), np.zeros(LEVELS + 1)
+    for here, there in ((np.s_[1:], np.s_[:-1]), (np.s_[:, 1:], np.s_[:, :-1])):
+        below, above = np.minimum(level[here], level[there]).ravel(), np.maximum(level[here], level[there]).ravel()
+        steep = (slope[here] + slope[there]).ravel() / 2
+        for weight, total in ((None, length), (steep, steepness)):  # a pair lies on the contours between its levels
+            total += np.bincount(below + 1, weight, LEVELS + 1) - np.bincount(above + 1, weight, LEVELS + 1)
+    length, steepness = (_smooth(np.cumsum(total)) for total in (length, steepness))
+    mean = steepness / np.maximum(length, 1)
+    score = np.where(length >= LEVELS, mean * length**LENGTH_WEIGHT, 0)[1:LEVELS]
+    best = int(score.argmax()) + 1
+    found = low + best / LEVELS * (high - low)
+    at_otsu = mean[int(np.clip(round((threshold - low) / (high - low) * LEVELS), 0, LEVELS))]
+    return found if found < threshold and mean[best] >= NESTED * at_otsu else threshold
+
+
+def _smooth(profile: np.ndarray) -> np.ndarray:
+    """Gaussian of two levels over a profile (n,)."""
+    return cv2.GaussianBlur(np.ascontiguousarray(profile[None], np.float64), (0, 0), 2.0)[0]
 
 
 def _sigmoid(x: np.ndarray) -> np.ndarray:

@@ -6,6 +6,7 @@ pixels, each patch normalised by its own mean and standard deviation (section 3 
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from shared.crops import Crops
@@ -17,6 +18,10 @@ DECODER_DEPTH = 2
 
 VARIANCE_FLOOR = 1e-6
 """Added to a patch's variance before it is divided by; He et al.'s value."""
+
+
+WATCHED = 4
+"""Crops of a step that the watchdog looks at."""
 
 
 class Mae(nn.Module):
@@ -52,19 +57,23 @@ class Mae(nn.Module):
         shuffle = noise.argsort(dim=1, stable=True)
         restore = shuffle.argsort(dim=1)
         kept = shuffle[:, : int(noise.shape[1] * (1 - self.mask_ratio))]
-        tokens = self.encoder.embed(x)
-        visible = tokens.gather(1, kept[..., None].expand(-1, -1, tokens.shape[2]))
-        prediction = self._decode(self.encoder.encode(visible), restore, x)
+        patches = patches_of(x, self.patch)
+        visible = patches.gather(1, kept[..., None].expand(-1, -1, patches.shape[2]))
+        grid = (x.shape[2] // self.patch, x.shape[3] // self.patch)
+        encoded = self.encoder.encode(self.encoder.embed_patches(visible, kept, grid))
+        prediction = self._decode(encoded, restore, grid)
         mask = torch.ones_like(noise).scatter(1, kept, 0.0)
-        error = (prediction.float() - normalised_patches(x, self.patch)).square().mean(dim=2)
+        error = F.mse_loss(prediction.float(), normalised(patches), reduction="none").mean(dim=2)
         return (error * mask).sum() / mask.sum(), prediction, mask
 
-    def _decode(self, encoded: Tensor, restore: Tensor, x: Tensor) -> Tensor:
-        """Encoded class token and visible tokens (N, 1 + V, width) -> pixels of all patches (N, T, patch² * C)."""
+    def _decode(self, encoded: Tensor, restore: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Encoded class token and visible tokens (N, 1 + V, width) -> pixels of all patches (N, T, patch² * C).
+
+        restore: (N, T), for each place of the grid (rows, columns) the number of its token, hidden ones last.
+        """
         y = self.decoder_embed(encoded)
         hidden = self.mask_token.to(y.dtype).expand(len(y), restore.shape[1] + 1 - y.shape[1], -1)
         patches = torch.cat([y[:, 1:], hidden], dim=1).gather(1, restore[..., None].expand(-1, -1, y.shape[2]))
-        grid = (x.shape[2] // self.patch, x.shape[3] // self.patch)
         y = torch.cat([y[:, :1], patches + sincos_positions(*grid, y.shape[2]).to(y)], dim=1)
         for block in self.decoder_blocks:
             y = block(y)
@@ -84,10 +93,15 @@ def images_of(patches: Tensor, patch: int, height: int, width: int) -> Tensor:
     return grid.permute(0, 5, 1, 3, 2, 4).reshape(len(patches), -1, height, width)
 
 
-def normalised_patches(x: Tensor, patch: int) -> Tensor:
-    """What is to be predicted: every patch of (N, C, H, W) less its mean, by its standard deviation; no gradient."""
-    target = patches_of(x.detach().float(), patch)
-    return (target - target.mean(dim=2, keepdim=True)) / (target.var(dim=2, keepdim=True) + VARIANCE_FLOOR).sqrt()
+def normalised(patches: Tensor) -> Tensor:
+    """What is to be predicted: every patch of (N, T, D) less its mean, by its standard deviation; no gradient.
+
+    The deviation's divisor is D - 1 as in He et al.'s code, layer norm's is D: hence the factor.
+    """
+    size = patches.shape[2]
+    factor = (size - 1) / size
+    scale = torch.full((size,), factor**0.5, device=patches.device)
+    return F.layer_norm(patches.detach().float(), (size,), scale, eps=VARIANCE_FLOOR * factor)
 
 
 class MaeObjective:
@@ -118,8 +132,9 @@ class MaeObjective:
         count = (x.shape[2] // self.module.patch) * (x.shape[3] // self.module.patch)
         noise = torch.rand(len(x), count, generator=torch_generator(self.seed, step, 1)).to(self.device)
         loss, prediction, _ = self.module(x, noise)
-        wanted = normalised_patches(x, self.module.patch)
-        spread = min(part.detach().float().flatten(0, 1).std(dim=0).mean().item() for part in (prediction, wanted))
+        wanted = normalised(patches_of(x[:WATCHED], self.module.patch))
+        parts = (prediction[:WATCHED].detach(), wanted)
+        spread = min(part.float().flatten(0, 1).std(dim=0).mean().item() for part in parts)
         self.spread = 0.9 * self.spread + 0.1 * spread
         return loss
 

@@ -82,7 +82,7 @@ class Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, T, width) -> (N, T, width)."""
         n, t, width = x.shape
-        q, k, v = self.qkv(x).reshape(n, t, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4).unbind(0)
+        q, k, v = (part.reshape(n, t, self.heads, -1).transpose(1, 2) for part in self.qkv(x).chunk(3, dim=2))
         return self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(n, t, width))
 
 
@@ -185,6 +185,16 @@ class Encoder(nn.Module):
         if hidden is not None and blank is not None:
             tokens = torch.where(hidden[..., None], blank.to(tokens.dtype), tokens)
         return tokens + self.positions(*grid.shape[2:])
+
+    def embed_patches(self, patches: Tensor, places: Tensor, grid: tuple[int, int]) -> Tensor:
+        """`embed` for some patches of each image: their pixels -> tokens with their positions (N, V, width).
+
+        patches: (N, V, patch² * C), pixels row by row, channels innermost; places: (N, V), their numbers in the grid
+        of so many rows and columns.
+        """
+        proj = self.patch_embed.proj
+        tokens = F.linear(patches, proj.weight.permute(0, 2, 3, 1).flatten(1), proj.bias)
+        return tokens + self.positions(*grid)[0][places]
 
     def with_class_token(self, tokens: Tensor) -> Tensor:
         """(N, T, width) -> (N, 1 + T, width): the class token goes before the others."""
