@@ -1,17 +1,18 @@
 """Foreground probability to instances, by watershed on the distance transform.
 
 Beucher & Lantuejoul 1979; Vincent & Soille 1991, IEEE TPAMI 13:583. Connected pieces of the foreground are found on
-the whole image; what follows looks at one piece in its own bounding box. So the result cannot depend on how the
-probability was computed or read: an image worked on in blocks gives the pixels that one in memory gives.
+the whole image; what follows looks at one piece in its own bounding box, though at many of them in one call. So the
+result cannot depend on how the probability was computed or read: an image worked on in blocks gives the pixels that one
+in memory gives.
 """
 
-import math
-from collections.abc import Iterator
+from itertools import islice
 
 import cv2
 import numpy as np
-from scipy import ndimage
 from skimage.segmentation import watershed
+
+from shared.sheet import Window, batches, gather, lay_out
 
 MAX_HOLE = 64
 """px²; background enclosed in an object is filled up to this size."""
@@ -24,8 +25,6 @@ ROWS = 512
 """Rows that are read at a time where a whole image would not fit twice."""
 SHEET = 2**22
 """px² of bounding boxes that are worked on in one go."""
-
-Window = tuple[slice, slice]
 
 
 def segment_instances(
@@ -55,14 +54,11 @@ def split_touching(mask: np.ndarray, min_distance: int = 4, min_area: int = 16, 
     """
     mask = fill_holes(mask, MAX_HOLE)
     count, pieces = cv2.connectedComponents(mask, connectivity=4, ltype=cv2.CV_32S)
-    area = _areas(pieces, count)
-    # a piece that is the whole image has no edge
-    wanted = 1 + np.flatnonzero((area[1:] >= min_area) & (area[1:] < mask.size))
-    boxes = ndimage.find_objects(pieces, count - 1)
-    windows = [(piece, _window(boxes[piece - 1], mask.shape)) for piece in wanted.tolist()]
+    windows = _windows(pieces, count, min_area)
     free = count  # numbers from here on are not used yet
-    for batch in _batches(windows):
-        free = _split(pieces, batch, free, min_distance, saddle)
+    for batch in batches(list(windows.values()), SHEET):
+        chosen = dict(islice(windows.items(), batch.start, batch.stop))
+        free = _split(pieces, chosen, free, min_distance, saddle)
     return relabel(pieces, min_area)
 
 
@@ -72,83 +68,75 @@ def fill_holes(mask: np.ndarray, max_area: int) -> np.ndarray:
     mask: (H, W) uint8 {0, 1}; returns a new one.
     """
     count, holes = cv2.connectedComponents(1 - mask, connectivity=8, ltype=cv2.CV_32S)
-    fill = _areas(holes, count) <= max_area
+    start, length, name = _runs(holes)
+    fill = np.bincount(name, length, count) <= max_area
     for border in (holes[0], holes[-1], holes[:, 0], holes[:, -1]):
         fill[border] = False
-    fill[0] = False
+    start, length = start[fill[name]], length[fill[name]]
     filled = mask.copy()
-    if fill.any():
-        for y in range(0, len(mask), ROWS):
-            filled[y : y + ROWS] |= np.take(fill.view(np.uint8), holes[y : y + ROWS])
+    filled.ravel()[np.repeat(start - np.cumsum(length) + length, length) + np.arange(length.sum())] = 1
     return filled
 
 
-def _areas(labels: np.ndarray, count: int) -> np.ndarray:
-    """Pixels of each of the numbers 0..count - 1: (count,) int64."""
-    area = np.zeros(count, np.int64)
+def _runs(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Runs of equal numbers above 0 within rows, in reading order: flat index of the first pixel, length, number."""
+    found = []
     for y in range(0, len(labels), ROWS):
-        area += np.bincount(labels[y : y + ROWS].ravel(), minlength=count)
-    return area
+        strip = np.ascontiguousarray(labels[y : y + ROWS])
+        change = np.ones(strip.shape, bool)
+        np.not_equal(strip[:, 1:], strip[:, :-1], out=change[:, 1:])
+        start = np.flatnonzero(change)
+        length, name = np.diff(start, append=strip.size), strip.ravel()[start]
+        inside = name > 0
+        found.append((start[inside] + y * labels.shape[1], length[inside], name[inside]))
+    start, length, name = (np.concatenate(column) for column in zip(*found, strict=True))
+    return start, length, name
 
 
-def _window(box: Window, shape: tuple[int, ...]) -> Window:
-    """A piece's bounding box and one px around it, within the image."""
-    y, x = box
-    return slice(max(y.start - 1, 0), min(y.stop + 1, shape[0])), slice(max(x.start - 1, 0), min(x.stop + 1, shape[1]))
+def _windows(pieces: np.ndarray, count: int, min_area: int) -> dict[int, Window]:
+    """Pieces of at least `min_area` px²: their bounding boxes and one px around them, within the image.
+
+    Without a piece that is the whole image: it has no edge.
+    """
+    height, width = pieces.shape
+    start, length, name = _runs(pieces)
+    y, x = np.divmod(start, width)
+    top, bottom = np.zeros(count, np.int64), np.zeros(count, np.int64)
+    top[name[::-1]], bottom[name] = y[::-1], y  # of what is written to one place the last stays
+    left, right = np.full(count, width), np.zeros(count, np.int64)
+    np.minimum.at(left, name, x)
+    np.maximum.at(right, name, x + length)
+    area = np.bincount(name, length, count)
+    wanted = np.flatnonzero((area >= max(min_area, 1)) & (area < pieces.size))
+    rows = zip(np.maximum(top - 1, 0)[wanted].tolist(), np.minimum(bottom + 2, height)[wanted].tolist(), strict=True)
+    columns = zip(np.maximum(left - 1, 0)[wanted].tolist(), np.minimum(right + 1, width)[wanted].tolist(), strict=True)
+    both = zip(rows, columns, strict=True)
+    return dict(zip(wanted.tolist(), ((slice(*row), slice(*column)) for row, column in both), strict=True))
 
 
-def _batches(windows: list[tuple[int, Window]]) -> Iterator[list[tuple[int, Window]]]:
-    """Pieces in groups whose windows have at most SHEET px² together, or of one piece."""
-    batch, size = [], 0
-    for piece, (y, x) in windows:
-        area = (y.stop - y.start) * (x.stop - x.start)
-        if batch and size + area > SHEET:
-            yield batch
-            batch, size = [], 0
-        batch.append((piece, (y, x)))
-        size += area
-    if batch:
-        yield batch
-
-
-def _lay_out(windows: list[tuple[int, Window]], gap: int) -> tuple[list[Window], tuple[int, int]]:
-    """Places for windows on a sheet, row upon row with `gap` px between them, and the sheet's shape."""
-    sizes = [(y.stop - y.start + gap, x.stop - x.start + gap) for _, (y, x) in windows]
-    width = max(math.isqrt(sum(h * w for h, w in sizes)), *(w for _, w in sizes), 1)
-    places: list[Window] = [(slice(0), slice(0))] * len(sizes)
-    top = left = tallest = 0
-    for i in sorted(range(len(sizes)), key=lambda i: -sizes[i][0]):
-        h, w = sizes[i]
-        if left + w > width:
-            top, left, tallest = top + tallest, 0, 0
-        places[i] = slice(top, top + h - gap), slice(left, left + w - gap)
-        left, tallest = left + w, max(tallest, h)
-    return places, (top + tallest, width)
-
-
-def _split(pieces: np.ndarray, batch: list[tuple[int, Window]], free: int, min_distance: int, saddle: float) -> int:
+def _split(pieces: np.ndarray, windows: dict[int, Window], free: int, min_distance: int, saddle: float) -> int:
     """Renumber the parts of those pieces that have several seeds, from `free` on; returns the next free number.
 
     The pieces are laid out on one sheet, too far apart to reach one another, as one call of each step for all of them
     takes a fraction of the time of one for each.
     """
-    places, shape = _lay_out(batch, min_distance)
+    places, shape = lay_out(list(windows.values()), min_distance)
     depth, owner = np.zeros(shape, np.float32), np.zeros(shape, np.int32)
-    for (piece, window), place in zip(batch, places, strict=True):
+    for (piece, window), place in zip(windows.items(), places, strict=True):
         inside = pieces[window] == piece
         depth[place] = _depth(inside.view(np.uint8))
-        np.copyto(owner[place], piece, where=inside)
+        np.multiply(inside, piece, out=owner[place], dtype=np.int32)
     np.rint(depth * STEPS, out=depth)
     seeds, several = _seeds(depth, owner, min_distance)
-    if not len(several):
+    if not several:
         return free
-    parts = watershed(-depth, seeds, mask=np.isin(owner, several))
+    chosen = {piece: place for piece, place in zip(windows, places, strict=True) if piece in several}
+    places, (depth, seeds, owner) = gather([depth, seeds, owner], list(chosen.values()), 1)
+    parts = _flood(depth, seeds, owner > 0)
     table = merge_shallow(parts, depth, saddle)
-    names = set(several.tolist())
-    for (piece, window), place in zip(batch, places, strict=True):
-        if piece in names:
-            part = table[parts[place]]
-            np.copyto(pieces[window], part + (free - 1), where=part > 0)
+    for piece, place in zip(chosen, places, strict=True):
+        part = table[parts[place]]
+        np.copyto(pieces[windows[piece]], part + (free - 1), where=part > 0)
     return free + int(table.max())
 
 
@@ -161,7 +149,7 @@ def _depth(inside: np.ndarray) -> np.ndarray:
     return cv2.GaussianBlur(distance, (0, 0), 1.0, borderType=cv2.BORDER_REPLICATE)
 
 
-def _seeds(depth: np.ndarray, owner: np.ndarray, min_distance: int) -> tuple[np.ndarray, np.ndarray]:
+def _seeds(depth: np.ndarray, owner: np.ndarray, min_distance: int) -> tuple[np.ndarray, set[int]]:
     """Seeds (h, w) int32 of the pieces that have several, numbered from 1, and those pieces.
 
     A seed is a peak of the depth within `min_distance` px; owner: (h, w), which piece a pixel is of, 0: none.
@@ -170,12 +158,26 @@ def _seeds(depth: np.ndarray, owner: np.ndarray, min_distance: int) -> tuple[np.
     peaks = ((cv2.dilate(depth, kernel) == depth) & (owner > 0)).view(np.uint8)
     count, seeds = cv2.connectedComponents(peaks, connectivity=8, ltype=cv2.CV_32S)
     where = np.flatnonzero(peaks.view(bool))
+    found = seeds.ravel()[where]
     piece = np.zeros(count, np.int32)
-    piece[seeds.ravel()[where]] = owner.ravel()[where]
+    piece[found] = owner.ravel()[where]
     names, times = np.unique(piece[1:], return_counts=True)
     several = names[times > 1]
-    table = np.cumsum(keep := np.isin(piece, several), dtype=np.int32) * keep
-    return table[seeds], several
+    keep = np.isin(piece, several)
+    seeds.ravel()[where] = (np.cumsum(keep) * keep)[found]
+    return seeds, set(several.tolist())
+
+
+def _flood(depth: np.ndarray, seeds: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """Watershed from the seeds, deepest first: (h, w) int32.
+
+    Among equals what was reached first goes first, and among the seeds' own pixels the first in reading order: what
+    else is on the sheet does not matter.
+    """
+    where = np.flatnonzero(seeds)
+    height = -depth.astype(np.float64)  # whole numbers
+    height.ravel()[where] -= np.linspace(0.5, 0, len(where))
+    return watershed(height, seeds, mask=inside)
 
 
 def merge_shallow(parts: np.ndarray, depth: np.ndarray, saddle: float) -> np.ndarray:
@@ -228,14 +230,10 @@ def relabel(labels: np.ndarray, min_area: int = 0) -> np.ndarray:
     """
     strips = [slice(y, y + ROWS) for y in range(0, len(labels), ROWS)]
     top = max((int(labels[strip].max(initial=0)) for strip in strips), default=0)
-    area = np.zeros(top + 1, np.int64)
+    start, length, name = _runs(labels)
+    area = np.bincount(name, length, top + 1)
     first = np.full(top + 1, labels.size, np.int64)
-    for strip in reversed(strips):  # later writes win, so each number ends at its first pixel
-        flat = np.ascontiguousarray(labels[strip]).ravel()
-        where = np.flatnonzero(flat != 0)[::-1]
-        names = flat[where]
-        area += np.bincount(names, minlength=top + 1)
-        first[names] = where + strip.start * labels.shape[1]
+    first[name[::-1]] = start[::-1]  # of what is written to one place the last stays
     keep = np.flatnonzero((area >= max(min_area, 1)) & (np.arange(top + 1) > 0))
     keep = keep[np.argsort(first[keep])]
     table = np.zeros(top + 1, np.uint16 if len(keep) < 2**16 else np.uint32)

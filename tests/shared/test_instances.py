@@ -51,6 +51,21 @@ def test_a_piece_in_its_bounding_box_equals_the_piece_in_the_whole_image(image):
     assert np.array_equal(ours, relabel(whole, 16))
 
 
+@pytest.mark.parametrize("saddle", [instances.SADDLE, 1.0])
+def test_what_else_is_on_the_sheet_does_not_matter(saddle, monkeypatch):
+    """All pieces at once, a few at a time, and each alone."""
+    masks = [np.tile(MASK, (1, 2)), otsu(IMAGE)]
+    masks += [(truth > 0).astype(np.uint8) for _, truth in real_pairs("usiigaci/labelled", 2)]
+    for mask in masks:
+        results = []
+        for area in (instances.SHEET, 20_000, 1):
+            monkeypatch.setattr(instances, "SHEET", area)
+            results.append(split_touching(mask, saddle=saddle))
+        monkeypatch.undo()
+        assert int(results[0].max()) > 50
+        assert all(np.array_equal(results[0], other) for other in results[1:])
+
+
 def test_plausible_on_real_nuclei():
     """Otsu + watershed on fluorescence reaches F1 .80, AP50 .66, SEG .64, Dice .88 over the whole set."""
     pairs = real_pairs("dsb2018/fluo", 80)
