@@ -22,9 +22,14 @@ def wheel_nuclei() -> tuple[np.ndarray, np.ndarray]:
     return tifffile.imread(folder / "img2d.tif"), tifffile.imread(folder / "mask2d.tif").astype(np.uint16)
 
 
+def real_data() -> Path:
+    """The folder of real images, which need not be here."""
+    return Path(os.environ.get("CYTOLOOM_DATA") or ROOT.parent / "shared/data")
+
+
 def real_pairs(folder: str, limit: int) -> list[tuple[np.ndarray, np.ndarray]]:
     """The first images and label images below the folder of real data, e.g. `dsb2018/fluo`; skips where absent."""
-    data = Path(os.environ.get("CYTOLOOM_DATA") or ROOT.parent / "shared/data") / folder
+    data = real_data() / folder
     if not data.is_dir():
         pytest.skip(f"{data}: real images are not here; CYTOLOOM_DATA names their folder")
     pairs = []

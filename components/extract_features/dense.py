@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from shared.models.encoder import Encoder
+from shared.models.packed import packed
 from shared.normalise import match_channels
 from shared.tiling import cut_tile, tile_batches
 
@@ -19,7 +20,8 @@ class DenseExtractor:
 
     def __init__(self, encoder: Encoder, *, tile: int, halo: int, batch_size: int, layers: int, device: str) -> None:
         """tile: px on a side, halo included; halo: px thrown away at each side; layers: last blocks that are joined."""
-        self.encoder, self.config = encoder.eval().to(device), encoder.config
+        self.encoder = packed(encoder) if device == "cpu" else encoder.eval().to(device)
+        self.config = encoder.config
         self.tile, self.halo, self.batch_size, self.layers, self.device = tile, halo, batch_size, layers, device
         self.correct: Callable[[np.ndarray], np.ndarray] | None = None
         """Applied to the tokens of tile cores (N, side, side, channels) float32; see `context.py`."""
