@@ -1,4 +1,4 @@
-"""One EM round as a nested pipeline: features, clusters, pseudo-masks (E-step), segmentor (M-step), scores."""
+"""One EM round as a nested pipeline: features, clusters, pseudo-masks (E-step), segmentor (M-step), gate, scores."""
 
 from typing import Any, NamedTuple
 
@@ -7,6 +7,7 @@ from kfp import dsl
 from components.cluster.component import Cluster
 from components.evaluate.component import Evaluate
 from components.extract_features.component import ExtractFeatures
+from components.gate.component import Gate
 from components.refine_masks.component import RefineMasks
 from components.train_segmentor.component import TrainSegmentor
 from pipelines.adapter import step
@@ -18,14 +19,19 @@ class Round(NamedTuple):
 
     model: dsl.Model
     labels: dsl.Dataset
-    converged: bool
+    clusters: dsl.Dataset
+    best: dsl.Model
+    best_round: int
+    done: bool
 
 
 def em_round(config: Config) -> Any:
     """The nested pipeline. Call it outside any other pipeline: kfp does not define one inside another.
 
-    Round 0 gets the encoder, an empty LabelSet and False; round r > 0 what round r-1 returned. Once `converged` is
-    true the stages pass through at once, which needs no condition in the graph.
+    Round 0 gets the encoder twice, an empty LabelSet twice, -1 and False; round r > 0 what round r-1 returned, and as
+    `first` the clusters of round 0. Once `done` is true the stages pass through at once, which needs no condition in
+    the graph. `model` and `labels` are the last round's, whatever the gate says: a round that is no better may lead to
+    one that is. `best` is what the gate kept.
     """
 
     @dsl.pipeline(name="em-round", description="One EM round on the pseudo-masks.")
@@ -34,14 +40,18 @@ def em_round(config: Config) -> Any:
         truth: dsl.Input[dsl.Dataset],
         model: dsl.Input[dsl.Model],
         labels: dsl.Input[dsl.Dataset],
-        converged: bool,
+        first: dsl.Input[dsl.Dataset],
+        best: dsl.Input[dsl.Model],
+        best_round: int,
+        done: bool,
+        number: int,
         k: int,
         use_labels: int,
         train_steps: int,
         stop_agreement: float,
         seed: int,
     ) -> Round:
-        features = step(config, ExtractFeatures, images=images, model=model, skip=converged).outputs["features"]
+        features = step(config, ExtractFeatures, images=images, model=model, skip=done).outputs["features"]
         clusters = step(
             config,
             Cluster,
@@ -51,9 +61,9 @@ def em_round(config: Config) -> Any:
             k=k,
             use_labels=use_labels,
             seed=seed,
-            skip=converged,
+            skip=done,
         ).outputs["clusters"]
-        refined = step(config, RefineMasks, images=images, clusters=clusters, previous=labels, skip=converged)
+        refined = step(config, RefineMasks, images=images, clusters=clusters, previous=labels, skip=done)
         trained = step(
             config,
             TrainSegmentor,
@@ -64,10 +74,31 @@ def em_round(config: Config) -> Any:
             steps=train_steps,
             stop_agreement=stop_agreement,
             seed=seed,
-            skip=converged,
+            skip=done,
         )
         segmentor = trained.outputs["segmentor"]
+        gate = step(
+            config,
+            Gate,
+            images=images,
+            truth=truth,
+            first=first,
+            candidate=segmentor,
+            incumbent=best,
+            number=number,
+            incumbent_round=best_round,
+            converged=trained.outputs["converged"],
+            use_labels=use_labels,
+            skip=done,
+        )
         step(config, Evaluate, images=images, truth=truth, model=segmentor)
-        return Round(segmentor, refined.outputs["labels"], trained.outputs["converged"])
+        return Round(
+            segmentor,
+            refined.outputs["labels"],
+            clusters,
+            gate.outputs["best"],
+            gate.outputs["best_round"],
+            gate.outputs["done"],
+        )
 
     return em

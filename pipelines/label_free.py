@@ -8,6 +8,7 @@ from typing import Any
 from kfp import dsl
 
 from components.cluster.component import Cluster
+from components.evaluate.component import Evaluate
 from components.infer.component import Infer
 from components.ingest.component import Ingest
 from components.pretrain.component import Pretrain
@@ -33,22 +34,31 @@ def build(config: Config) -> Any:
         data = step(config, Ingest, source=source, fingerprint=fingerprint)
         images, truth = data.outputs["images"], data.outputs["labels"]
         encoder = step(config, Pretrain, images=images, steps=pretrain_steps, seed=seed)
-        model, labels, converged = encoder.outputs["encoder"], data.outputs["no_labels"], False
+        state = {
+            "model": encoder.outputs["encoder"],
+            "labels": data.outputs["no_labels"],
+            "best": encoder.outputs["encoder"],
+            "best_round": -1,
+            "done": False,
+        }
+        first = data.outputs["no_labels"]
         for number in range(config.rounds):
             after = em(
                 images=images,
                 truth=truth,
-                model=model,
-                labels=labels,
-                converged=converged,
+                **state,
+                first=first,
+                number=number,
                 k=k,
                 use_labels=use_labels,
                 train_steps=train_steps,
                 stop_agreement=stop_agreement,
                 seed=seed,
             ).set_display_name(f"em-{number}")
-            model, labels, converged = (after.outputs[name] for name in ("model", "labels", "converged"))
-        step(config, Infer, images=images, model=model)
+            state = {name: after.outputs[name] for name in state}
+            first = after.outputs["clusters"] if number == 0 else first
+        step(config, Evaluate, images=images, truth=truth, model=state["best"])
+        step(config, Infer, images=images, model=state["best"])
 
     em = em_round(config)  # after the defaults above: they say which settings the graph feeds by parameter
     return dsl.pipeline(name="label-free", description=(__doc__ or "").splitlines()[0])(label_free)

@@ -33,6 +33,7 @@ RESOURCES = {
     "cluster": Resources(memory="16Gi", cpu="8"),
     "refine_masks": Resources(memory="8Gi", cpu="8"),
     "train_segmentor": Resources(gpu=True, memory="16Gi", cpu="8", shm="8Gi", retries=3),
+    "gate": Resources(gpu=True, memory="16Gi", cpu="4", shm="2Gi"),
     "evaluate": Resources(gpu=True, memory="16Gi", cpu="4", shm="2Gi"),
     "infer": Resources(gpu=True, memory="16Gi", cpu="4", shm="2Gi"),
 }

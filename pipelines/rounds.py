@@ -55,14 +55,25 @@ def rounds(record: RunRecord) -> list[EmRound]:
     return list(found.values())
 
 
+def handed_on(record: RunRecord) -> str | None:
+    """Name of the round whose segmentor the run hands on; None where no gate has spoken, or the start was better."""
+    names = {number: em.name for number, em in enumerate(rounds(record))}
+    last = None
+    for em in rounds(record):
+        last = em.tasks.get("gate", TaskRecord()).values.get("best_round", last)
+    return None if last is None else names.get(int(last))
+
+
 def round_table(record: RunRecord) -> str:
     """The rounds as text for a terminal; empty where the run has none."""
     rows = [["round", "Dice", "F1 at 0.5", "agreement", "seconds", ""]]
+    best = handed_on(record)
     for em in rounds(record):
         if all(task.state == "waiting" for task in em.tasks.values()):
             continue  # the run ended before it
         numbers = [_number(value) for value in (em.dice, em.f1, em.agreement)]
-        rows.append([em.name, *numbers, f"{em.seconds:.1f}", "converged before: passed through" if em.skipped else ""])
+        note = "over before: passed through" if em.skipped else "handed on" if em.name == best else ""
+        rows.append([em.name, *numbers, f"{em.seconds:.1f}", note])
     if len(rows) == 1:
         return ""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]

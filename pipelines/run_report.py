@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pipelines.record import RunRecord, load
-from pipelines.rounds import EmRound, rounds
+from pipelines.rounds import EmRound, handed_on, rounds
 from pipelines.run_drawing import drawing, look_of
 from shared.artifacts import ImageSet, read_manifest
 from shared.report import Page, escape, line_plot, plots_in
@@ -117,11 +117,14 @@ def _scores(page: Page, run: Path, record: RunRecord) -> None:
     scored = [r.tasks["evaluate"] for r in em if "evaluate" in r.tasks and r.tasks["evaluate"].state == "done"]
     if scored and not any(r.dice is not None for r in em):
         page.text("No image has labels, so nothing could be scored; agreement tells how far the rounds have settled.")
+    best = handed_on(record)
+    if best is not None:
+        page.text(f"Handed on: the segmentor of {best}. Why the others were not, their gates' pages tell.")
     header = ["round", "Dice", "F1 at 0.5", "AP at 0.5", "PQ", "agreement with the round before", "seconds", ""]
     rows = [
         [r.name]
         + ["–" if value is None else value for value in (r.dice, r.f1, r.score("ap50"), r.score("pq"), r.agreement)]
-        + [round(r.seconds, 1), "passed through: converged before" if r.skipped else ""]
+        + [round(r.seconds, 1), _verdict(r, best)]
         for r in em
     ]
     page.table(header, rows)
@@ -133,14 +136,27 @@ def _scores(page: Page, run: Path, record: RunRecord) -> None:
     if any(lines.values()):
         page.raw(line_plot("Score of each round", {n: line for n, line in lines.items() if line}, "EM round", ""))
     shares = {"proposed": _per_round(em, "cluster"), "refined": _per_round(em, "refine_masks")}
+    edges = {"borders on edges": _per_round(em, "gate", "edge_score")}
+    if any(edges.values()):
+        page.raw(line_plot("How much steeper the image is on the borders than around them", edges, "EM round", ""))
     if any(shares.values()):
         page.raw(line_plot("Share of the pixels called cell", shares, "EM round", ""))
 
 
-def _per_round(em: list[EmRound], stage: str) -> list[tuple[float, float]]:
-    """Points (round, foreground share) of the rounds that computed it."""
+def _verdict(em: EmRound, best: str | None) -> str:
+    """What became of a round, in words."""
+    if em.skipped:
+        return "passed through: the loop was over"
+    gate = em.tasks.get("gate")
+    if em.name == best:
+        return "handed on"
+    return "not better than the best before" if gate and gate.metrics.get("accepted") == 0 else ""
+
+
+def _per_round(em: list[EmRound], stage: str, metric: str = "foreground_share") -> list[tuple[float, float]]:
+    """Points (round, metric) of the rounds that computed it."""
     found = ((i, r.tasks[stage]) for i, r in enumerate(em) if stage in r.tasks and not r.tasks[stage].skipped)
-    return [(i, task.metrics["foreground_share"]) for i, task in found if "foreground_share" in task.metrics]
+    return [(i, task.metrics[metric]) for i, task in found if metric in task.metrics]
 
 
 def _pictures(page: Page, run: Path, record: RunRecord) -> None:

@@ -14,7 +14,7 @@ from shared.devices import threads
 from shared.errors import UserError
 from shared.features import FeatureReader
 from shared.images import ImageReader
-from shared.labels import LabelReader, LabelWriter, soft_mask
+from shared.labels import LABELLED, LabelReader, LabelWriter, separated, soft_mask
 from shared.log import log
 from shared.progress import track
 from shared.proposals import Proposal, candidates, choose, grey
@@ -22,8 +22,6 @@ from shared.stage import Result
 
 JUDGED_IMAGES = 64
 """Images, evenly spread over the set, that proposals and clusters are judged on."""
-CLUSTER_WEIGHT = 0.3
-"""Weight of the clusters beside the classical proposal, where the two agree fully and no label says otherwise."""
 PANELS = 3
 
 
@@ -90,13 +88,13 @@ def _by_proposal(stage: Cluster, images: ImageReader, features: FeatureReader, c
         mask = (proposal.probability(images.read(key)) >= 0.5).astype(np.float32)
         tally.add(clusters.assign(features.tokens(key)), grid.to_tokens(mask, features.entries[key]))
     foreground = tally.judge()
-    return Rule(clusters, foreground, proposal, CLUSTER_WEIGHT * foreground.dice, stage.model_weight)
+    return Rule(clusters, foreground, proposal, stage.cluster_weight * foreground.dice, stage.model_weight)
 
 
 def _by_labels(stage: Cluster, images: ImageReader, features: FeatureReader, clusters: Clusters) -> Rule:
     """Few labels: they say which clusters are foreground, which classical proposal is best, and what weighs more."""
     truth = LabelReader(stage.truth)
-    keys = [key for key in sorted(truth.entries) if key in features.entries][: stage.use_labels]
+    keys = _labelled(stage, truth, features)
     if not keys:
         raise UserError(
             "--use_labels: --truth holds no label image of the images that have features; "
@@ -116,6 +114,11 @@ def _by_labels(stage: Cluster, images: ImageReader, features: FeatureReader, clu
     return max(rules, key=lambda rule: _dice(rule, images, features, truth, keys))
 
 
+def _labelled(stage: Cluster, truth: LabelReader, features: FeatureReader) -> list[str]:
+    """The images whose labels may be used."""
+    return [key for key in sorted(truth.entries) if key in features.entries][: stage.use_labels]
+
+
 def _dice(rule: Rule, images: ImageReader, features: FeatureReader, truth: LabelReader, keys: list[str]) -> float:
     """Mean Dice of a rule with the truth of some images."""
     scores = []
@@ -128,15 +131,20 @@ def _dice(rule: Rule, images: ImageReader, features: FeatureReader, truth: Label
 
 def _write(stage: Cluster, rule: Rule, images: ImageReader, features: FeatureReader, keys: list[str]) -> Result:
     shown, panels, area = set(_spread(keys, PANELS)), [], []
+    truth = LabelReader(stage.truth)
+    known = _labelled(stage, truth, features)
     notes = {
         "proposal": rule.proposal.model_dump(mode="json"),
         "foreground_clusters": rule.foreground.clusters(),
         "cluster_weight": rule.cluster_weight,
+        LABELLED: known,
     }
     with LabelWriter(stage.clusters, "pseudo", notes) as writer:
         for key in track(keys, "cluster", len(keys)):
             image = images.read(key)
             probability, number = rule.apply(image, features, key)
+            if key in known:
+                probability = separated(truth.mask(key)).astype(np.float32)
             mask, conf = soft_mask(probability)
             writer.add(key, mask, "foreground", conf, {"cluster": number})
             area.append(float(mask.mean()))

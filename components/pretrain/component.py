@@ -21,9 +21,9 @@ class Pretrain(Stage):
     """Images to learn from, those of the split train."""
     encoder: Out[Model]
     """The encoder, kind encoder; its config holds architecture, channels and normalisation."""
-    objective: Literal["mae", "dino"] = "mae"
+    objective: Literal["mae", "dino", "none"] = "mae"
     """mae predicts masked patches, dino matches views with a momentum teacher; a step of dino costs about ten times
-    as much."""
+    as much. none: the encoder stays as it starts, for comparison."""
     size: Literal["nano", "tiny", "small", "base", "large"] = "nano"
     """Size of the transformer. All but nano have the shape of timm's `vit_SIZE`."""
     patch: Literal[8, 16] = 8
@@ -44,6 +44,7 @@ class Pretrain(Stage):
     """Path or uri of a foreign checkpoint to start from: timm's, DINO's or MAE's ViT of this size and patch, as
     .safetensors or weights-only .pth. Empty: from scratch."""
     weights_from: Annotated[str, External] = ""
-    """Path or uri of an encoder artifact to start from. Empty: from scratch."""
+    """Path or uri of an encoder artifact to start from. Of a segmentor: it is passed on as it is, so that the loop
+    goes on from it and is measured against it. Empty: from scratch."""
     seed: NonNegativeInt = 0
     """Of weights, crops and masks."""

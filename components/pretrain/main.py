@@ -10,7 +10,7 @@ import torch
 from components.pretrain.component import Pretrain
 from components.pretrain.dino import DinoObjective
 from components.pretrain.mae import MaeObjective
-from components.pretrain.start import channels_of, starting_encoder, training_keys
+from components.pretrain.start import channels_of, given_segmentor, starting_encoder, training_keys
 from shared.crops import Crops
 from shared.devices import device
 from shared.images import ImageReader
@@ -38,8 +38,13 @@ def run(stage: Pretrain) -> Result:
     """Train, write the encoder, show the loss and what it sees."""
     reader = ImageReader(stage.images)
     keys = training_keys(reader)
+    if given_segmentor(stage, stage.encoder):
+        return Result(skipped="the run starts from a segmentor")
     seed_everything(stage.seed)
     encoder, config = starting_encoder(stage, channels_of(reader, keys))
+    if stage.objective == "none":
+        save_encoder(stage.encoder, encoder.eval(), config, "# Encoder as it started\n\nNot trained.\n")
+        return Result(skipped="objective none: the encoder stays as it starts")
     crops = Crops(
         reader,
         keys,

@@ -1,15 +1,17 @@
 """The encoder that training begins with: new, from an encoder artifact, or from a foreign checkpoint."""
 
+import shutil
 import tempfile
 from pathlib import Path
 
 from components.pretrain.component import Pretrain
 from components.pretrain.foreign import adapted, fit_channels, read_foreign
-from shared.artifacts import Model, verify
+from shared.artifacts import MANIFEST, Model, verify
 from shared.errors import ArtifactError, UserError
 from shared.images import ImageReader
 from shared.log import log
 from shared.models.encoder import Encoder, EncoderConfig, load_encoder
+from shared.models.files import read_config
 
 MOST_CHANNELS = 16
 
@@ -42,6 +44,20 @@ def starting_encoder(stage: Pretrain, channels: int) -> tuple[Encoder, EncoderCo
             path = _local_file(stage.weights, Path(temporary))
             return adapted(read_foreign(path), config, path)
         return _from_artifact(_local_folder(stage.weights_from, Path(temporary)), config)
+
+
+def given_segmentor(stage: Pretrain, target: Path) -> bool:
+    """Copy the model of `weights_from` to `target` where it is a segmentor: it needs no pretraining."""
+    if not stage.weights_from or stage.weights:
+        return False
+    with tempfile.TemporaryDirectory(prefix="cytoloom-") as temporary:
+        folder = _local_folder(stage.weights_from, Path(temporary))
+        if read_config(folder)["kind"] != "segmentor":
+            return False
+        for path in sorted(folder.iterdir()):
+            if path.name != MANIFEST:
+                shutil.copy(path, target / path.name)
+    return True
 
 
 def _local_file(location: str, temporary: Path) -> Path:

@@ -1,6 +1,6 @@
 """Declaration of `refine_masks`."""
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic import Field, NonNegativeInt
 
@@ -27,6 +27,8 @@ class RefineMasks(Stage):
     """Foreground masks with confidence, origin pseudo."""
     agreement: Out[float]
     """Mean Dice between these masks and the previous ones; 0 in the first round."""
+    edges: Literal["auto", "always", "never"] = "auto"
+    """Watershed on the image gradient: where the set's proposals miss the edges, always, or never."""
     confident: float = Field(0.9, gt=0.5, lt=1)
     """Probability from which on a pixel is a marker of the watershed: cell, or background below 1 minus this."""
     ignore_band: NonNegativeInt = 1

@@ -7,12 +7,13 @@ import cv2
 import numpy as np
 
 from components.refine_masks.component import RefineMasks
-from components.refine_masks.masks import FOLLOWS_EDGES, Refined, dice, edge_score, gradient, refine
+from components.refine_masks.masks import FOLLOWS_EDGES, Refined, dice, refine
 from shared.artifacts import MANIFEST
 from shared.devices import threads
+from shared.edges import edge_score, gradient
 from shared.errors import UserError
 from shared.images import ImageReader
-from shared.labels import LabelReader, LabelWriter
+from shared.labels import LABELLED, LabelReader, LabelWriter
 from shared.overlays import outline, to_rgb8
 from shared.progress import track
 from shared.proposals import grey
@@ -50,10 +51,12 @@ def run(stage: RefineMasks) -> Result:
     if foreign is not None:
         raise UserError(f"--clusters: image {foreign!r} is not in --images; give the ImageSet they were made from")
     score = _edge_score(images, clusters, _spread(keys, JUDGED_IMAGES))
-    by_edges = score < FOLLOWS_EDGES
+    by_edges = score < FOLLOWS_EDGES if stage.edges == "auto" else stage.edges == "always"
     agreement, areas, smallest, ignored, panels = [], [], [], [], []
     shown = set(_spread(keys, PANELS))
-    with LabelWriter(stage.labels, "pseudo", {"edge_score": score, "watershed": by_edges}) as writer:
+    labelled = list(clusters.info.notes.get(LABELLED, []))
+    notes = {"edge_score": score, "watershed": by_edges, LABELLED: labelled}
+    with LabelWriter(stage.labels, "pseudo", notes) as writer:
         for key in track(keys, "refine", len(keys)):
             image = images.read(key)
             refined = refine(
@@ -64,6 +67,9 @@ def run(stage: RefineMasks) -> Result:
                 ignore_band=stage.ignore_band,
                 min_area=stage.min_area,
             )
+            if key in labelled:  # drawn by a person: nothing to refine
+                mask = clusters.mask(key)
+                refined = Refined(mask, np.full_like(mask, 255), refined.min_area)
             writer.add(key, refined.mask, "foreground", refined.conf)
             if key in previous.entries:
                 agreement.append(dice(refined.mask, previous.mask(key)))

@@ -6,10 +6,9 @@ import cv2
 import numpy as np
 from skimage.segmentation import watershed
 
+from shared.edges import near_border
 from shared.instances import fill_holes, split_touching
 
-BORDER_WINDOW = 15
-"""px, side of the square around a border pixel that counts as its surroundings in `edge_score`."""
 FOLLOWS_EDGES = 1.2
 """Edge score from which on a set's proposals are taken to follow the edges already.
 
@@ -40,23 +39,6 @@ class Refined:
     """px², the smallest region that was kept."""
 
 
-def gradient(plane: np.ndarray) -> np.ndarray:
-    """Magnitude of the gradient of a grey plane (H, W) float32, smoothed with sigma 1 px."""
-    smooth = cv2.GaussianBlur(plane, (0, 0), 1.0)
-    return np.hypot(cv2.Sobel(smooth, cv2.CV_32F, 1, 0), cv2.Sobel(smooth, cv2.CV_32F, 0, 1))
-
-
-def edge_score(mask: np.ndarray, slope: np.ndarray) -> float | None:
-    """How much steeper the image is on a mask's border than around it; 1: no steeper. None where there is no border.
-
-    mask: (H, W) uint8 {0, 1}; slope: (H, W) of `gradient`.
-    """
-    border, around = (_changes(mask, side) for side in (3, BORDER_WINDOW))
-    if not border.any():
-        return None
-    return float(slope[border].mean() / max(float(slope[around].mean()), 1e-9))
-
-
 def refine(
     probability: np.ndarray, slope: np.ndarray, *, by_edges: bool, confident: float, ignore_band: int, min_area: int
 ) -> Refined:
@@ -81,7 +63,7 @@ def refine(
     filled = (mask > 0) & ~wanted & (conf == 0)
     conf[filled] = 128  # a hole in the middle of an object, filled up
     if ignore_band:
-        conf[_changes(mask, 2 * ignore_band + 1)] = 0
+        conf[near_border(mask, 2 * ignore_band + 1)] = 0
     return Refined(mask, conf, smallest)
 
 
@@ -126,9 +108,3 @@ def dice(a: np.ndarray, b: np.ndarray) -> float:
     a, b = a > 0, b > 0
     both = int(a.sum()) + int(b.sum())
     return 2 * int((a & b).sum()) / both if both else 1.0
-
-
-def _changes(mask: np.ndarray, side: int) -> np.ndarray:
-    """Pixels within (side - 1) / 2 px of the mask's border, on either side: (H, W) bool."""
-    kernel = np.ones((side, side), np.uint8)
-    return cv2.dilate(mask, kernel) != cv2.erode(mask, kernel)

@@ -7,12 +7,14 @@ import numpy as np
 
 from shared.crops import Crops, Window, cut_window, jitter_intensity, turned
 from shared.images import ImageReader
-from shared.labels import LabelReader
+from shared.labels import LABELLED, LabelReader
 from shared.normalise import Normalisation
 
 FOREGROUND_SHARE = 0.5
 """Share of crops that are centred near a foreground pixel, where the image has one."""
 LABEL_BYTES = 2**29
+DRAWN_SHARE = 0.5
+"""Share of crops from images whose masks a person drew, where there are any."""
 
 
 class LabelledCrops:
@@ -31,6 +33,8 @@ class LabelledCrops:
     ) -> None:
         self.labels, self.size, self.label_bytes = labels, size, label_bytes
         self.crops = Crops(reader, keys, size=size, channels=channels, normalisation=normalisation)
+        drawn = [key for key in keys if key in set(labels.info.notes.get(LABELLED, []))]
+        self.drawn = Crops(reader, drawn, size=size, channels=channels, normalisation=normalisation) if drawn else None
         self._bytes = 0
         self._planes: OrderedDict[str, np.ndarray] = OrderedDict()
 
@@ -49,7 +53,11 @@ class LabelledCrops:
     def batch(self, count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Images (count, size, size, channels), targets {0, 1} and weights in [0, 1] (count, size, size), float32."""
         images, targets, weights = [], [], []
-        for window in self.crops.windows(count, rng):
+        chosen = self.crops.windows(count, rng)
+        if self.drawn:
+            few = round(DRAWN_SHARE * count)
+            chosen = self.drawn.windows(few, rng) + chosen[few:]
+        for window in chosen:
             window = self._to_foreground(window, rng)
             images.append(jitter_intensity(self.crops.cut(window), rng))
             planes = cut_window(self.planes(window.key), window)

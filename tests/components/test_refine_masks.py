@@ -8,8 +8,9 @@ from real_labels import wheel_nuclei
 
 from components.refine_masks.component import RefineMasks
 from components.refine_masks.main import run
-from components.refine_masks.masks import FOLLOWS_EDGES, clean, edge_score, gradient
+from components.refine_masks.masks import FOLLOWS_EDGES, clean
 from shared.artifacts import LabelSet, seal
+from shared.edges import edge_score, gradient
 from shared.errors import UserError
 from shared.labels import LabelReader, LabelWriter, soft_mask
 from shared.proposals import grey

@@ -25,8 +25,8 @@ SMALL = {
     "evaluate": {"tile": 128},
     "infer": {"tile": 128},
 }
-STAGES = ["extract-features", "cluster", "refine-masks", "train-segmentor", "evaluate"]
-TASKS = {"ingest", "pretrain", "infer", *(f"em-{number}/{stage}" for number in (0, 1) for stage in STAGES)}
+STAGES = ["extract-features", "cluster", "refine-masks", "train-segmentor", "gate", "evaluate"]
+TASKS = {"ingest", "pretrain", "evaluate", "infer", *(f"em-{number}/{stage}" for number in (0, 1) for stage in STAGES)}
 
 
 class Run:

@@ -1,0 +1,53 @@
+"""Declaration of `gate`."""
+
+from typing import ClassVar
+
+from pydantic import Field, NonNegativeInt, PositiveInt
+
+from shared.artifacts import ImageSet, LabelSet, Model
+from shared.stage import In, Out, Stage
+
+
+class Gate(Stage):
+    """Keep the better of a new segmentor and the best one so far, and stop the loop where it drifts.
+
+    With labels the better one is closer to them. Without, it is the one whose borders follow the edges in the image
+    better, as long as it has not lost or gained too much of what the first proposal saw.
+    """
+
+    image: ClassVar[str] = "torch"
+
+    images: In[ImageSet]
+    """Images to judge on, those of the split train."""
+    truth: In[LabelSet]
+    """Labels of some of them. Looked at only where `use_labels` is above 0."""
+    first: In[LabelSet]
+    """The first round's proposals; empty in the first round, which has nothing to lose yet."""
+    candidate: In[Model]
+    """The new segmentor."""
+    incumbent: In[Model]
+    """The best segmentor so far, or one of the user's to guard against; an encoder where there is none."""
+    best: Out[Model]
+    """The better of the two."""
+    best_round: Out[int]
+    """Round the better one comes from."""
+    done: Out[bool]
+    """Whether later rounds may pass through: the loop has converged, or it drifts."""
+    number: NonNegativeInt = 0
+    """Number of this round, from 0."""
+    incumbent_round: int = -1
+    """Round the incumbent comes from; -1: from before the loop."""
+    converged: bool = False
+    """Whether the pseudo-masks stopped changing, from `train_segmentor`."""
+    use_labels: NonNegativeInt = 0
+    """Judge by so many labelled images. 0: label-free."""
+    keep_worse: bool = False
+    """Hand the candidate on whatever comes out; the comparison is reported all the same."""
+    most_images: PositiveInt = 16
+    """Images that are looked at, evenly spread."""
+    tile: int = Field(256, ge=64, multiple_of=16)
+    """px on the side of a tile, halo included."""
+    batch_size: PositiveInt = 4
+    """Tiles per forward pass."""
+    skip: bool = False
+    """Copy `incumbent` at once: the EM loop is over."""

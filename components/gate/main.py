@@ -1,0 +1,125 @@
+"""Is the new segmentor better than the best one so far? Only the better one goes on."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+
+from components.gate.component import Gate
+from components.gate.judge import Judgement, better, drifts, judge
+from shared.artifacts import MANIFEST
+from shared.devices import device
+from shared.errors import UserError
+from shared.images import ImageReader
+from shared.labels import LabelReader
+from shared.log import log
+from shared.models.files import read_config
+from shared.models.segmentor import load_segmentor
+from shared.overlays import outline, to_rgb8
+from shared.progress import track
+from shared.proposals import grey
+from shared.report import Page
+from shared.stage import Result
+from shared.tiling import predict
+
+PANELS = 3
+LOOK = 1024
+"""px; of a larger image its middle is looked at."""
+
+
+def run(stage: Gate) -> Result:
+    """Judge both, hand the better one on."""
+    if stage.skip:
+        _copy(stage.incumbent, stage.best)
+        return Result(values={"best_round": stage.incumbent_round, "done": True}, skipped="the EM loop is over")
+    reader, truth = ImageReader(stage.images), LabelReader(stage.truth)
+    keys = _keys(stage, reader, truth)
+    cuts = [_middle(reader.read(key)) for key in keys]
+    planes = [grey(image) for image in cuts]
+    truths = [_middle(truth.mask(key)) for key in keys] if stage.use_labels else None
+    new_masks = _masks(stage, stage.candidate, cuts, "candidate")
+    new = judge(new_masks, planes, truths)
+    old: Judgement | None = None
+    old_masks = None
+    if read_config(stage.incumbent)["kind"] == "segmentor":
+        old_masks = _masks(stage, stage.incumbent, cuts, "incumbent")
+        old = judge(old_masks, planes, truths)
+    accepted = old is None or better(new, old)
+    if not accepted:
+        kept = f"round {stage.incumbent_round}" if stage.incumbent_round >= 0 else "the model the loop started from"
+        log.warning("round %d is not better than %s", stage.number, kept)
+    taken = accepted or stage.keep_worse
+    _copy(stage.candidate if taken else stage.incumbent, stage.best)
+    done = stage.converged or (old is not None and not stage.use_labels and drifts(new, old))
+    metrics = {"accepted": float(accepted), "edge_score": new.edge, "foreground_share": new.area}
+    metrics |= {} if new.dice is None else {"dice": new.dice}
+    values: dict[str, float | int | bool | str] = {
+        "best_round": stage.number if taken else stage.incumbent_round,
+        "done": done,
+    }
+    return Result(metrics=metrics, values=values, page=_page(stage, accepted, new, old, (cuts, new_masks, old_masks)))
+
+
+def _keys(stage: Gate, reader: ImageReader, truth: LabelReader) -> list[str]:
+    """What is judged on: the labelled images that the loop may look at, else some of those it learns from."""
+    keys = reader.keys("train")
+    if stage.use_labels:
+        keys = [key for key in sorted(truth.entries) if key in set(keys)][: stage.use_labels]
+    if not keys:
+        wanted = "has labels and is of the split train" if stage.use_labels else "is of the split train"
+        raise UserError(f"--images: none of the {len(reader)} images {wanted}; add some, or set --use_labels 0")
+    return [keys[int(i)] for i in np.unique(np.linspace(0, len(keys) - 1, stage.most_images).round())]
+
+
+def _middle(plane: np.ndarray) -> np.ndarray:
+    """At most LOOK x LOOK px of an image (H, W, ...)."""
+    top, left = (max(0, (length - LOOK) // 2) for length in plane.shape[:2])
+    return plane[top : top + LOOK, left : left + LOOK]
+
+
+def _masks(stage: Gate, model: Path, images: list[np.ndarray], what: str) -> list[np.ndarray]:
+    """Foreground masks (H, W) uint8 {0, 1} of a segmentor."""
+    segmentor, config = load_segmentor(model)
+    where = device()
+    return [
+        (predict(segmentor, config, image, tile=stage.tile, batch_size=stage.batch_size, device=where) >= 0.5).astype(
+            np.uint8
+        )
+        for image in track(images, f"gate: {what}", len(images))
+    ]
+
+
+def _copy(model: Path, target: Path) -> None:
+    for path in sorted(model.iterdir()):
+        if path.name != MANIFEST:
+            shutil.copy(path, target / path.name)
+
+
+def _page(
+    stage: Gate,
+    accepted: bool,
+    new: Judgement,
+    old: Judgement | None,
+    shown: tuple[list[np.ndarray], list[np.ndarray], list[np.ndarray] | None],
+) -> Page:
+    page = Page("gate")
+    if old is None:
+        page.text("The first segmentor: there is nothing to compare it with.")
+    elif accepted:
+        page.text(f"Round {stage.number} is better than what was best before, and is handed on.")
+    else:
+        page.text(
+            f"Round {stage.number} is not better than what was best before"
+            + (", but handed on, as was asked for." if stage.keep_worse else "; the earlier one is handed on.")
+        )
+    header = ["", "edge score", "foreground, %", "Dice with the labels looked at"]
+    judged = [("this round", new)] + ([("best before", old)] if old else [])
+    page.table(header, [[name, j.edge, 100 * j.area, "" if j.dice is None else j.dice] for name, j in judged])
+    cuts, new_masks, old_masks = shown
+    for i in range(min(PANELS, len(cuts))):
+        rgb = to_rgb8(cuts[i])
+        row = [(rgb, "input"), (outline(rgb, new_masks[i], width=2), "this round")]
+        if old_masks is not None:
+            row.append((outline(rgb, old_masks[i], width=2), "best before"))
+        page.images(row)
+    return page
