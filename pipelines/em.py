@@ -19,7 +19,6 @@ class Round(NamedTuple):
 
     model: dsl.Model
     labels: dsl.Dataset
-    clusters: dsl.Dataset
     best: dsl.Model
     best_round: int
     done: bool
@@ -28,10 +27,9 @@ class Round(NamedTuple):
 def em_round(config: Config) -> Any:
     """The nested pipeline. Call it outside any other pipeline: kfp does not define one inside another.
 
-    Round 0 gets the encoder twice, an empty LabelSet twice, -1 and False; round r > 0 what round r-1 returned, and as
-    `first` the clusters of round 0. Once `done` is true the stages pass through at once, which needs no condition in
-    the graph. `model` and `labels` are the last round's, whatever the gate says: a round that is no better may lead to
-    one that is. `best` is what the gate kept.
+    Round 0 gets the encoder twice, an empty LabelSet, -1 and False; round r > 0 what round r-1 returned. Once `done`
+    is true the stages pass through at once, which needs no condition in the graph. `model` and `labels` are the last
+    round's, whatever the gate says: a round that is no better may lead to one that is. `best` is what the gate kept.
     """
 
     @dsl.pipeline(name="em-round", description="One EM round on the pseudo-masks.")
@@ -40,7 +38,6 @@ def em_round(config: Config) -> Any:
         truth: dsl.Input[dsl.Dataset],
         model: dsl.Input[dsl.Model],
         labels: dsl.Input[dsl.Dataset],
-        first: dsl.Input[dsl.Dataset],
         best: dsl.Input[dsl.Model],
         best_round: int,
         done: bool,
@@ -74,6 +71,7 @@ def em_round(config: Config) -> Any:
             steps=train_steps,
             stop_agreement=stop_agreement,
             seed=seed,
+            number=number,
             skip=done,
         )
         segmentor = trained.outputs["segmentor"]
@@ -82,7 +80,6 @@ def em_round(config: Config) -> Any:
             Gate,
             images=images,
             truth=truth,
-            first=first,
             candidate=segmentor,
             incumbent=best,
             number=number,
@@ -95,7 +92,6 @@ def em_round(config: Config) -> Any:
         return Round(
             segmentor,
             refined.outputs["labels"],
-            clusters,
             gate.outputs["best"],
             gate.outputs["best_round"],
             gate.outputs["done"],

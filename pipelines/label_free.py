@@ -41,13 +41,11 @@ def build(config: Config) -> Any:
             "best_round": -1,
             "done": False,
         }
-        first = data.outputs["no_labels"]
         for number in range(config.rounds):
             after = em(
                 images=images,
                 truth=truth,
                 **state,
-                first=first,
                 number=number,
                 k=k,
                 use_labels=use_labels,
@@ -56,7 +54,6 @@ def build(config: Config) -> Any:
                 seed=seed,
             ).set_display_name(f"em-{number}")
             state = {name: after.outputs[name] for name in state}
-            first = after.outputs["clusters"] if number == 0 else first
         step(config, Evaluate, images=images, truth=truth, model=state["best"])
         step(config, Infer, images=images, model=state["best"])
 

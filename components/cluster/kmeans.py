@@ -2,15 +2,13 @@
 
 from dataclasses import dataclass
 
-import faiss
 import numpy as np
 
-from shared.devices import threads
+from components.cluster.lloyd import ROWS, kmeans
 from shared.features import FeatureReader
 
 SAMPLE_TOKENS = 100_000
 SAMPLE_BYTES = 256 * 2**20
-ITERATIONS = 30
 STARTS = 5
 
 
@@ -32,10 +30,19 @@ class Clusters:
 
     def assign(self, tokens: np.ndarray) -> np.ndarray:
         """Tokens (..., channels) -> share of each cluster (..., k) float32; a token's shares sum to 1."""
-        flat = (tokens.reshape(-1, tokens.shape[-1]).astype(np.float32) - self.mean) @ self.basis
-        distance = squared_distances(flat, self.centroids)
-        weight = np.exp((distance.min(axis=1, keepdims=True) - distance) / self.temperature)
-        return (weight / weight.sum(axis=1, keepdims=True)).reshape(*tokens.shape[:-1], -1)
+        flat = tokens.reshape(-1, tokens.shape[-1])
+        shares = np.empty((len(flat), len(self)), np.float32)
+        directions = self.basis @ self.centroids.T  # centroids where the tokens are: projected once
+        half = (self.centroids**2).sum(axis=1) / 2
+        for i in range(0, len(flat), ROWS):
+            score = (flat[i : i + ROWS].astype(np.float32) - self.mean) @ directions
+            score -= half
+            score -= score.max(axis=1, keepdims=True)  # half the squared distance to the nearest, less that to each
+            score *= 2 / self.temperature
+            np.exp(score, out=score)
+            score /= score.sum(axis=1, keepdims=True)
+            shares[i : i + ROWS] = score
+        return shares.reshape(*tokens.shape[:-1], -1)
 
 
 def squared_distances(points: np.ndarray, centroids: np.ndarray) -> np.ndarray:
@@ -63,26 +70,13 @@ def fit(tokens: np.ndarray, *, k: int, components: int, whitening: float, seed: 
     """Tokens (n, channels) float32 -> at most k clusters, fewer where there are fewer different tokens.
 
     components: principal components kept, 0 for all channels unrotated; whitening: each axis is divided by its standard
-    deviation to this power. k-means: Lloyd's iterations of faiss (Johnson et al. 2017, arXiv:1702.08734).
+    deviation to this power.
     """
     mean, basis = projection(tokens, components, whitening)
     points = np.ascontiguousarray((tokens - mean) @ basis)
-    k = min(k, len(np.unique(points, axis=0)))
-    faiss.omp_set_num_threads(threads())
-    engine = faiss.Kmeans(
-        points.shape[1],
-        k,
-        niter=ITERATIONS,
-        nredo=STARTS,
-        seed=seed,
-        min_points_per_centroid=1,
-        max_points_per_centroid=len(points),
-        verbose=False,
-    )
-    engine.train(points)
-    centroids = np.asarray(engine.centroids, np.float32)
+    centroids = kmeans(points, k, seed, STARTS)
     distance = squared_distances(points, centroids)
-    population = np.bincount(distance.argmin(axis=1), minlength=k)
+    population = np.bincount(distance.argmin(axis=1), minlength=len(centroids))
     order = np.argsort(-population, kind="stable")
     return Clusters(mean, basis, np.ascontiguousarray(centroids[order]), _temperature(distance))
 

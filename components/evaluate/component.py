@@ -26,7 +26,7 @@ class Evaluate(Stage):
     """`scores.json` over all images and `scores.csv` per image."""
     batch_size: PositiveInt = 4
     """Tiles per forward pass."""
-    tile: int = Field(256, ge=64, multiple_of=16)
+    tile: int = Field(128, ge=64, multiple_of=16)
     """px on the side of a tile, halo included."""
     threshold: float = Field(0.5, gt=0, lt=1)
     """Foreground probability from which on a pixel is cell."""

@@ -12,7 +12,7 @@ class Gate(Stage):
     """Keep the better of a new segmentor and the best one so far, and stop the loop where it drifts.
 
     With labels the better one is closer to them. Without, it is the one whose borders follow the edges in the image
-    better, as long as it has not lost or gained too much of what the first proposal saw.
+    better, as long as its foreground has not grown or shrunk out of proportion.
     """
 
     image: ClassVar[str] = "torch"
@@ -21,8 +21,6 @@ class Gate(Stage):
     """Images to judge on, those of the split train."""
     truth: In[LabelSet]
     """Labels of some of them. Looked at only where `use_labels` is above 0."""
-    first: In[LabelSet]
-    """The first round's proposals; empty in the first round, which has nothing to lose yet."""
     candidate: In[Model]
     """The new segmentor."""
     incumbent: In[Model]
@@ -45,7 +43,7 @@ class Gate(Stage):
     """Hand the candidate on whatever comes out; the comparison is reported all the same."""
     most_images: PositiveInt = 16
     """Images that are looked at, evenly spread."""
-    tile: int = Field(256, ge=64, multiple_of=16)
+    tile: int = Field(128, ge=64, multiple_of=16)
     """px on the side of a tile, halo included."""
     batch_size: PositiveInt = 4
     """Tiles per forward pass."""

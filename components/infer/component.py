@@ -21,7 +21,7 @@ class Infer(Stage):
     """`labels/KEY.tif`, `semantic/KEY.png`, `overlays/KEY.png`, `cells.csv`, `coco.json`."""
     batch_size: PositiveInt = 4
     """Tiles per forward pass."""
-    tile: int = Field(256, ge=64, multiple_of=16)
+    tile: int = Field(128, ge=64, multiple_of=16)
     """px on the side of a tile, halo included."""
     block: int = Field(4096, ge=256, multiple_of=16)
     """px; the probability of larger images is kept on disk and read so many rows at a time. Same pixels either way."""

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from shared.crops import Crops, jitter_intensity, resized
+from shared.crops import Crops, augmented, turned_square
 from shared.models.encoder import Encoder
 from shared.training import average, step_generator, to_device, torch_generator, watch_spread
 
@@ -21,6 +21,10 @@ PROTOTYPES = 256
 STUDENT_TEMPERATURE = 0.1
 TEACHER_TEMPERATURE = 0.04
 LOCAL_VIEWS = 2
+GLOBAL_AREA, LOCAL_AREA = (0.5, 1.0), (0.1, 0.4)
+"""Smallest and largest share of a crop's area that a view shows."""
+GLOBAL_SIZE, LOCAL_SIZE = 0.75, 0.375
+"""A view's px on a side, as a share of the crop's: about as large as in the image, and with half of the patches."""
 HIDDEN = 0.3
 """Share of the student's patches that the patch term hides."""
 
@@ -143,14 +147,17 @@ class DinoObjective:
         return view_loss + patch_loss
 
     def _views(self, step: int, count: int) -> tuple[np.ndarray, np.ndarray]:
-        """Global views (2 * count, S, S, C) and local views (LOCAL_VIEWS * count, S/2, S/2, C)."""
+        """Global views (2 * count, S, S, C) and local views (LOCAL_VIEWS * count, s, s, C)."""
         rng = step_generator(self.seed, step)
         crops = self.crops.batch(count, rng)
-        size, patch = self.crops.size, self.encoder.config.patch
-        local = max(patch, size // 2 // patch * patch)
-        large = [view(crop, size, 0.4, 1.0, rng) for _ in range(2) for crop in crops]
-        small = [view(crop, local, 0.1, 0.4, rng) for _ in range(LOCAL_VIEWS) for crop in crops]
-        return np.stack(large), np.stack(small)
+        patch = self.encoder.config.patch
+        large, small = (
+            max(patch, int(self.crops.size * share) // patch * patch) for share in (GLOBAL_SIZE, LOCAL_SIZE)
+        )
+        return (
+            np.stack([view(crop, large, GLOBAL_AREA, rng) for _ in range(2) for crop in crops]),
+            np.stack([view(crop, small, LOCAL_AREA, rng) for _ in range(LOCAL_VIEWS) for crop in crops]),
+        )
 
     def after_step(self, step: int, steps: int) -> None:
         """Move the teacher; raise UserError where all patches look alike to it."""
@@ -159,9 +166,14 @@ class DinoObjective:
             watch_spread(self.spread, 1e-3, "the spread of the teacher's features", step)
 
 
-def view(crop: np.ndarray, size: int, smallest: float, largest: float, rng: np.random.Generator) -> np.ndarray:
-    """One view (size, size, C): a square of `smallest` to `largest` of the crop's area, turned, intensity jittered."""
-    side = round(crop.shape[0] * rng.uniform(smallest, largest) ** 0.5)
-    y, x = rng.integers(crop.shape[0] - side + 1, size=2)
-    part = np.rot90(resized(crop[y : y + side, x : x + side], size), int(rng.integers(4)))
-    return jitter_intensity(part[:, ::-1] if rng.integers(2) else part, rng)
+def view(crop: np.ndarray, size: int, area: tuple[float, float], rng: np.random.Generator) -> np.ndarray:
+    """One view (size, size, C) of a crop: a square of that share of its area, turned, another picture of the place.
+
+    Half of the views are turned by right angles, half by any.
+    """
+    length = crop.shape[0]
+    side = length * rng.uniform(*area) ** 0.5
+    y, x = rng.uniform((side - 1) / 2, length - 1 - (side - 1) / 2, size=2)
+    degrees = rng.uniform(0, 360) if rng.random() < 0.5 else 90 * int(rng.integers(4))
+    part = turned_square(crop, size, centre=(y, x), side=side, degrees=degrees, flip=bool(rng.integers(2)))
+    return augmented(part, rng)

@@ -37,5 +37,7 @@ class TrainSegmentor(Stage):
     """Peak learning rate of the first round; half of it is used to go on from a segmentor."""
     seed: NonNegativeInt = 0
     """Of the new layers' weights and the crops."""
+    number: NonNegativeInt = 0
+    """Number of the EM round; each draws other crops."""
     skip: bool = False
     """Copy `model` at once: the EM loop has converged."""

@@ -105,7 +105,9 @@ def train(
     progress = Progress("train_segmentor", stage.steps, "steps", first)
     for step in range(first, stage.steps):
         set_learning_rate(optimiser, cosine(step, stage.steps, peak=rate, warmup=max(1, stage.steps // 10)))
-        images, targets, weights = crops.batch(stage.batch_size, step_generator(stage.seed, step))
+        images, targets, weights = crops.batch(
+            stage.batch_size, step_generator(stage.seed, stage.number * stage.steps + step)
+        )
         target, weight = (torch.from_numpy(array).to(where) for array in (targets, weights))
         with torch.autocast("cuda", torch.bfloat16, enabled=where.startswith("cuda")):
             logits = segmentor(to_device(images, where))

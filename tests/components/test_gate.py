@@ -1,0 +1,99 @@
+"""`gate`: of two real segmentors the better one goes on, by labels and without them."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+from real_labels import wheel_nuclei
+from small_segmentor import CONFIG, trained, write_images, write_model, write_truth
+
+from components.gate.component import Gate
+from components.gate.judge import Judgement, better, drifts
+from components.gate.main import run
+from shared.artifacts import Model, hash_folder, seal
+from shared.errors import UserError
+from shared.models.encoder import Encoder, save_encoder
+from shared.models.segmentor import Segmentor, save_segmentor
+
+IMAGE, LABELS = wheel_nuclei()
+
+
+class Case:
+    """Images with labels; a good segmentor, the same with blurred judgement, and an encoder."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        part = IMAGE[:200, :200][..., None]
+        self.images = write_images(root / "images", {"a": part})
+        self.truth = write_truth(root / "truth", {"a": LABELS[:200, :200]})
+        self.good = write_model(root / "good")
+        worse = copy.deepcopy(trained())
+        with torch.no_grad():
+            for parameter in worse.up_half.parameters():
+                parameter.add_(0.15 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)))
+        self.worse = self.segmentor("worse", worse)
+        save_encoder(root / "encoder", Encoder(CONFIG.encoder), CONFIG.encoder, "")
+        seal(root / "encoder", Model)
+
+    def segmentor(self, name: str, segmentor: Segmentor) -> Path:
+        save_segmentor(self.root / name, segmentor, CONFIG, "")
+        seal(self.root / name, Model)
+        return self.root / name
+
+    def __call__(self, out: Path, candidate: Path, incumbent: Path, **more):
+        out.mkdir()
+        given = {"images": self.images, "truth": self.truth, "candidate": candidate, "incumbent": incumbent} | more
+        given = {"number": 1, "incumbent_round": 0} | given
+        result = run(Gate(**given, best=out, tile=128))
+        return result, {name: file.sha256 for name, file in hash_folder(out).items()}
+
+
+@pytest.fixture(scope="module")
+def case(tmp_path_factory) -> Case:
+    return Case(tmp_path_factory.mktemp("gate"))
+
+
+def weights(model: Path) -> str:
+    return hash_folder(model)["model.safetensors"].sha256
+
+
+@pytest.mark.parametrize("use_labels", [0, 1])
+def test_the_better_one_goes_on_with_labels_and_without(case, tmp_path, use_labels):
+    result, kept = case(tmp_path / "a", case.worse, case.good, use_labels=use_labels)
+    assert kept["model.safetensors"] == weights(case.good) != weights(case.worse)
+    assert result.values["best_round"] == 0 and result.metrics["accepted"] == 0
+    result, kept = case(tmp_path / "b", case.good, case.worse, use_labels=use_labels)
+    assert kept["model.safetensors"] == weights(case.good)
+    assert result.values["best_round"] == 1 and result.metrics["accepted"] == 1
+    assert ("dice" in result.metrics) == bool(use_labels)
+
+
+def test_a_worse_one_goes_on_only_where_that_is_asked_for(case, tmp_path):
+    result, kept = case(tmp_path / "a", case.worse, case.good, use_labels=1, keep_worse=True)
+    assert kept["model.safetensors"] == weights(case.worse)
+    assert result.values["best_round"] == 1 and result.metrics["accepted"] == 0
+
+
+def test_the_first_segmentor_has_nothing_to_be_compared_with(case, tmp_path):
+    result, kept = case(tmp_path / "a", case.worse, case.root / "encoder", number=0, incumbent_round=-1)
+    assert kept["model.safetensors"] == weights(case.worse) and result.values == {"best_round": 0, "done": False}
+
+
+def test_a_loop_that_is_over_hands_on_what_was_best(case, tmp_path):
+    result, kept = case(tmp_path / "a", case.worse, case.good, skip=True)
+    assert kept["model.safetensors"] == weights(case.good)
+    assert result.values == {"best_round": 0, "done": True} and result.skipped
+
+
+def test_labels_that_are_not_there_are_missed(case, tmp_path):
+    empty = write_truth(tmp_path / "empty", {})
+    with pytest.raises(UserError, match="--use_labels 0"):
+        case(tmp_path / "a", case.worse, case.good, use_labels=1, truth=empty)
+
+
+def test_drift_is_a_foreground_that_grows_or_shrinks_out_of_proportion():
+    first = Judgement(edge=1.0, area=0.2, dice=None)
+    for area, drifted in ((0.2, False), (0.25, False), (0.4, True), (0.1, True), (0.0, True)):
+        new = Judgement(edge=2.0, area=area, dice=None)
+        assert drifts(new, first) == drifted and better(new, first) != drifted
