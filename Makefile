@@ -8,7 +8,7 @@ ENGINE ?= build/engine
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv dev run test test-gpu lint format s3 image engine engine-stop bench bench-gpu lock clean
+.PHONY: help venv dev run test test-gpu lint format s3 image engine engine-stop bench bench-gpu quality lock clean
 
 help: ## this list
 	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null || \
@@ -73,6 +73,9 @@ format: dev ## put the code in the house's form
 bench: dev ## what it must reach: start-up, executor, speed of the parts
 	@set -e; for script in $(filter-out %_gpu.py, $(wildcard tests/benchmarks/bench_*.py)); do \
 		echo "== $$script"; $(BIN)/python $$script; done
+
+quality: dev ## the quality table: every set of real images, three seeds (hours)
+	@$(BIN)/python tests/benchmarks/quality.py $(QUALITY)
 
 bench-gpu: dev ## the benchmarks that need a GPU
 	@set -e; for script in $(wildcard tests/benchmarks/bench_*_gpu.py); do \

@@ -151,7 +151,7 @@ def candidates(images: Iterable[np.ndarray]) -> dict[Kind, Proposal]:
         # in a mixed set the channels are compared on the images that have them
         several = {channel: value for channel, value in medians.items() if channel != MEAN}
         best = max(several, key=lambda channel: several[channel]) if several else MEAN
-        found[kind] = Proposal(kind=kind, separability=medians[MEAN], channel=best)
+        found[kind] = Proposal(kind=kind, separability=max(medians[MEAN], medians[best]), channel=best)
     found["texture"] = Proposal(
         kind="texture", separability=split.separability, threshold=split.threshold, spread=split.spread
     )

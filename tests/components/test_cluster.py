@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 from loop_artifacts import Data, dice, payload, real_data
-from real_labels import ROOT, wheel_nuclei
+from real_labels import ROOT, real_pairs, wheel_nuclei
 
 from components.cluster import grid
 from components.cluster.component import Cluster
@@ -199,6 +199,22 @@ def test_dark_nuclei_are_found_as_well_as_bright_ones():
         proposal = choose(candidates([shown[..., None]]))
         assert proposal.kind != "texture"
         assert dice(proposal.probability(shown[..., None]) > 0.5, mask) > 0.8
+
+
+@pytest.mark.parametrize("folder, least", [("dsb2018/gray_bright", 0.4), ("dsb2018/histo_light", 0.75)])
+def test_nuclei_in_stained_cells_are_told_from_the_cells(folder, least):
+    pairs = [(image if image.ndim == 3 else image[..., None], mask) for image, mask in real_pairs(folder, 5)]
+    proposal = choose(candidates(image for image, _ in pairs))
+    assert np.mean([dice(proposal.probability(image) > 0.5, mask) for image, mask in pairs]) > least
+
+
+def test_the_most_bimodal_channel_is_thresholded():
+    image, mask = wheel_nuclei()
+    noise = np.random.default_rng(0).normal(1000, 300, (*image.shape, 2)).astype(np.float32)
+    colour = np.concatenate([noise[..., :1], image[..., None].astype(np.float32), noise[..., 1:]], axis=-1)
+    proposal = choose(candidates([colour]))
+    assert proposal.channel == 1
+    assert dice(proposal.probability(colour) > 0.5, mask) > 0.8
 
 
 def test_no_network_is_loaded():
