@@ -56,7 +56,7 @@ def test_the_wheels_nuclei(tmp_path):
 def test_the_same_input_gives_the_same_bytes_and_another_seed_does_not(tmp_path):
     data = Data(tmp_path, [wheel_nuclei()])
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-        cluster(data, name, seed=seed, k=6)
+        cluster(data, name, seed=seed, k=60)  # of few clusters, every seed finds the same
     assert payload(tmp_path / "a") == payload(tmp_path / "b") != payload(tmp_path / "c")
 
 
