@@ -9,7 +9,6 @@ from shared.features import FeatureReader
 
 SAMPLE_TOKENS = 100_000
 SAMPLE_BYTES = 256 * 2**20
-STARTS = 5
 
 
 @dataclass
@@ -35,13 +34,13 @@ class Clusters:
         directions = self.basis @ self.centroids.T  # centroids where the tokens are: projected once
         half = (self.centroids**2).sum(axis=1) / 2
         for i in range(0, len(flat), ROWS):
-            score = (flat[i : i + ROWS].astype(np.float32) - self.mean) @ directions
+            rows = np.subtract(flat[i : i + ROWS], self.mean, dtype=np.float32, casting="same_kind")
+            score = np.matmul(rows, directions, out=shares[i : i + ROWS])
             score -= half
             score -= score.max(axis=1, keepdims=True)  # half the squared distance to the nearest, less that to each
             score *= 2 / self.temperature
             np.exp(score, out=score)
             score /= score.sum(axis=1, keepdims=True)
-            shares[i : i + ROWS] = score
         return shares.reshape(*tokens.shape[:-1], -1)
 
 
@@ -74,7 +73,7 @@ def fit(tokens: np.ndarray, *, k: int, components: int, whitening: float, seed: 
     """
     mean, basis = projection(tokens, components, whitening)
     points = np.ascontiguousarray((tokens - mean) @ basis)
-    centroids = kmeans(points, k, seed, STARTS)
+    centroids = kmeans(points, k, seed)
     distance = squared_distances(points, centroids)
     population = np.bincount(distance.argmin(axis=1), minlength=len(centroids))
     order = np.argsort(-population, kind="stable")
