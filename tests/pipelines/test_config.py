@@ -38,12 +38,18 @@ def test_each_round_works_from_the_one_before(tmp_path):
         assert tasks[f"{later}/extract-features"].artifacts["model"] == model
         assert tasks[f"{later}/train-segmentor"].artifacts["model"] == model
         assert tasks[f"{later}/refine-masks"].artifacts["previous"] == Output(f"{earlier}/refine-masks", "labels")
-        for stage in ("extract-features", "cluster", "refine-masks", "train-segmentor"):
-            converged = Output(f"{earlier}/train-segmentor", "converged")
-            assert tasks[f"{later}/{stage}"].parameters["skip"] == converged
+        for stage in ("extract-features", "cluster", "refine-masks", "train-segmentor", "gate"):
+            assert tasks[f"{later}/{stage}"].parameters["skip"] == Output(f"{earlier}/gate", "done")
+        gate = tasks[f"{later}/gate"]
+        assert gate.artifacts["incumbent"] == Output(f"{earlier}/gate", "best")
+        assert gate.artifacts["candidate"] == Output(f"{later}/train-segmentor", "segmentor")
+        assert gate.parameters["incumbent_round"] == Output(f"{earlier}/gate", "best_round")
+        assert gate.parameters["converged"] == Output(f"{later}/train-segmentor", "converged")
         agreement = Output(f"{later}/refine-masks", "agreement")
         assert tasks[f"{later}/train-segmentor"].parameters["agreement"] == agreement
-    assert tasks["infer"].artifacts["model"] == Output("em-2/train-segmentor", "segmentor")
+    assert tasks["em-0/gate"].artifacts["incumbent"] == Output("pretrain", "encoder")
+    for last in ("infer", "evaluate"):
+        assert tasks[last].artifacts["model"] == Output("em-2/gate", "best")
 
 
 def test_settings_are_constants_and_the_command_line_wins_over_the_file(tmp_path):
