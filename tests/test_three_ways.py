@@ -27,10 +27,10 @@ SMALL = {
     "evaluate": {"tile": 128},
     "infer": {"tile": 128},
 }
-TASKS = {"ingest", "pretrain", "infer"} | {
+TASKS = {"ingest", "pretrain", "evaluate", "infer"} | {
     f"em-{number}/{stage}"
     for number in range(2)
-    for stage in ("extract-features", "cluster", "refine-masks", "train-segmentor", "evaluate")
+    for stage in ("extract-features", "cluster", "refine-masks", "train-segmentor", "gate", "evaluate")
 }
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(1500)]
