@@ -14,7 +14,7 @@ def run_of(*best: int) -> RunRecord:
         tasks[f"em-{number}/train-segmentor"] = TaskRecord(stage="train_segmentor", state="done")
         tasks[f"em-{number}/gate"] = TaskRecord(stage="gate", state="done", values={"best_round": chosen})
         tasks[f"em-{number}/evaluate"] = TaskRecord(stage="evaluate", state="done", metrics=scores)
-    return RunRecord(**{name: value for name, value in MINIMAL.items()}, tasks=tasks)
+    return RunRecord(**MINIMAL, tasks=tasks)
 
 
 MINIMAL = {name: "" for name, field in RunRecord.model_fields.items() if field.is_required() and name != "tasks"}
