@@ -153,7 +153,7 @@ def turned_square(
         ratio = small / len(crop)
         crop, side = resized(crop, small), side * ratio
         centre = (centre[0] + 0.5) * ratio - 0.5, (centre[1] + 0.5) * ratio - 0.5
-    matrix = cv2.getRotationMatrix2D((centre[1], centre[0]), degrees, size / side)
+    matrix = np.asarray(cv2.getRotationMatrix2D((centre[1], centre[0]), degrees, size / side), np.float64)
     matrix[:, 2] += (size - 1) / 2 - np.array(centre[::-1])
     if flip:
         matrix[0] = [0, 0, size - 1] - matrix[0]

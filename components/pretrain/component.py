@@ -22,14 +22,16 @@ class Pretrain(Stage):
     encoder: Out[Model]
     """The encoder, kind encoder; its config holds architecture, channels and normalisation."""
     objective: Literal["mae", "dino", "none"] = "mae"
-    """mae predicts masked patches, dino matches views with a momentum teacher; a step of dino costs about ten times
-    as much. none: the encoder stays as it starts, for comparison."""
+    """mae predicts masked patches, dino matches views with a momentum teacher; a step of dino costs about five
+    times as much. none: the encoder stays as it starts, for comparison."""
     size: Literal["nano", "tiny", "small", "base", "large"] = "nano"
     """Size of the transformer. All but nano have the shape of timm's `vit_SIZE`."""
     patch: Literal[8, 16] = 8
     """px on the side of a patch."""
     crop: int = Field(128, ge=32, multiple_of=16)
     """px on the side of a training crop."""
+    scale: float = Field(1.25, ge=1, le=4)
+    """Crops show objects up to so many times larger or smaller than they are."""
     steps: PositiveInt = 200
     """Optimiser steps."""
     batch_size: PositiveInt = 32

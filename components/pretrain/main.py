@@ -51,6 +51,7 @@ def run(stage: Pretrain) -> Result:
         size=stage.crop,
         channels=config.channels,
         normalisation=config.normalisation,
+        scale=stage.scale,
         cache_bytes=stage.cache_mb * 10**6,
     )
     where = device()

@@ -9,17 +9,19 @@ import sys
 import time
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from real_labels import ROOT, real_pairs, wheel_nuclei
 from safetensors.torch import save_file
+from scipy.stats import spearmanr
 from timm.models._manipulate import adapt_input_conv
 from timm.models.vision_transformer import VisionTransformer
 
 from components.pretrain.component import Pretrain
-from components.pretrain.dino import STUDENT_TEMPERATURE, dino_loss, targets
+from components.pretrain.dino import PROTOTYPES, STUDENT_TEMPERATURE, Head, dino_loss, targets, view
 from components.pretrain.foreign import adapted, fit_channels, read_foreign
 from components.pretrain.mae import Mae, images_of, patches_of
 from components.pretrain.main import run
@@ -28,6 +30,7 @@ from shared.artifacts import ImageSet, Model, seal, verify
 from shared.errors import ArtifactError, UserError
 from shared.images import ImageWriter
 from shared.models.encoder import Encoder, EncoderConfig, load_encoder
+from shared.normalise import Normalisation
 from shared.stage import Result
 
 TINY = {"size": "nano", "crop": 32, "batch_size": 4, "steps": 3}
@@ -157,6 +160,31 @@ def test_dino_targets_are_a_balanced_softmax() -> None:
     left = q.log() - logits / 0.04
     left = left - left.mean(dim=0) - left.mean(dim=1, keepdim=True) + left.mean()
     torch.testing.assert_close(left, torch.zeros(40, 8), atol=1e-3, rtol=0)
+
+
+def test_dino_heads_tell_nearly_equal_tokens_apart() -> None:
+    torch.manual_seed(0)
+    tokens = torch.randn(16) + 1e-2 * torch.randn(50, 16)
+    logits = Head(16)(tokens)
+    assert logits.std(dim=0).mean() > 0.05
+    assert targets(logits).max(dim=1).values.mean() > 4 / PROTOTYPES
+
+
+def test_a_view_is_a_turned_square_of_the_crop() -> None:
+    image = cv2.GaussianBlur(wheel_nuclei()[0].astype(np.float32), (0, 0), 3)[:96, :96, None]
+    crop = Normalisation()(image)
+    views = [view(crop, 48, (0.5, 1.0), np.random.default_rng(seed)) for seed in range(8)]
+    assert all(part.shape == (48, 48, 1) and part.dtype == np.float32 for part in views)
+    np.testing.assert_array_equal(views[3], view(crop, 48, (0.5, 1.0), np.random.default_rng(3)))
+    assert len({part.tobytes() for part in views}) == 8
+    # of the whole crop, the order of intensities remains where it is turned by right angles, in half of the views
+    small = cv2.resize(crop[..., 0], (48, 48), interpolation=cv2.INTER_AREA)
+    turns = [np.rot90(small, k)[:, ::step] for k in range(4) for step in (1, -1)]
+    best = [
+        max(spearmanr(t.ravel(), view(crop, 48, (1.0, 1.0), np.random.default_rng(seed)).ravel())[0] for t in turns)
+        for seed in range(8)
+    ]
+    assert 3 <= sum(value > 0.9 for value in best) <= 13
 
 
 @pytest.mark.parametrize("objective", ["mae", "dino"])
