@@ -11,18 +11,22 @@ from scipy.sparse import csr_array
 
 from shared.devices import threads
 
-PER_CENTROID = 512
+PER_CENTROID = 1024
 """Points in the sample for each centroid."""
-PER_START = 128
-"""Points for each centroid that the first centroids are chosen from."""
-SMALL = 2**14
-"""Up to so many points all are used."""
+LEAST = 2**15
+"""Points in the sample at least; up to so many all are used."""
+POOL = 4
+"""The sample is drawn from evenly spread points of at least so many times its size."""
+AXES = 48
+"""Principal axes of the sample that the search goes on in: .98 of the variance of such patches."""
 STARTS = 3
 TRIAL = 4
 """Iterations on half of the sample that say which of the starts is gone on with."""
 ITERATIONS = 20
 ROWS = 2**14
 """Points at a time where all are passed over."""
+SLICE = 2**11
+"""The same where what is made of them is as large as they are, so that it stays in the cache."""
 SAME = 1e-6
 """Squared distance, relative to the points' squared lengths, below which rounding may make all of it."""
 
@@ -33,20 +37,14 @@ def kmeans(points: np.ndarray, k: int, seed: int) -> np.ndarray:
     Equal points, seed and thread count give equal centroids, bit for bit.
     """
     rng = np.random.default_rng(seed)
-    sample, weights = _coreset(points, max(PER_CENTROID * k, SMALL), rng)
-    half, half_weights = np.ascontiguousarray(sample[::2]), np.ascontiguousarray(weights[::2])
-    tries = []
-    for _ in range(STARTS):
-        few = rng.permutation(len(sample))[: max(PER_START * k, SMALL // 2)]
-        first = _spread(sample[few], weights[few], k, rng)
-        if len(first) < k:  # not so many different ones among the few
-            first = _spread(sample, weights, k, rng)
-        if len(first) > len(half):
-            return _lloyd(sample, weights, first, ITERATIONS, seed)[0]
-        tries.append(_lloyd(half, half_weights, first, TRIAL, seed))
-    best = min(tries, key=lambda found: found[1])[0]
-    centroids, _ = _lloyd(sample, weights, best, ITERATIONS, seed)
-    return centroids if len(sample) == len(points) else _iterate(points, centroids)
+    sample, weights = _coreset(points, max(PER_CENTROID * k, LEAST), rng)
+    flat = _principal(sample, weights)
+    first = _start(flat, weights, k, rng)
+    found, _ = _lloyd(flat, weights, first, ITERATIONS - 1)
+    centroids = _means(sample, weights, nearest(flat, found), np.zeros((len(found), points.shape[1]), np.float32))
+    if len(sample) == len(points):
+        return _lloyd(points, weights, centroids, ITERATIONS)[0]
+    return _means(points, None, nearest(points, centroids), centroids)
 
 
 def nearest(points: np.ndarray, centroids: np.ndarray) -> np.ndarray:
@@ -64,15 +62,41 @@ def _coreset(points: np.ndarray, size: int, rng: np.random.Generator) -> tuple[n
     """`size` of the points, drawn with replacement, and the weight (n,) float32 of each; all, where there are fewer."""
     if len(points) <= size:
         return points, np.ones(len(points), np.float32)
-    mean = points.mean(axis=0)
-    far = np.empty(len(points))
-    for i in range(0, len(points), ROWS):
-        away = points[i : i + ROWS] - mean
-        far[i : i + ROWS] = np.einsum("nd,nd->n", away, away)
-    chance = 0.5 / len(points) + 0.5 * far / max(float(far.sum()), 1e-30)
-    chance /= chance.sum()
-    drawn = np.sort(rng.choice(len(points), size, p=chance))
-    return points[drawn], (1 / (len(points) * chance[drawn])).astype(np.float32)
+    pool = points[:: max(1, len(points) // (POOL * size))]
+    mean = pool[:: max(1, len(pool) // size)].mean(axis=0)
+    far = np.empty(len(pool), np.float32)
+    for i in range(0, len(pool), SLICE):
+        away = pool[i : i + SLICE] - mean
+        np.einsum("nd,nd->n", away, away, out=far[i : i + SLICE])
+    chance = 0.5 / len(pool) + 0.5 * far / max(float(far.sum(dtype=np.float64)), 1e-30)
+    drawn = np.sort(_draw(chance, size, rng))
+    return pool[drawn], (1 / (len(pool) * chance[drawn])).astype(np.float32)
+
+
+def _principal(points: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """The points in their first principal axes: (n, at most AXES) float32. Distances are the same or shorter."""
+    if points.shape[1] <= AXES:
+        return points
+    few, own = points[::8], weights[::8, None]
+    mean = (few * own).sum(axis=0) / own.sum()
+    scaled = (few - mean) * np.sqrt(own)
+    axes = np.ascontiguousarray(np.linalg.eigh(scaled.T @ scaled)[1][:, -AXES:])
+    return points @ axes - mean @ axes
+
+
+def _start(points: np.ndarray, weights: np.ndarray, k: int, rng: np.random.Generator) -> np.ndarray:
+    """At most k centroids to start from: of several starts the one that is best after a few iterations."""
+    half, half_weights = np.ascontiguousarray(points[::2]), np.ascontiguousarray(weights[::2])
+    tries = []
+    for _ in range(STARTS):
+        few = rng.permutation(len(points))[: max(len(points) // 4, LEAST // 4)]
+        first = _spread(points[few], weights[few], k, rng)
+        if len(first) < k:  # not so many different ones among the few
+            first = _spread(points, weights, k, rng)
+        if len(first) > len(half):
+            return first
+        tries.append(_lloyd(half, half_weights, first, TRIAL))
+    return min(tries, key=lambda found: found[1])[0]
 
 
 def _spread(points: np.ndarray, weights: np.ndarray, k: int, rng: np.random.Generator) -> np.ndarray:
@@ -105,9 +129,7 @@ def _away(points: np.ndarray, length: np.ndarray, chosen: np.ndarray) -> np.ndar
     return distance
 
 
-def _lloyd(
-    points: np.ndarray, weights: np.ndarray, first: np.ndarray, iterations: int, seed: int
-) -> tuple[np.ndarray, float]:
+def _lloyd(points: np.ndarray, weights: np.ndarray, first: np.ndarray, iterations: int) -> tuple[np.ndarray, float]:
     """Lloyd's iterations of faiss (Johnson et al. 2017, arXiv:1702.08734): centroids, and the last inertia.
 
     The inertia is that of the centroids before the last iteration.
@@ -119,7 +141,6 @@ def _lloyd(
         points.shape[1],
         len(first),
         niter=iterations,
-        seed=seed,
         min_points_per_centroid=1,
         max_points_per_centroid=len(points),
     )
@@ -127,13 +148,15 @@ def _lloyd(
     return np.array(engine.centroids, np.float32), float(np.asarray(engine.obj)[-1])
 
 
-def _iterate(points: np.ndarray, centroids: np.ndarray) -> np.ndarray:
-    """One of Lloyd's iterations over all points; a centroid that no point is nearest to stays."""
-    total, count = np.zeros(centroids.shape), np.zeros(len(centroids), np.int64)
+def _means(points: np.ndarray, weights: np.ndarray | None, own: np.ndarray, otherwise: np.ndarray) -> np.ndarray:
+    """Mean of each cluster's points (k, d) float32; `otherwise` where a cluster is empty.
+
+    weights: (n,) float32, None: all 1. own: (n,), the cluster of each point.
+    """
+    k = len(otherwise)
+    total, share = np.zeros(otherwise.shape), np.bincount(own, weights, k)
     for i in range(0, len(points), ROWS):
-        rows = points[i : i + ROWS]
-        own = nearest(rows, centroids)
-        shape = (len(centroids), len(rows))
-        total += csr_array((np.ones(len(rows), np.float32), (own, np.arange(len(rows)))), shape) @ rows
-        count += np.bincount(own, minlength=len(centroids))
-    return np.where(count[:, None] > 0, total / np.maximum(count, 1)[:, None], centroids).astype(np.float32)
+        rows, names = points[i : i + ROWS], own[i : i + ROWS]
+        each = np.ones(len(rows), np.float32) if weights is None else weights[i : i + ROWS]
+        total += csr_array((each, (names, np.arange(len(rows)))), (k, len(rows))) @ rows
+    return np.where(share[:, None] > 0, total / np.maximum(share, 1e-30)[:, None], otherwise).astype(np.float32)
