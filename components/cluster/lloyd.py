@@ -40,11 +40,14 @@ def kmeans(points: np.ndarray, k: int, seed: int) -> np.ndarray:
     sample, weights = _coreset(points, max(PER_CENTROID * k, LEAST), rng)
     flat = _principal(sample, weights)
     first = _start(flat, weights, k, rng)
+    if len(first) < k:  # points that differ may be the same in a few axes
+        flat = sample
+        first = _start(flat, weights, k, rng)
     found, _ = _lloyd(flat, weights, first, ITERATIONS - 1)
     centroids = _means(sample, weights, nearest(flat, found), np.zeros((len(found), points.shape[1]), np.float32))
     if len(sample) == len(points):
         return _lloyd(points, weights, centroids, ITERATIONS)[0]
-    return _means(points, None, nearest(points, centroids), centroids)
+    return _means(points, np.ones(len(points), np.float32), nearest(points, centroids), centroids)
 
 
 def nearest(points: np.ndarray, centroids: np.ndarray) -> np.ndarray:
@@ -77,7 +80,8 @@ def _principal(points: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """The points in their first principal axes: (n, at most AXES) float32. Distances are the same or shorter."""
     if points.shape[1] <= AXES:
         return points
-    few, own = points[::8], weights[::8, None]
+    step = min(8, max(1, len(points) // (4 * points.shape[1])))
+    few, own = points[::step], weights[::step, None]
     mean = (few * own).sum(axis=0) / own.sum()
     scaled = (few - mean) * np.sqrt(own)
     axes = np.ascontiguousarray(np.linalg.eigh(scaled.T @ scaled)[1][:, -AXES:])
@@ -148,15 +152,14 @@ def _lloyd(points: np.ndarray, weights: np.ndarray, first: np.ndarray, iteration
     return np.array(engine.centroids, np.float32), float(np.asarray(engine.obj)[-1])
 
 
-def _means(points: np.ndarray, weights: np.ndarray | None, own: np.ndarray, otherwise: np.ndarray) -> np.ndarray:
+def _means(points: np.ndarray, weights: np.ndarray, own: np.ndarray, otherwise: np.ndarray) -> np.ndarray:
     """Mean of each cluster's points (k, d) float32; `otherwise` where a cluster is empty.
 
-    weights: (n,) float32, None: all 1. own: (n,), the cluster of each point.
+    weights: (n,) float32; own: (n,), the cluster of each point.
     """
     k = len(otherwise)
     total, share = np.zeros(otherwise.shape), np.bincount(own, weights, k)
     for i in range(0, len(points), ROWS):
-        rows, names = points[i : i + ROWS], own[i : i + ROWS]
-        each = np.ones(len(rows), np.float32) if weights is None else weights[i : i + ROWS]
+        rows, names, each = points[i : i + ROWS], own[i : i + ROWS], weights[i : i + ROWS]
         total += csr_array((each, (names, np.arange(len(rows)))), (k, len(rows))) @ rows
     return np.where(share[:, None] > 0, total / np.maximum(share, 1e-30)[:, None], otherwise).astype(np.float32)

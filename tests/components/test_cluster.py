@@ -13,6 +13,7 @@ from components.cluster import grid
 from components.cluster.component import Cluster
 from components.cluster.foreground import Tally
 from components.cluster.kmeans import fit, projection, squared_distances
+from components.cluster.lloyd import AXES, LEAST, kmeans, nearest
 from components.cluster.main import run
 from shared.artifacts import FeatureSet, LabelSet, seal
 from shared.errors import UserError
@@ -138,6 +139,27 @@ def test_kmeans_is_as_good_as_scikit_learns():
     shares = found.assign(windows)
     np.testing.assert_allclose(shares.sum(axis=-1), 1, rtol=1e-5)
     assert (shares.argmax(axis=-1) == squared_distances(points, found.centroids).argmin(axis=1)).all()
+
+
+def test_kmeans_on_more_points_than_are_sampled_is_as_good_and_the_same_every_time():
+    """Patches of 8 x 8 px at every second pixel."""
+    from sklearn.cluster import KMeans
+
+    image, _ = wheel_nuclei()
+    windows = np.lib.stride_tricks.sliding_window_view(image.astype(np.float32), (8, 8))[::2, ::2].reshape(-1, 64)
+    points = np.ascontiguousarray(windows - windows.mean(axis=0))
+    assert len(points) > LEAST and points.shape[1] > AXES
+    centroids = kmeans(points, 16, 3)
+    inertia = squared_distances(points, centroids).min(axis=1).sum()
+    assert inertia < 1.01 * KMeans(16, n_init=1, max_iter=20, random_state=0).fit(points).inertia_
+    assert np.array_equal(centroids, kmeans(points, 16, 3))
+    assert (nearest(points, centroids) == squared_distances(points, centroids).argmin(axis=1)).mean() > 0.9999
+
+
+def test_points_that_differ_in_few_values_each_have_their_centroid():
+    points = np.repeat(np.eye(100, dtype=np.float32), 5, axis=0)
+    centroids = kmeans(points, 100, 0)
+    assert len(np.unique(centroids.round(3), axis=0)) == 100
 
 
 def test_principal_components_agree_with_scikit_learn():
