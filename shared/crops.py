@@ -72,10 +72,11 @@ class Crops:
         channels: int,
         normalisation: Normalisation,
         scale: float = 1.25,
+        shrink: int = 1,
         cache_bytes: int = CACHE_BYTES,
     ) -> None:
-        """size: px on the side of a crop; scale: objects are shown up to so many times larger or smaller."""
-        self.keys, self.size, self.channels, self.scale = keys, size, channels, scale
+        """size: px on the side of a crop, of `shrink` px of the image each; scale: how much larger or smaller still."""
+        self.keys, self.size, self.channels, self.scale, self.shrink = keys, size, channels, scale, shrink
         self.cache = ImageCache(reader, normalisation, cache_bytes)
         sizes = [(reader.entries[key].height, reader.entries[key].width) for key in keys]
         self._sizes = dict(zip(keys, sizes, strict=True))
@@ -88,7 +89,7 @@ class Crops:
         return [self._window(self.keys[chosen[i // 4]], rng) for i in range(count)]
 
     def _window(self, key: str, rng: np.random.Generator) -> Window:
-        side = round(self.size * self.scale ** rng.uniform(-1, 1))
+        side = round(self.size * self.shrink * self.scale ** rng.uniform(-1, 1))
         y, x = (int(rng.integers(max(1, length - side + 1))) for length in self._sizes[key])
         return Window(key, y, x, side, int(rng.integers(4)), bool(rng.integers(2)))
 

@@ -223,6 +223,12 @@ def _find(root: list[int], part: int) -> int:
     return part
 
 
+def typical_area(areas: np.ndarray) -> int:
+    """The median over pixels of the area of the object they are in: specks hardly count. areas: (n,) px², n > 0."""
+    ordered = np.sort(areas)
+    return int(ordered[np.searchsorted(np.cumsum(ordered), ordered.sum() / 2)])
+
+
 def relabel(labels: np.ndarray, min_area: int = 0) -> np.ndarray:
     """Number objects 1..n in reading order of their first pixel and drop those below `min_area` px².
 

@@ -55,6 +55,14 @@ def _limits(plane: np.ndarray, low_percentile: float, high_percentile: float) ->
     return (low, high) if high > low else (float(sample.min()), float(sample.max()))
 
 
+def shrunk(image: np.ndarray, factor: int) -> np.ndarray:
+    """(H, W, C) float32 -> (H / factor, W / factor, C): means of squares. H and W are multiples of the factor."""
+    if factor == 1:
+        return image
+    height, width, channels = image.shape
+    return image.reshape(height // factor, factor, width // factor, factor, channels).mean(axis=(1, 3))
+
+
 def match_channels(image: np.ndarray, channels: int) -> np.ndarray:
     """(H, W, C) -> (H, W, channels): grey is repeated, colour averaged to grey, missing channels are zero.
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from shared.normalise import match_channels
+from shared.normalise import match_channels, shrunk
 
 if TYPE_CHECKING:
     from shared.models.segmentor import Segmentor, SegmentorConfig
@@ -69,7 +69,8 @@ def predict(
 ) -> np.ndarray:
     """Foreground probability of one image: (H, W, C) of any dtype -> (H, W) float32 in [0, 1].
 
-    tile: px on a side, halo included, a multiple of 16; halo: px thrown away at each side (default: tile / 8).
+    tile: px on a side as the network sees it (`shrink` of its config times as many of the image), halo included, a
+    multiple of 16; halo: px thrown away at each side (default: tile / 8).
     """
     out = np.empty(image.shape[:2], np.float32)
     predict_blocks(segmentor, config, image, out, tile=tile, halo=halo, batch_size=batch_size, device=device)
@@ -93,7 +94,11 @@ def predict_blocks(
     """
     import torch
 
+    from shared.models.segmentor import enlarged
+
     halo = default_halo(tile) if halo is None else halo
+    shrink = config.encoder.shrink
+    tile, halo = tile * shrink, halo * shrink
     core = tile - 2 * halo
     height, width = image.shape[:2]
     normalisation = config.encoder.normalisation
@@ -101,9 +106,11 @@ def predict_blocks(
     segmentor.eval().to(device)
     for origins in tile_batches((height, width), tile, halo, batch_size):
         tiles = [normalisation.apply(cut_tile(image, y, x, tile, halo), limits) for y, x in origins]
-        batch = np.stack([match_channels(item, config.encoder.channels) for item in tiles]).transpose(0, 3, 1, 2)
+        tiles = [match_channels(shrunk(item, shrink), config.encoder.channels) for item in tiles]
+        batch = np.stack(tiles).transpose(0, 3, 1, 2)
         with torch.inference_mode():
-            logits = segmentor(torch.from_numpy(np.ascontiguousarray(batch)).to(device))  # (N, heads, tile, tile)
+            logits = segmentor(torch.from_numpy(np.ascontiguousarray(batch)).to(device))
+            logits = enlarged(logits, shrink)  # (N, heads, tile, tile)
             probability = torch.sigmoid(logits[:, 0]).float().cpu().numpy()
         for (y, x), plane in zip(origins, probability, strict=True):
             part = out[y : y + core, x : x + core]

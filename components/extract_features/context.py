@@ -11,7 +11,6 @@ import numpy as np
 
 from components.extract_features.dense import DenseExtractor
 from shared.images import ImageReader
-from shared.tiling import cut_tile
 
 PAIRS = 128
 MOST_IMAGES = 64
@@ -43,9 +42,7 @@ def measure(extractor: DenseExtractor, reader: ImageReader, keys: list[str]) -> 
         limits = extractor.config.normalisation.limits(image)
         for first in range(0, len(corners), extractor.batch_size):
             part = corners[first : first + extractor.batch_size]
-            tiles = [cut_tile(image, int(y), int(x), extractor.tile, extractor.halo) for y, x in part]
-            tiles = [extractor.config.normalisation.apply(tile, limits) for tile in tiles]
-            cores.append(extractor.cores(tiles))
+            cores.append(extractor.cores([extractor.cut(image, int(y), int(x), limits) for y, x in part]))
     return _correction(np.concatenate(cores), np.concatenate(moves))
 
 
@@ -56,9 +53,10 @@ def _pairs(
 
     The second is far away, by whole patches, so that little is common to both: cores overlap by a quarter at most.
     """
-    patch = extractor.config.patch
-    side = (extractor.tile - 2 * extractor.halo) // patch
-    first = np.stack([rng.integers(-extractor.tile // 2, length, count) for length in size], axis=1)
+    patch = extractor.patch
+    side = (extractor.tile - 2 * extractor.halo) // extractor.config.patch
+    before = -extractor.tile * extractor.config.shrink // 2
+    first = np.stack([rng.integers(before, length, count) for length in size], axis=1)
     moves = rng.integers(1 - side, side, (count, 2))
     far = rng.integers(3 * side // 4, side, count) * rng.choice([-1, 1], count)
     moves[np.arange(count), rng.integers(2, size=count)] = far

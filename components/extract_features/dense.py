@@ -8,7 +8,8 @@ import torch
 
 from shared.models.encoder import Encoder
 from shared.models.packed import packed
-from shared.normalise import match_channels
+from shared.models.segmentor import enlarged
+from shared.normalise import match_channels, shrunk
 from shared.tiling import cut_tile, tile_batches
 
 if TYPE_CHECKING:
@@ -19,7 +20,9 @@ class DenseExtractor:
     """Runs an encoder over tiles. Memory: one batch of tiles, and the tokens of one image."""
 
     def __init__(self, encoder: Encoder, *, tile: int, halo: int, batch_size: int, layers: int, device: str) -> None:
-        """tile: px on a side, halo included; halo: px thrown away at each side; layers: last blocks that are joined."""
+        """tile: px on a side as the encoder sees it, halo included; halo: px thrown away at each side; layers: last
+        blocks that are joined.
+        """
         self.encoder = packed(encoder) if device == "cpu" else encoder.eval().to(device)
         self.config = encoder.config
         self.tile, self.halo, self.batch_size, self.layers, self.device = tile, halo, batch_size, layers, device
@@ -33,13 +36,18 @@ class DenseExtractor:
         """Features of a token."""
         return self.layers * self.config.width
 
+    @property
+    def patch(self) -> int:
+        """px of the image on the side of a patch."""
+        return self.config.patch * self.config.shrink
+
     def geometry(self, size: tuple[int, int], shifts: int) -> tuple[tuple[int, int], int, int]:
         """Token grid, stride and offset (px) for an image of `size` (H, W); every pixel is described by a token.
 
         With two shifts a token stands for the middle half of its patch, and the first patch begins half a patch
         outside the image.
         """
-        patch = self.config.patch
+        patch = self.patch
         stride = patch // shifts
         offset = 0 if shifts == 1 else -patch // 4
         rows, columns = (-(-(length - offset) // stride) for length in size)
@@ -53,10 +61,10 @@ class DenseExtractor:
         (rows, columns), _, _ = self.geometry(image.shape[:2], shifts)
         out = np.empty((rows, columns, self.channels), np.float16)
         probability = np.empty(image.shape[:2], np.float32) if self.segmentor else None
-        first = 0 if shifts == 1 else -self.config.patch // 2
+        first = 0 if shifts == 1 else -self.patch // 2
         for sy in range(shifts):
             for sx in range(shifts):
-                origin = first + sy * self.config.patch // 2, first + sx * self.config.patch // 2
+                origin = first + sy * self.patch // 2, first + sx * self.patch // 2
                 self._pass(image, out[sy::shifts, sx::shifts], origin, probability if origin == (0, 0) else None)
         return out, probability
 
@@ -67,17 +75,23 @@ class DenseExtractor:
 
         And `probability` (H, W) as well, where it is given; that needs the origin (0, 0).
         """
-        patch, limits = self.config.patch, self.config.normalisation.limits(image)
+        patch, shrink, limits = self.patch, self.config.shrink, self.config.normalisation.limits(image)
         covered = out.shape[0] * patch, out.shape[1] * patch
-        for corners in tile_batches(covered, self.tile, self.halo, self.batch_size):
-            tiles = [cut_tile(image, y + origin[0], x + origin[1], self.tile, self.halo) for y, x in corners]
-            x, maps = self._maps([self.config.normalisation.apply(item, limits) for item in tiles])
+        for corners in tile_batches(covered, self.tile * shrink, self.halo * shrink, self.batch_size):
+            tiles = [self.cut(image, y + origin[0], x + origin[1], limits) for y, x in corners]
+            x, maps = self._maps(tiles)
             cores = self._inner(maps)
             if self.correct is not None:
                 cores = self.correct(cores)
             _place(out, cores, [(y // patch, x // patch) for y, x in corners])
             if probability is not None:
                 _place(probability, self._foreground(x, maps), corners)
+
+    def cut(self, image: np.ndarray, y: int, x: int, limits: list[tuple[float, float]]) -> np.ndarray:
+        """The tile (tile, tile, C) whose core begins at (y, x), normalised and as small as the encoder sees it."""
+        shrink = self.config.shrink
+        tile = cut_tile(image, y, x, self.tile * shrink, self.halo * shrink)
+        return shrunk(self.config.normalisation.apply(tile, limits), shrink)
 
     def cores(self, tiles: list[np.ndarray]) -> np.ndarray:
         """Normalised tiles (tile, tile, C) each -> tokens of their cores (N, side, side, channels) float32."""
@@ -101,8 +115,9 @@ class DenseExtractor:
         """Batch and token maps of `_maps` -> foreground probability of the cores (N, core, core) float32."""
         assert self.segmentor is not None
         logits = self.segmentor.decode(x, maps[:, -self.config.width :])
-        inner = slice(self.halo, self.tile - self.halo)
-        return torch.sigmoid(logits[:, 0, inner, inner]).float().cpu().numpy()
+        shrink = self.config.shrink
+        inner = slice(self.halo * shrink, (self.tile - self.halo) * shrink)
+        return torch.sigmoid(enlarged(logits, shrink)[:, 0, inner, inner]).float().cpu().numpy()
 
 
 def _place(out: np.ndarray, parts: np.ndarray, corners: list[tuple[int, int]]) -> None:

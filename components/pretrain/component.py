@@ -30,6 +30,8 @@ class Pretrain(Stage):
     """px on the side of a patch."""
     crop: int = Field(128, ge=32, multiple_of=16)
     """px on the side of a training crop."""
+    shrink: Literal[0, 1, 2, 4] = 0
+    """The network sees the images made smaller by this factor. 0: chosen by the size of the objects."""
     scale: float = Field(1.25, ge=1, le=4)
     """Crops show objects up to so many times larger or smaller than they are."""
     steps: PositiveInt = 200

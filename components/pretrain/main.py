@@ -10,7 +10,7 @@ import torch
 from components.pretrain.component import Pretrain
 from components.pretrain.dino import DinoObjective
 from components.pretrain.mae import MaeObjective
-from components.pretrain.start import channels_of, given_segmentor, starting_encoder, training_keys
+from components.pretrain.start import channels_of, given_segmentor, shrink_of, starting_encoder, training_keys
 from shared.crops import Crops
 from shared.devices import device
 from shared.images import ImageReader
@@ -41,7 +41,7 @@ def run(stage: Pretrain) -> Result:
     if given_segmentor(stage, stage.encoder):
         return Result(skipped="the run starts from a segmentor")
     seed_everything(stage.seed)
-    encoder, config = starting_encoder(stage, channels_of(reader, keys))
+    encoder, config = starting_encoder(stage, channels_of(reader, keys), shrink_of(stage, reader, keys))
     if stage.objective == "none":
         save_encoder(stage.encoder, encoder.eval(), config, "# Encoder as it started\n\nNot trained.\n")
         return Result(skipped="objective none: the encoder stays as it starts")
@@ -52,6 +52,7 @@ def run(stage: Pretrain) -> Result:
         channels=config.channels,
         normalisation=config.normalisation,
         scale=stage.scale,
+        shrink=config.shrink,
         cache_bytes=stage.cache_mb * 10**6,
     )
     where = device()

@@ -7,7 +7,7 @@ import numpy as np
 from skimage.segmentation import watershed
 
 from shared.edges import near_border
-from shared.instances import fill_holes, split_touching
+from shared.instances import fill_holes, split_touching, typical_area
 
 FOLLOWS_EDGES = 1.2
 """Edge score from which on a set's proposals are taken to follow the edges already.
@@ -86,14 +86,12 @@ def clean(mask: np.ndarray, min_area: int) -> tuple[np.ndarray, np.ndarray, int]
     """Fill holes and drop specks.
 
     mask: (H, W) uint8 {0, 1}; min_area: px², 0 = a share of the typical piece's area. Returns the mask, what was
-    dropped (H, W) bool, and the smallest area kept. The typical piece is the median over foreground pixels of the
-    area of the piece they are in, touching objects being split: specks hardly count, clumps do not mislead.
+    dropped (H, W) bool, and the smallest area kept.
     """
     areas = np.bincount(split_touching(mask, min_area=4).ravel())[1:]
     if len(areas) == 0:
         return mask, np.zeros(mask.shape, bool), min_area
-    ordered = np.sort(areas)
-    typical = int(ordered[np.searchsorted(np.cumsum(ordered), ordered.sum() / 2)])
+    typical = typical_area(areas)
     smallest = min_area or max(4, round(SMALLEST_PIECE * typical))
     filled = fill_holes(mask, round(TYPICAL_HOLE * typical))
     count, regions, stats, _ = cv2.connectedComponentsWithStats(filled, connectivity=4, ltype=cv2.CV_32S)

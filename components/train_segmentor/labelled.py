@@ -1,6 +1,7 @@
 """Crops with their pseudo-masks: the same window cut from both."""
 
 from collections import OrderedDict
+from functools import partial
 
 import cv2
 import numpy as np
@@ -29,12 +30,14 @@ class LabelledCrops:
         size: int,
         channels: int,
         normalisation: Normalisation,
+        shrink: int = 1,
         label_bytes: int = LABEL_BYTES,
     ) -> None:
         self.labels, self.size, self.label_bytes = labels, size, label_bytes
-        self.crops = Crops(reader, keys, size=size, channels=channels, normalisation=normalisation)
+        of = partial(Crops, reader, size=size, channels=channels, normalisation=normalisation, shrink=shrink)
+        self.crops = of(keys)
         drawn = [key for key in keys if key in set(labels.info.notes.get(LABELLED, []))]
-        self.drawn = Crops(reader, drawn, size=size, channels=channels, normalisation=normalisation) if drawn else None
+        self.drawn = of(drawn) if drawn else None
         self._bytes = 0
         self._planes: OrderedDict[str, np.ndarray] = OrderedDict()
 

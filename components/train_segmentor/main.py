@@ -68,6 +68,7 @@ def run(stage: TrainSegmentor) -> Result:
         size=stage.crop,
         channels=config.encoder.channels,
         normalisation=config.encoder.normalisation,
+        shrink=config.encoder.shrink,
     )
     where = device()
     trained, history = train(stage, segmentor, crops, stage.learning_rate * (1 if first_round else LATER_RATE), where)

@@ -49,13 +49,17 @@ class EncoderConfig(BaseModel):
     """Channels of the images."""
     crop: PositiveInt
     """px on the side of the crops it was trained on."""
+    shrink: Literal[1, 2, 4] = 1
+    """The transformer sees images made smaller by this factor, for objects too large to take in otherwise."""
     position_grid: int = 0
     """0: fixed sin-cos positions. Otherwise a learned table of so many positions down and across, as DINO has."""
     normalisation: Normalisation = Normalisation()
     """What makes network input of pixel values."""
 
     @classmethod
-    def of(cls, size: Size, *, patch: int, channels: int, crop: int, position_grid: int = 0) -> "EncoderConfig":
+    def of(
+        cls, size: Size, *, patch: int, channels: int, crop: int, shrink: Literal[1, 2, 4] = 1, position_grid: int = 0
+    ) -> "EncoderConfig":
         """Config of a preset."""
         width, depth, heads = SIZES[size]
         return cls(
@@ -66,6 +70,7 @@ class EncoderConfig(BaseModel):
             patch=patch,
             channels=channels,
             crop=crop,
+            shrink=shrink,
             position_grid=position_grid,
         )
 

@@ -79,6 +79,13 @@ class Segmentor(nn.Module):
         return F.pixel_shuffle(self.head(deep), 2)
 
 
+def enlarged(logits: Tensor, factor: int) -> Tensor:
+    """Logits (N, heads, H, W) of shrunk images -> (N, heads, H * factor, W * factor), bilinear."""
+    if factor == 1:
+        return logits
+    return F.interpolate(logits, scale_factor=factor, mode="bilinear", align_corners=False)
+
+
 def _to_size(x: Tensor, like: Tensor) -> Tensor:
     """Bilinear resize of (N, C, h, w) to the height and width of `like`."""
     if x.shape[2:] == like.shape[2:]:

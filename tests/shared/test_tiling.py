@@ -2,6 +2,7 @@
 
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -26,7 +27,9 @@ class Local(nn.Module):
         return self.layers(x)
 
 
-LOCAL = SimpleNamespace(encoder=SimpleNamespace(normalisation=Normalisation(), channels=1))
+def local(shrink: int = 1) -> SimpleNamespace:
+    """Its config."""
+    return SimpleNamespace(encoder=SimpleNamespace(normalisation=Normalisation(), channels=1, shrink=shrink))
 
 
 @pytest.mark.parametrize("size", [1, 63, 64, 65, 500])
@@ -53,12 +56,25 @@ def test_a_tile_is_cut_from_the_reflected_image():
 @pytest.mark.parametrize("size", [(40, 50), (200, 131), (1, 70)])
 def test_tiles_give_what_the_whole_image_gives(size):
     image = wheel_nuclei()[0][: size[0], : size[1], None]
-    found = predict(Local(), LOCAL, image, tile=64, halo=8, batch_size=3, device="cpu")
+    found = predict(Local(), local(), image, tile=64, halo=8, batch_size=3, device="cpu")
     whole = np.pad(Normalisation()(image)[..., 0], 8, mode="reflect")
     with torch.no_grad():
         expected = torch.sigmoid(Local()(torch.from_numpy(whole)[None, None])[0, 0, 8:-8, 8:-8])
     np.testing.assert_allclose(found, expected, atol=1e-5)
     assert found.dtype == np.float32 and found.shape == size
+
+
+@pytest.mark.parametrize("factor", [2, 4])
+def test_a_shrunk_image_gives_what_opencv_makes_of_the_whole(factor):
+    image = wheel_nuclei()[0][:200, :160, None]
+    found = predict(Local(), local(factor), image, tile=64, halo=8, batch_size=3, device="cpu")
+    edge = 8 * factor
+    whole = np.pad(Normalisation()(image)[..., 0], edge, mode="reflect")
+    small = cv2.resize(whole, None, fx=1 / factor, fy=1 / factor, interpolation=cv2.INTER_AREA)
+    with torch.no_grad():
+        logits = Local()(torch.from_numpy(small)[None, None])[0, 0].numpy()
+    large = cv2.resize(logits, whole.shape[::-1], interpolation=cv2.INTER_LINEAR)[edge:-edge, edge:-edge]
+    np.testing.assert_allclose(found, 1 / (1 + np.exp(-large)), atol=1e-5)
 
 
 def test_into_a_memory_map_it_is_the_same_bit_for_bit(tmp_path):
