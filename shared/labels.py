@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import cv2
 import imagecodecs
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -162,17 +161,6 @@ def soft_mask(probability: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     mask = (probability >= 0.5).astype(np.uint8)
     conf = np.rint(np.abs(probability - 0.5) * 510).clip(0, 255).astype(np.uint8)
     return mask, conf
-
-
-def separated(labels: np.ndarray) -> np.ndarray:
-    """Foreground mask (H, W) uint8 {0, 1} of instances (H, W), with 1 px of background on either side where two touch.
-
-    Of a label image that knows no instances (all 1) it is the image itself.
-    """
-    kernel = np.ones((3, 3), np.uint8)
-    plane = labels.astype(np.float32)  # exact up to 2^24 instances
-    low = cv2.erode(np.where(plane > 0, plane, np.inf).astype(np.float32), kernel)
-    return ((plane > 0) & (low == plane) & (cv2.dilate(plane, kernel) == plane)).astype(np.uint8)
 
 
 def encode_labels(labels: np.ndarray) -> tuple[str, bytes]:

@@ -72,7 +72,25 @@ def predict(
     tile: px on a side as the network sees it (`shrink` of its config times as many of the image), halo included, a
     multiple of 16; halo: px thrown away at each side (default: tile / 8).
     """
-    out = np.empty(image.shape[:2], np.float32)
+    return predict_maps(segmentor, config, image, maps=1, tile=tile, halo=halo, batch_size=batch_size, device=device)[0]
+
+
+def predict_maps(
+    segmentor: "Segmentor",
+    config: "SegmentorConfig",
+    image: np.ndarray,
+    *,
+    maps: int | None = None,
+    tile: int,
+    halo: int | None = None,
+    batch_size: int,
+    device: str,
+) -> np.ndarray:
+    """As `predict`, the first so many of the segmentor's maps (default: foreground, and depth where it has it).
+
+    Returns (maps, H, W) float32 in [0, 1].
+    """
+    out = np.empty((maps or config.maps, *image.shape[:2]), np.float32)
     predict_blocks(segmentor, config, image, out, tile=tile, halo=halo, batch_size=batch_size, device=device)
     return out
 
@@ -88,9 +106,10 @@ def predict_blocks(
     batch_size: int,
     device: str,
 ) -> None:
-    """As `predict`, into `out` (H, W) float32; both `image` and `out` may be memory maps.
+    """As `predict`, into `out` (maps, H, W) float32: the first of the segmentor's maps, the foreground before others.
 
-    Holds one batch of tiles in memory beside them. Intensities are normalised by the whole image's percentiles.
+    Both `image` and `out` may be memory maps; one batch of tiles is held in memory beside them. Intensities are
+    normalised by the whole image's percentiles.
     """
     import torch
 
@@ -110,8 +129,8 @@ def predict_blocks(
         batch = np.stack(tiles).transpose(0, 3, 1, 2)
         with torch.inference_mode():
             logits = segmentor(torch.from_numpy(np.ascontiguousarray(batch)).to(device))
-            logits = enlarged(logits, shrink)  # (N, heads, tile, tile)
-            probability = torch.sigmoid(logits[:, 0]).float().cpu().numpy()
-        for (y, x), plane in zip(origins, probability, strict=True):
-            part = out[y : y + core, x : x + core]
-            part[...] = plane[halo : halo + part.shape[0], halo : halo + part.shape[1]]
+            logits = enlarged(logits[:, : len(out)], shrink)  # (N, maps, tile, tile)
+            maps = torch.sigmoid(logits).float().cpu().numpy()
+        for (y, x), planes in zip(origins, maps, strict=True):
+            part = out[:, y : y + core, x : x + core]
+            part[...] = planes[:, halo : halo + part.shape[1], halo : halo + part.shape[2]]

@@ -10,11 +10,14 @@ from real_labels import wheel_nuclei
 
 from shared.artifacts import ImageSet, LabelSet, Model, seal
 from shared.images import ImageWriter
+from shared.instances import instance_depth
 from shared.labels import LabelWriter
 from shared.models.encoder import EncoderConfig
-from shared.models.segmentor import Segmentor, SegmentorConfig, save_segmentor
+from shared.models.segmentor import DEPTH, FOREGROUND, Segmentor, SegmentorConfig, save_segmentor
 
-CONFIG = SegmentorConfig(encoder=EncoderConfig.of("nano", patch=8, channels=1, crop=96), width=16)
+CONFIG = SegmentorConfig(
+    encoder=EncoderConfig.of("nano", patch=8, channels=1, crop=96), width=16, heads=(FOREGROUND, DEPTH)
+)
 STEPS, CROP = 40, 96
 
 
@@ -25,13 +28,13 @@ def trained() -> Segmentor:
     torch.manual_seed(0)
     image, truth = wheel_nuclei()
     x = torch.from_numpy(CONFIG.encoder.normalisation(image[..., None])[:256, :, 0])
-    y = torch.from_numpy((truth[:256] > 0).astype(np.float32))
+    y = torch.from_numpy(np.stack([truth[:256] > 0, instance_depth(truth[:256])]).astype(np.float32))
     segmentor, rng = Segmentor(CONFIG).train(), np.random.default_rng(0)
     optimiser = torch.optim.AdamW(segmentor.parameters(), lr=2e-3)
     for _ in range(STEPS):
         places = [(int(rng.integers(256 - CROP)), int(rng.integers(512 - CROP))) for _ in range(4)]
-        crops, targets = (torch.stack([p[a : a + CROP, b : b + CROP] for a, b in places]) for p in (x, y))
-        loss = F.binary_cross_entropy_with_logits(segmentor(crops[:, None])[:, 0], targets)
+        crops, targets = (torch.stack([p[..., a : a + CROP, b : b + CROP] for a, b in places]) for p in (x, y))
+        loss = F.binary_cross_entropy_with_logits(segmentor(crops[:, None]), targets)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()

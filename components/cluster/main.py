@@ -14,7 +14,7 @@ from shared.devices import threads
 from shared.errors import UserError
 from shared.features import FeatureReader
 from shared.images import ImageReader
-from shared.labels import LABELLED, LabelReader, LabelWriter, separated, soft_mask
+from shared.labels import LABELLED, LabelReader, LabelWriter, soft_mask
 from shared.log import log
 from shared.progress import track
 from shared.proposals import Proposal, candidates, choose, grey
@@ -144,10 +144,13 @@ def _write(stage: Cluster, rule: Rule, images: ImageReader, features: FeatureRea
             image = images.read(key)
             probability, number = rule.apply(image, features, key)
             if key in known:
-                probability = separated(truth.mask(key)).astype(np.float32)
-            mask, conf = soft_mask(probability)
-            writer.add(key, mask, "foreground", conf, {"cluster": number})
-            area.append(float(mask.mean()))
+                probability = truth.probability(key)
+                mask, conf = truth.mask(key), truth.conf(key)
+                writer.add(key, mask, truth.entries[key].kind, conf, {"cluster": number})
+            else:
+                mask, conf = soft_mask(probability)
+                writer.add(key, mask, "foreground", conf, {"cluster": number})
+            area.append(float((mask > 0).mean()))
             if key in shown:
                 panels.append(Panel(key, image, number, probability))
     metrics = {

@@ -20,7 +20,7 @@ from shared.models.segmentor import load_segmentor
 from shared.progress import track
 from shared.report import Page
 from shared.stage import Result
-from shared.tiling import predict
+from shared.tiling import predict_maps
 
 PIXELS = ["dice", "iou"]
 OBJECTS = ["precision", "recall", "f1", "ap50", "ap75", "map", "pq", "aji", "seg", "det"]
@@ -42,8 +42,9 @@ def run(stage: Evaluate) -> Result:
     total, rows, extremes = Tally(), [], Extremes()
     for key in track(truth.keys(), "evaluate", len(truth)):
         image, true = read_pair(stage, images, truth, key)
-        probability = predict(segmentor, config, image, tile=stage.tile, batch_size=stage.batch_size, device=where)
-        found = segment_instances(probability, stage.threshold, stage.min_distance, stage.min_area, stage.saddle)
+        maps = predict_maps(segmentor, config, image, tile=stage.tile, batch_size=stage.batch_size, device=where)
+        depth = maps[1] if len(maps) > 1 else None
+        found = segment_instances(maps[0], stage.threshold, stage.min_distance, stage.min_area, stage.saddle, depth)
         known = scored_part(truth, key)
         one = tally(true * known, found * known, instances=truth.entries[key].kind == "instances")
         total = total + one

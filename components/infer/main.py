@@ -22,7 +22,7 @@ from shared.stage import Result
 from shared.tiling import predict_blocks
 
 Predict = Callable[[np.ndarray, np.ndarray], None]
-"""Fills the second argument (H, W) float32 with the foreground probability of the first (H, W, C)."""
+"""Fills the second argument (maps, H, W) float32 with what the segmentor says of the first (H, W, C)."""
 PANELS, ROWS_SHOWN, AREA_BINS = 8, 40, 24
 
 
@@ -40,8 +40,7 @@ def run(stage: Infer) -> Result:
         cells = CellTable(stream, list(images.entries.values()))
         for number, key in enumerate(track(keys, "infer", len(keys)), 1):
             entry, image = images.entries[key], images.read(key)
-            mask = predicted_mask(stage, predict, image)
-            labels = split_touching(mask, stage.min_distance, stage.min_area, stage.saddle)
+            mask, labels = predicted(stage, predict, image)
             drawn = write_image(stage.predictions, entry, image, mask, labels)
             measured = measure(labels, image)
             cells.add(entry, measured)
@@ -60,28 +59,28 @@ def run(stage: Infer) -> Result:
     return Result(metrics=metrics, page=page(images, areas, every, panels))
 
 
-def predictor(stage: Infer) -> Predict:
-    """The stage's segmentor as a function. Raises ArtifactError where the model is of another kind."""
+def predictor(stage: Infer) -> tuple[Predict, int]:
+    """The stage's segmentor as a function, and how many maps it has to fill. Raises ArtifactError: no segmentor."""
     segmentor, config = load_segmentor(stage.model)
     where = device()
 
     def predict(image: np.ndarray, out: np.ndarray) -> None:
         predict_blocks(segmentor, config, image, out, tile=stage.tile, batch_size=stage.batch_size, device=where)
 
-    return predict
+    return predict, config.maps
 
 
-def predicted_mask(stage: Infer, predict: Predict, image: np.ndarray) -> np.ndarray:
-    """Foreground mask (H, W) uint8 {0, 1}; the probability of a large image is kept on disk meanwhile."""
-    size = image.shape[:2]
-    if max(size) <= stage.block:
-        probability = np.empty(size, np.float32)
-        predict(image, probability)
-        return foreground(probability, stage.threshold)
+def predicted(stage: Infer, predictor: tuple[Predict, int], image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Foreground mask (H, W) uint8 {0, 1} and label image (H, W); a large image's maps are kept on disk meanwhile."""
+    predict, maps = predictor
+    shape = maps, *image.shape[:2]
     with tempfile.TemporaryFile(dir=stage.predictions.parent) as file:
-        on_disk = np.memmap(file, np.float32, "w+", shape=size)
-        predict(image, on_disk)
-        return foreground(on_disk, stage.threshold, rows=stage.block)
+        large = max(image.shape[:2]) > stage.block
+        out = np.memmap(file, np.float32, "w+", shape=shape) if large else np.empty(shape, np.float32)
+        predict(image, out)
+        mask = foreground(out[0], stage.threshold, rows=stage.block)
+        depth = out[1] if maps > 1 else None
+        return mask, split_touching(mask, stage.min_distance, stage.min_area, stage.saddle, depth)
 
 
 def write_image(folder: Path, entry: ImageEntry, image: np.ndarray, mask: np.ndarray, labels: np.ndarray) -> np.ndarray:

@@ -68,16 +68,17 @@ def run(stage: RefineMasks) -> Result:
                 min_area=stage.min_area,
             )
             if key in labelled:  # drawn by a person: nothing to refine
-                mask = clusters.mask(key)
-                refined = Refined(mask, np.full_like(mask, 255), refined.min_area)
-            writer.add(key, refined.mask, "foreground", refined.conf)
+                refined = Refined((clusters.mask(key) > 0).astype(np.uint8), clusters.conf(key), refined.min_area)
+                writer.add(key, clusters.mask(key), clusters.entries[key].kind, refined.conf)
+            else:
+                writer.add(key, refined.mask, "foreground", refined.conf)
             if key in previous.entries:
                 agreement.append(dice(refined.mask, previous.mask(key)))
             areas.append(float(refined.mask.mean()))
             smallest.append(refined.min_area)
             ignored.append(float((refined.conf == 0).mean()))
             if key in shown:
-                panels.append(Panel(key, image, clusters.mask(key), refined))
+                panels.append(Panel(key, image, (clusters.mask(key) > 0).astype(np.uint8), refined))
     metrics = {
         "agreement": float(np.mean(agreement)) if agreement else 0.0,
         "edge_score": score,
@@ -91,7 +92,7 @@ def run(stage: RefineMasks) -> Result:
 
 def _edge_score(images: ImageReader, clusters: LabelReader, keys: list[str]) -> float:
     """Median edge score of the proposals of some images; 0 where none has a border."""
-    scores = (edge_score(clusters.mask(key), gradient(grey(images.read(key)))) for key in keys)
+    scores = (edge_score((clusters.mask(key) > 0).astype(np.uint8), gradient(grey(images.read(key)))) for key in keys)
     known = [score for score in scores if score is not None]
     return float(np.median(known)) if known else 0.0
 

@@ -8,12 +8,14 @@ import numpy as np
 
 from shared.crops import Crops, Window, cut_window, jitter_intensity, turned
 from shared.images import ImageReader
+from shared.instances import instance_depth, split_touching
 from shared.labels import LABELLED, LabelReader
 from shared.normalise import Normalisation
 
 FOREGROUND_SHARE = 0.5
 """Share of crops that are centred near a foreground pixel, where the image has one."""
 LABEL_BYTES = 2**29
+SCALE = np.array([1, 1 / 255, 1 / 255], np.float32)[:, None, None]
 DRAWN_SHARE = 0.5
 """Share of crops from images whose masks a person drew, where there are any."""
 
@@ -42,20 +44,31 @@ class LabelledCrops:
         self._planes: OrderedDict[str, np.ndarray] = OrderedDict()
 
     def planes(self, key: str) -> np.ndarray:
-        """Mask {0, 1} and confidence of an image: (H, W, 2) uint8. The least recently used are forgotten first."""
+        """Mask {0, 1}, confidence and depth of 0 to 255 of an image: (H, W, 3) uint8.
+
+        The least recently used are forgotten first.
+        """
         if key in self._planes:
             self._planes.move_to_end(key)
             return self._planes[key]
-        planes = np.stack([(self.labels.mask(key) > 0).astype(np.uint8), self.labels.conf(key)], axis=-1)
+        labels = self.labels.mask(key)
+        mask = (labels > 0).astype(np.uint8)
+        if self.labels.entries[key].kind == "foreground":
+            labels = split_touching(mask)
+        depth = np.rint(instance_depth(labels) * 255).astype(np.uint8)
+        planes = np.stack([mask, self.labels.conf(key), depth], axis=-1)
         while self._planes and self._bytes + planes.nbytes > self.label_bytes:
             self._bytes -= self._planes.popitem(last=False)[1].nbytes
         self._planes[key] = planes
         self._bytes += planes.nbytes
         return planes
 
-    def batch(self, count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Images (count, size, size, channels), targets {0, 1} and weights in [0, 1] (count, size, size), float32."""
-        images, targets, weights = [], [], []
+    def batch(self, count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Images (count, size, size, channels) and what they should give (count, 3, size, size), float32.
+
+        The latter: foreground {0, 1}, how much that is trusted in [0, 1], and depth in [0, 1].
+        """
+        images, wanted = [], []
         chosen = self.crops.windows(count, rng)
         if self.drawn:
             few = round(DRAWN_SHARE * count)
@@ -65,10 +78,8 @@ class LabelledCrops:
             images.append(jitter_intensity(self.crops.cut(window), rng))
             planes = cut_window(self.planes(window.key), window)
             planes = cv2.resize(np.ascontiguousarray(planes), (self.size, self.size), interpolation=cv2.INTER_NEAREST)
-            planes = turned(planes, window).astype(np.float32)
-            targets.append(planes[..., 0])
-            weights.append(planes[..., 1] / 255)
-        return np.stack(images), np.stack(targets), np.stack(weights)
+            wanted.append(turned(planes, window).transpose(2, 0, 1) * SCALE)
+        return np.stack(images), np.stack(wanted)
 
     def _to_foreground(self, window: Window, rng: np.random.Generator) -> Window:
         """Half of the windows move so that a random foreground pixel is in their middle half."""

@@ -1,10 +1,12 @@
-"""Loss of a foreground map against a mask that is only partly trusted."""
+"""Losses of the segmentor's maps against masks that are only partly trusted."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 DICE_WEIGHT = 0.5
+DEPTH_WEIGHT = 1.0
+"""Of `depth_loss`, beside the foreground's loss."""
 
 
 def foreground_loss(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
@@ -17,3 +19,12 @@ def foreground_loss(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     hit = (weight * probability * target).sum()
     both = (weight * (probability + target)).sum()
     return entropy + DICE_WEIGHT * (1 - (2 * hit + 1) / (both + 1))
+
+
+def depth_loss(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """Weighted binary cross-entropy of depths, a scalar: least where sigmoid(logits) is the target.
+
+    logits, target and weight in [0, 1]: (N, H, W).
+    """
+    entropy = F.binary_cross_entropy_with_logits(logits, target, weight, reduction="sum")
+    return entropy / weight.sum().clamp(min=1)

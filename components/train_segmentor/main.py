@@ -13,7 +13,7 @@ import torch
 
 from components.train_segmentor.component import TrainSegmentor
 from components.train_segmentor.labelled import LabelledCrops, has_foreground
-from components.train_segmentor.loss import foreground_loss
+from components.train_segmentor.loss import DEPTH_WEIGHT, depth_loss, foreground_loss
 from components.train_segmentor.page import make_page
 from shared.artifacts import MANIFEST
 from shared.devices import device, threads
@@ -22,7 +22,7 @@ from shared.images import ImageReader
 from shared.labels import LabelReader
 from shared.models.encoder import load_encoder
 from shared.models.files import read_config
-from shared.models.segmentor import Segmentor, SegmentorConfig, load_segmentor, save_segmentor
+from shared.models.segmentor import DEPTH, FOREGROUND, Segmentor, SegmentorConfig, load_segmentor, save_segmentor
 from shared.progress import Progress
 from shared.stage import Result
 from shared.training import (
@@ -87,7 +87,7 @@ def _start(stage: TrainSegmentor) -> tuple[Segmentor, SegmentorConfig, bool]:
     if read_config(stage.model)["kind"] == "segmentor":
         return *load_segmentor(stage.model), False
     encoder, encoder_config = load_encoder(stage.model)
-    config = SegmentorConfig(encoder=encoder_config)
+    config = SegmentorConfig(encoder=encoder_config, heads=(FOREGROUND, DEPTH))
     segmentor = Segmentor(config)
     segmentor.encoder.load_state_dict(encoder.state_dict())
     return segmentor, config, True
@@ -106,13 +106,14 @@ def train(
     progress = Progress("train_segmentor", stage.steps, "steps", first)
     for step in range(first, stage.steps):
         set_learning_rate(optimiser, cosine(step, stage.steps, peak=rate, warmup=max(1, stage.steps // 10)))
-        images, targets, weights = crops.batch(
-            stage.batch_size, step_generator(stage.seed, stage.number * stage.steps + step)
-        )
-        target, weight = (torch.from_numpy(array).to(where) for array in (targets, weights))
+        images, wanted = crops.batch(stage.batch_size, step_generator(stage.seed, stage.number * stage.steps + step))
+        target, weight, depth = torch.from_numpy(wanted).to(where).unbind(1)
         with torch.autocast("cuda", torch.bfloat16, enabled=where.startswith("cuda")):
             logits = segmentor(to_device(images, where))
-        loss = foreground_loss(logits[:, 0].float(), target, weight)
+        logits = logits.float()
+        loss = foreground_loss(logits[:, 0], target, weight)
+        if segmentor.config.maps > 1:
+            loss = loss + DEPTH_WEIGHT * depth_loss(logits[:, 1], depth, weight)
         watch_loss(loss.item(), step)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()

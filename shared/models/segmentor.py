@@ -18,6 +18,7 @@ from shared.models.encoder import Encoder, EncoderConfig, load_exactly
 from shared.models.files import load_config, load_state, save_model
 
 GROUPS = 8
+FOREGROUND, DEPTH = "foreground", "depth"
 
 
 class SegmentorConfig(BaseModel):
@@ -30,7 +31,12 @@ class SegmentorConfig(BaseModel):
     width: PositiveInt = 16
     """Channels at half resolution; 2 and 3 times as many at a quarter and an eighth. A multiple of 8."""
     heads: tuple[str, ...] = ("foreground",)
-    """What the output maps mean, in order; `foreground` comes first."""
+    """What the output maps mean, in order; `foreground` comes first. `depth`: see `shared.instances`."""
+
+    @property
+    def maps(self) -> int:
+        """How many maps instances are made of: foreground, and where it is the second one, depth."""
+        return 2 if self.heads[1:2] == (DEPTH,) else 1
 
 
 class ConvBlock(nn.Sequential):

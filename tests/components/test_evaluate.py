@@ -18,7 +18,6 @@ from components.infer.component import Infer
 from components.infer.main import run as infer
 from shared.artifacts import verify
 from shared.errors import ArtifactError
-from shared.instances import SADDLE
 from shared.models.encoder import Encoder, save_encoder
 from shared.overlays import PREDICTION, TRUTH
 from shared.runner import execute, parse
@@ -69,7 +68,6 @@ def test_scores_are_those_of_what_infer_writes(images, model, tmp_path):
 def test_evaluate_and_infer_cut_instances_alike():
     for name in ("tile", "threshold", "min_distance", "min_area", "saddle"):
         assert Evaluate.model_fields[name].default == Infer.model_fields[name].default, name
-    assert Infer.model_fields["saddle"].default == SADDLE
 
 
 def test_page_shows_numbers_and_pictures(images, model, tmp_path):

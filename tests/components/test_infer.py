@@ -24,7 +24,7 @@ from shared.metrics import dice_masks, tally
 from shared.models.encoder import Encoder, save_encoder
 from shared.overlays import edges
 from shared.runner import execute, parse
-from shared.tiling import predict
+from shared.tiling import predict_maps
 
 IMAGE, TRUTH = wheel_nuclei()
 COLOUR = np.stack([IMAGE, IMAGE[::-1], IMAGE // 2], axis=-1)[:100, :140]
@@ -90,10 +90,10 @@ def test_the_cells_are_the_real_ones(predicted):
 def test_label_images_are_those_of_the_probability(predicted):
     out, _ = predicted
     image = IMAGE[256:, :300, None]
-    probability = predict(trained(), CONFIG, image, tile=128, batch_size=4, device="cpu")
+    probability, depth = predict_maps(trained(), CONFIG, image, tile=128, batch_size=4, device="cpu")
     labels = tifffile.imread(out / "labels/nuclei.tif")
     assert labels.dtype == np.uint16
-    assert np.array_equal(labels, segment_instances(probability))
+    assert np.array_equal(labels, segment_instances(probability, depth=depth))
     semantic = imagecodecs.imread(str(out / "semantic/nuclei.png"))
     assert semantic.dtype == np.uint8 and np.array_equal(semantic, (probability >= 0.5) * 255)
     drawn = imagecodecs.imread(str(out / "overlays/nuclei.png"))
@@ -218,5 +218,5 @@ def test_probabilities_lie_on_disk_above_the_block_size(model, images, tmp_path)
     kinds = []
     for block in (256, 512):
         asked = stage(images, model, tmp_path / str(block), block=block)
-        main.predicted_mask(asked, lambda image, out: kinds.append(type(out)), IMAGE[:, :300, None])
+        main.predicted(asked, (lambda image, out: kinds.append(type(out)), 1), IMAGE[:, :300, None])
     assert kinds == [np.memmap, np.ndarray]

@@ -12,7 +12,7 @@ from PIL import Image
 
 from shared.artifacts import ImageSet, LabelSet, seal, verify
 from shared.errors import ArtifactError
-from shared.labels import INFO, LabelReader, LabelWriter, decode_labels, encode_labels, separated, soft_mask
+from shared.labels import INFO, LabelReader, LabelWriter, decode_labels, encode_labels, soft_mask
 
 
 def labels(top: int, dtype: type) -> np.ndarray:
@@ -138,13 +138,3 @@ def test_broken_sets_are_named(tmp_path):
         LabelReader(folder)
     with pytest.raises(ArtifactError, match="labelset"):
         verify(folder, LabelSet)
-
-
-def test_touching_instances_are_separated_and_others_left_alone():
-    labels = np.zeros((8, 12), np.uint16)
-    labels[2:6, 1:5], labels[2:6, 5:8], labels[3:5, 9:11] = 1, 2, 3
-    mask = separated(labels)
-    assert (mask[2:6, 4:6] == 0).all()
-    assert (mask[2:6, 1:4] == 1).all() and (mask[2:6, 6:8] == 1).all() and (mask[3:5, 9:11] == 1).all()
-    assert mask.sum() == 12 + 8 + 4
-    assert (separated((labels > 0).astype(np.uint8)) == (labels > 0)).all()

@@ -82,9 +82,9 @@ def test_into_a_memory_map_it_is_the_same_bit_for_bit(tmp_path):
     options = {"tile": 96, "batch_size": 4, "device": "cpu"}
     expected = predict(trained(), CONFIG, image, **options)
     np.save(tmp_path / "image.npy", image)
-    out = np.lib.format.open_memmap(tmp_path / "out.npy", "w+", np.float32, (200, 230))
+    out = np.lib.format.open_memmap(tmp_path / "out.npy", "w+", np.float32, (1, 200, 230))
     predict_blocks(trained(), CONFIG, np.load(tmp_path / "image.npy", mmap_mode="r"), out, **options)
-    np.testing.assert_array_equal(out, expected)
+    np.testing.assert_array_equal(out[0], expected)
 
 
 def test_the_batch_size_does_not_matter():
