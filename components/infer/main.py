@@ -80,7 +80,7 @@ def predicted(stage: Infer, predictor: tuple[Predict, int], image: np.ndarray) -
         predict(image, out)
         mask = foreground(out[0], stage.threshold, rows=stage.block)
         depth = out[1] if maps > 1 else None
-        return mask, split_touching(mask, stage.min_distance, stage.min_area, stage.saddle, depth)
+        return mask, split_touching(mask, stage.min_distance, stage.min_area, stage.saddle, depth, stage.min_share)
 
 
 def write_image(folder: Path, entry: ImageEntry, image: np.ndarray, mask: np.ndarray, labels: np.ndarray) -> np.ndarray:

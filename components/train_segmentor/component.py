@@ -27,13 +27,13 @@ class TrainSegmentor(Stage):
     """Dice of this round's pseudo-masks with the last round's, from `refine_masks`."""
     stop_agreement: float = Field(0.96, gt=0, le=1)
     """Agreement from which on the loop counts as converged."""
-    steps: PositiveInt = 150
+    steps: PositiveInt = 250
     """Optimiser steps."""
     batch_size: PositiveInt = 8
     """Crops a step."""
     crop: int = Field(128, ge=32, multiple_of=16)
     """px on the side of a training crop."""
-    learning_rate: float = Field(2e-3, gt=0)
+    learning_rate: float = Field(3e-3, gt=0)
     """Peak learning rate of the first round; half of it is used to go on from a segmentor."""
     seed: NonNegativeInt = 0
     """Of the new layers' weights and the crops."""

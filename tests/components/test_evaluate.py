@@ -66,7 +66,7 @@ def test_scores_are_those_of_what_infer_writes(images, model, tmp_path):
 
 
 def test_evaluate_and_infer_cut_instances_alike():
-    for name in ("tile", "threshold", "min_distance", "min_area", "saddle"):
+    for name in ("tile", "threshold", "min_distance", "min_area", "min_share", "saddle"):
         assert Evaluate.model_fields[name].default == Infer.model_fields[name].default, name
 
 
@@ -102,7 +102,7 @@ def test_pixels_of_confidence_zero_do_not_count(images, model, tmp_path):
     mask[:, 100:], conf[:, 100:] = 0, 0  # half of the image was never labelled
     _, unknown, _ = score(images, write_truth(tmp_path / "t1", {"a": mask}), model, tmp_path / "s1")
     _, ignored, _ = score(images, write_truth(tmp_path / "t2", {"a": mask}, a=conf), model, tmp_path / "s2")
-    assert ignored["overall"]["precision"] > unknown["overall"]["precision"] + 0.2
+    assert ignored["overall"]["precision"] > unknown["overall"]["precision"] + 0.1
     assert ignored["overall"]["dice"] > unknown["overall"]["dice"] + 0.2
     assert ignored["true_objects"] == unknown["true_objects"]
 

@@ -156,8 +156,10 @@ def test_masks_are_cut_and_turned_with_their_images(tmp_path):
         channels=1,
         normalisation=Normalisation(low=0, high=100),
     )
-    images, targets, weights = crops.batch(16, step_generator(0, 0))
-    assert images.shape == (16, 64, 64, 1) and targets.shape == weights.shape == (16, 64, 64)
+    images, wanted = crops.batch(16, step_generator(0, 0))
+    assert images.shape == (16, 64, 64, 1) and wanted.shape == (16, 3, 64, 64) and wanted.dtype == np.float32
+    targets, weights, depths = wanted.transpose(1, 0, 2, 3)
+    assert (depths[targets == 0] == 0).all() and 0.3 < depths[targets > 0].mean() < 0.6 and depths.max() == 1
     assert ((images[..., 0] > 0.45) == (targets > 0)).mean() > 0.97
     np.testing.assert_allclose(weights, 0.2, rtol=1e-6)
     assert targets.mean() > 1.1 * (mask > 0).mean()  # drawn towards the foreground

@@ -56,7 +56,7 @@ def test_a_piece_in_its_bounding_box_equals_the_piece_in_the_whole_image(image):
         depth = np.rint(cv2.GaussianBlur(depth, (0, 0), 1.0, borderType=cv2.BORDER_REPLICATE) * instances.STEPS)
         peaks = (ndimage.grey_dilation(depth, footprint=kernel) == depth) & inside
         whole += np.where(inside, watershed(-depth, label(peaks, connectivity=2), mask=inside) + int(whole.max()), 0)
-    ours = split_touching(mask, min_distance=4, min_area=16, saddle=1.0)
+    ours = split_touching(mask, min_distance=4, min_area=16, saddle=1.0, min_share=0)
     assert int(ours.max()) > 25
     assert np.array_equal(ours, relabel(whole, 16))
 
@@ -195,7 +195,7 @@ def test_small_objects_go():
 def test_more_objects_than_uint16_holds():
     grid = np.zeros((600, 600), np.uint8)
     grid[::2, ::2] = 1
-    labels = split_touching(grid, min_area=0)
+    labels = split_touching(grid, min_area=0, min_share=0)
     assert labels.dtype == np.uint32 and int(labels.max()) == 90_000
     assert np.array_equal(labels[::2, ::2].ravel(), np.arange(1, 90_001))
 
@@ -230,7 +230,7 @@ def test_depth_is_scipys_distance_within_each_object():
 def test_the_true_depth_tells_touching_cells_apart(folder, least):
     """From the true foreground alone F1 is .965 and .764, see `SADDLE`."""
     found = [
-        tally(truth, split_touching((truth > 0).astype(np.uint8), depth=instance_depth(truth)))
+        tally(truth, split_touching((truth > 0).astype(np.uint8), saddle=0.6, depth=instance_depth(truth)))
         for _, truth in real_pairs(folder, 12)
     ]
     assert sum(found[1:], found[0]).metrics()["f1"] > least
