@@ -44,8 +44,9 @@ def run(stage: Evaluate) -> Result:
         image, true = read_pair(stage, images, truth, key)
         maps = predict_maps(segmentor, config, image, tile=stage.tile, batch_size=stage.batch_size, device=where)
         depth = maps[1] if len(maps) > 1 else None
+        saddle = stage.saddle or config.saddle
         found = segment_instances(
-            maps[0], stage.threshold, stage.min_distance, stage.min_area, stage.saddle, depth, stage.min_share
+            maps[0], stage.threshold, stage.min_distance, stage.min_area, saddle, depth, stage.min_share
         )
         known = scored_part(truth, key)
         one = tally(true * known, found * known, instances=truth.entries[key].kind == "instances")

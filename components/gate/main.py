@@ -6,21 +6,22 @@ from pathlib import Path
 import numpy as np
 
 from components.gate.component import Gate
-from components.gate.judge import Judgement, better, drifts, judge
+from components.gate.judge import Judgement, better, drifts, judge, with_labels
 from shared.artifacts import MANIFEST
 from shared.devices import device
 from shared.errors import UserError
 from shared.images import ImageReader
+from shared.instances import foreground
 from shared.labels import LabelReader
 from shared.log import log
-from shared.models.files import read_config
-from shared.models.segmentor import load_segmentor
+from shared.models.files import load_config, read_config, save_config
+from shared.models.segmentor import SegmentorConfig, load_segmentor
 from shared.overlays import outline, to_rgb8
 from shared.progress import track
 from shared.proposals import grey
 from shared.report import Page
 from shared.stage import Result
-from shared.tiling import predict
+from shared.tiling import predict_maps
 
 PANELS = 3
 LOOK = 1024
@@ -35,24 +36,24 @@ def run(stage: Gate) -> Result:
     reader, truth = ImageReader(stage.images), LabelReader(stage.truth)
     keys = _keys(stage, reader, truth)
     cuts = [_middle(reader.read(key)) for key in keys]
-    planes = [grey(image) for image in cuts]
     truths = [_middle(truth.mask(key)) for key in keys] if stage.use_labels else None
-    new_masks = _masks(stage, stage.candidate, cuts, "candidate")
-    new = judge(new_masks, planes, truths)
+    new, new_masks = _judged(stage, stage.candidate, cuts, truths, "candidate")
     old: Judgement | None = None
     old_masks = None
     if read_config(stage.incumbent)["kind"] == "segmentor":
-        old_masks = _masks(stage, stage.incumbent, cuts, "incumbent")
-        old = judge(old_masks, planes, truths)
+        old, old_masks = _judged(stage, stage.incumbent, cuts, truths, "incumbent")
     accepted = old is None or better(new, old)
     if not accepted:
         kept = f"round {stage.incumbent_round}" if stage.incumbent_round >= 0 else "the model the loop started from"
         log.warning("round %d is not better than %s", stage.number, kept)
     taken = accepted or stage.keep_worse
     _copy(stage.candidate if taken else stage.incumbent, stage.best)
+    if taken and new.f1 is not None:
+        save_config(stage.best, load_config(stage.best, SegmentorConfig).model_copy(update={"saddle": new.saddle}))
     done = stage.converged or (old is not None and not stage.use_labels and drifts(new, old))
     metrics = {"accepted": float(accepted), "edge_score": new.edge, "foreground_share": new.area}
     metrics |= {} if new.dice is None else {"dice": new.dice}
+    metrics |= {} if new.f1 is None else {"f1": new.f1, "saddle": new.saddle}
     values: dict[str, float | int | bool | str] = {
         "best_round": stage.number if taken else stage.incumbent_round,
         "done": done,
@@ -77,16 +78,20 @@ def _middle(plane: np.ndarray) -> np.ndarray:
     return plane[top : top + LOOK, left : left + LOOK]
 
 
-def _masks(stage: Gate, model: Path, images: list[np.ndarray], what: str) -> list[np.ndarray]:
-    """Foreground masks (H, W) uint8 {0, 1} of a segmentor."""
+def _judged(
+    stage: Gate, model: Path, images: list[np.ndarray], truths: list[np.ndarray] | None, what: str
+) -> tuple[Judgement, list[np.ndarray]]:
+    """What is known of a segmentor, and its foreground masks (H, W) uint8 {0, 1}."""
     segmentor, config = load_segmentor(model)
     where = device()
-    return [
-        (predict(segmentor, config, image, tile=stage.tile, batch_size=stage.batch_size, device=where) >= 0.5).astype(
-            np.uint8
-        )
-        for image in track(images, f"gate: {what}", len(images))
-    ]
+    masks: list[np.ndarray] = []
+    depths: list[np.ndarray | None] = []
+    for image in track(images, f"gate: {what}", len(images)):
+        maps = predict_maps(segmentor, config, image, tile=stage.tile, batch_size=stage.batch_size, device=where)
+        masks.append(foreground(maps[0], 0.5))
+        depths.append(maps[1] if truths is not None and len(maps) > 1 else None)
+    judgement = judge(masks, [grey(image) for image in images])
+    return (judgement if truths is None else with_labels(judgement, masks, depths, truths)), masks
 
 
 def _copy(model: Path, target: Path) -> None:
@@ -112,9 +117,9 @@ def _page(
             f"Round {stage.number} is not better than what was best before"
             + (", but handed on, as was asked for." if stage.keep_worse else "; the earlier one is handed on.")
         )
-    header = ["", "edge score", "foreground, %", "Dice with the labels looked at"]
+    header = ["", "edge score", "foreground, %", "Dice with the labels looked at", "F1 of instances"]
     judged = [("this round", new)] + ([("best before", old)] if old else [])
-    page.table(header, [[name, j.edge, 100 * j.area, "" if j.dice is None else j.dice] for name, j in judged])
+    page.table(header, [[name, j.edge, 100 * j.area, _or_blank(j.dice), _or_blank(j.f1)] for name, j in judged])
     cuts, new_masks, old_masks = shown
     for i in range(min(PANELS, len(cuts))):
         rgb = to_rgb8(cuts[i])
@@ -123,3 +128,7 @@ def _page(
             row.append((outline(rgb, old_masks[i], width=2), "best before"))
         page.images(row)
     return page
+
+
+def _or_blank(value: float | None) -> float | str:
+    return "" if value is None else value

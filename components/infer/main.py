@@ -14,7 +14,7 @@ from shared.coco import annotations, dataset
 from shared.devices import device
 from shared.images import ImageEntry, ImageReader
 from shared.instances import foreground, split_touching
-from shared.models.segmentor import load_segmentor
+from shared.models.segmentor import SegmentorConfig, load_segmentor
 from shared.overlays import thumbnail
 from shared.progress import track
 from shared.report import Page
@@ -59,28 +59,31 @@ def run(stage: Infer) -> Result:
     return Result(metrics=metrics, page=page(images, areas, every, panels))
 
 
-def predictor(stage: Infer) -> tuple[Predict, int]:
-    """The stage's segmentor as a function, and how many maps it has to fill. Raises ArtifactError: no segmentor."""
+def predictor(stage: Infer) -> tuple[Predict, SegmentorConfig]:
+    """The stage's segmentor as a function, and its config. Raises ArtifactError where it is no segmentor."""
     segmentor, config = load_segmentor(stage.model)
     where = device()
 
     def predict(image: np.ndarray, out: np.ndarray) -> None:
         predict_blocks(segmentor, config, image, out, tile=stage.tile, batch_size=stage.batch_size, device=where)
 
-    return predict, config.maps
+    return predict, config
 
 
-def predicted(stage: Infer, predictor: tuple[Predict, int], image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def predicted(
+    stage: Infer, predictor: tuple[Predict, SegmentorConfig], image: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Foreground mask (H, W) uint8 {0, 1} and label image (H, W); a large image's maps are kept on disk meanwhile."""
-    predict, maps = predictor
-    shape = maps, *image.shape[:2]
+    predict, config = predictor
+    shape = config.maps, *image.shape[:2]
     with tempfile.TemporaryFile(dir=stage.predictions.parent) as file:
         large = max(image.shape[:2]) > stage.block
         out = np.memmap(file, np.float32, "w+", shape=shape) if large else np.empty(shape, np.float32)
         predict(image, out)
         mask = foreground(out[0], stage.threshold, rows=stage.block)
-        depth = out[1] if maps > 1 else None
-        return mask, split_touching(mask, stage.min_distance, stage.min_area, stage.saddle, depth, stage.min_share)
+        depth = out[1] if config.maps > 1 else None
+        saddle = stage.saddle or config.saddle
+        return mask, split_touching(mask, stage.min_distance, stage.min_area, saddle, depth, stage.min_share)
 
 
 def write_image(folder: Path, entry: ImageEntry, image: np.ndarray, mask: np.ndarray, labels: np.ndarray) -> np.ndarray:

@@ -55,7 +55,7 @@ class LabelledCrops:
         mask = (labels > 0).astype(np.uint8)
         if self.labels.entries[key].kind == "foreground":
             labels = split_touching(mask)
-        depth = np.rint(instance_depth(labels) * 255).astype(np.uint8)
+        depth = np.rint(instance_depth(labels * mask) * 255).astype(np.uint8)
         planes = np.stack([mask, self.labels.conf(key), depth], axis=-1)
         while self._planes and self._bytes + planes.nbytes > self.label_bytes:
             self._bytes -= self._planes.popitem(last=False)[1].nbytes

@@ -24,8 +24,13 @@ def save_model(folder: Path, state: "dict[str, Tensor]", config: BaseModel, card
 
     folder.mkdir(parents=True, exist_ok=True)
     save_file({name: state[name].detach().cpu().contiguous().clone() for name in sorted(state)}, folder / WEIGHTS)
-    (folder / CONFIG).write_text(json.dumps(config.model_dump(mode="json"), indent=1, sort_keys=True) + "\n")
+    save_config(folder, config)
     (folder / CARD).write_text(card.rstrip() + "\n", encoding="utf-8")
+
+
+def save_config(folder: Path, config: BaseModel) -> None:
+    """Write `config.json` alone."""
+    (folder / CONFIG).write_text(json.dumps(config.model_dump(mode="json"), indent=1, sort_keys=True) + "\n")
 
 
 def read_config(folder: Path) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, PositiveInt
 from torch import Tensor, nn
 
+from shared.instances import SADDLE
 from shared.models.encoder import Encoder, EncoderConfig, load_exactly
 from shared.models.files import load_config, load_state, save_model
 
@@ -35,6 +36,9 @@ class SegmentorConfig(BaseModel):
     """Channels at half resolution; 2 and 3 times as many at a quarter and an eighth. A multiple of 8."""
     heads: tuple[str, ...] = ("foreground",)
     """What the output maps mean, in order; `foreground` comes first. `depth`: see `shared.instances`."""
+
+    saddle: float = SADDLE
+    """See `shared.instances.split_touching`; learned from labels where there are some."""
 
     @property
     def maps(self) -> int:

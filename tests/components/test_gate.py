@@ -9,18 +9,22 @@ from real_labels import wheel_nuclei
 from small_segmentor import CONFIG, trained, write_images, write_model, write_truth
 
 from components.gate.component import Gate
-from components.gate.judge import Judgement, better, drifts
+from components.gate.judge import SADDLES, Judgement, better, drifts
 from components.gate.main import run
 from shared.artifacts import Model, hash_folder, seal
 from shared.errors import UserError
+from shared.instances import segment_instances
+from shared.metrics import tally
 from shared.models.encoder import Encoder, save_encoder
-from shared.models.segmentor import Segmentor, save_segmentor
+from shared.models.files import load_config
+from shared.models.segmentor import Segmentor, SegmentorConfig, save_segmentor
+from shared.tiling import predict_maps
 
 IMAGE, LABELS = wheel_nuclei()
 
 
 class Case:
-    """Images with labels; a good segmentor, the same with blurred judgement, and an encoder."""
+    """Images with labels; a good segmentor, the same with a weakness for foreground, and an encoder."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -30,8 +34,7 @@ class Case:
         self.good = write_model(root / "good")
         worse = copy.deepcopy(trained())
         with torch.no_grad():
-            for parameter in worse.up_half.parameters():
-                parameter.add_(0.15 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)))
+            worse.head[2].bias[0] += 2.5
         self.worse = self.segmentor("worse", worse)
         save_encoder(root / "encoder", Encoder(CONFIG.encoder), CONFIG.encoder, "")
         seal(root / "encoder", Model)
@@ -97,3 +100,19 @@ def test_drift_is_a_foreground_that_grows_or_shrinks_out_of_proportion():
     for area, drifted in ((0.2, False), (0.25, False), (0.4, True), (0.1, True), (0.0, True)):
         new = Judgement(edge=2.0, area=area, dice=None)
         assert drifts(new, first) == drifted and better(new, first) != drifted
+
+
+def test_labels_teach_where_to_part_cells_that_touch(case, tmp_path):
+    """The saddle handed on is none of worse F1, and is what `infer` and `evaluate` use."""
+    result, _ = case(tmp_path / "a", case.good, case.root / "encoder", use_labels=1)
+    config = load_config(tmp_path / "a", SegmentorConfig)
+    assert config.saddle == result.metrics["saddle"] in SADDLES
+    maps = predict_maps(trained(), CONFIG, IMAGE[:200, :200][..., None], tile=128, batch_size=4, device="cpu")
+    scores = {
+        saddle: tally(LABELS[:200, :200], segment_instances(maps[0], saddle=saddle, depth=maps[1])).metrics()["f1"]
+        for saddle in SADDLES
+    }
+    assert result.metrics["f1"] == pytest.approx(max(scores.values())) == pytest.approx(scores[config.saddle])
+    assert min(scores.values()) < max(scores.values())
+    free, _ = case(tmp_path / "b", case.good, case.root / "encoder")
+    assert load_config(tmp_path / "b", SegmentorConfig) == CONFIG and "saddle" not in free.metrics
