@@ -27,7 +27,7 @@ class TrainSegmentor(Stage):
     """Dice of this round's pseudo-masks with the last round's, from `refine_masks`."""
     stop_agreement: float = Field(0.96, gt=0, le=1)
     """Agreement from which on the loop counts as converged."""
-    steps: PositiveInt = 250
+    steps: PositiveInt = 300
     """Optimiser steps."""
     batch_size: PositiveInt = 8
     """Crops a step."""
@@ -35,6 +35,8 @@ class TrainSegmentor(Stage):
     """px on the side of a training crop."""
     learning_rate: float = Field(3e-3, gt=0)
     """Peak learning rate of the first round; half of it is used to go on from a segmentor."""
+    encoder_rate: float = Field(0.0, ge=0, le=1)
+    """Learning rate of the encoder, relative to that. 0: it stays as it is, which halves the time of a step."""
     seed: NonNegativeInt = 0
     """Of the new layers' weights and the crops."""
     number: NonNegativeInt = 0

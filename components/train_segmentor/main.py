@@ -39,8 +39,6 @@ from shared.training import (
 )
 
 WEIGHT_DECAY = 0.05
-ENCODER_RATE = 0.5
-"""Learning rate of the pretrained encoder, relative to the new layers'."""
 LATER_RATE = 0.5
 """Learning rate of the rounds that go on from a segmentor, relative to the first."""
 AVERAGE = 0.98
@@ -99,8 +97,9 @@ def train(
     """The loop. Returns the moving average of the weights, and (step, loss) of every step."""
     segmentor.to(where).train()
     mean = copy.deepcopy(segmentor)
-    groups = parameter_groups(segmentor, WEIGHT_DECAY)
-    optimiser = torch.optim.AdamW(_slower_encoder(groups, segmentor), lr=rate)
+    segmentor.encoder.requires_grad_(stage.encoder_rate > 0).train(stage.encoder_rate > 0)
+    groups = _slower_encoder(parameter_groups(segmentor, WEIGHT_DECAY), segmentor, stage.encoder_rate)
+    optimiser = torch.optim.AdamW(groups, lr=rate)
     checkpoint = Checkpoint(segmentor=segmentor, mean=mean, optimiser=optimiser)
     first, history = checkpoint.resume()
     progress = Progress("train_segmentor", stage.steps, "steps", first)
@@ -127,14 +126,15 @@ def train(
     return mean.eval(), history
 
 
-def _slower_encoder(groups: list[dict], segmentor: Segmentor) -> list[dict]:
-    """Split each parameter group in the encoder's part, with `ENCODER_RATE`, and the rest."""
+def _slower_encoder(groups: list[dict], segmentor: Segmentor, encoder_rate: float) -> list[dict]:
+    """Split each parameter group in the encoder's part, at its own rate, and the rest."""
     encoder = {id(parameter) for parameter in segmentor.encoder.parameters()}
     split = []
     for group in groups:
-        for inside, scale in ((True, ENCODER_RATE), (False, 1.0)):
+        for inside, scale in ((True, encoder_rate), (False, 1.0)):
             chosen = [parameter for parameter in group["params"] if (id(parameter) in encoder) == inside]
-            split.append({**group, "params": chosen, "scale": scale})
+            if chosen:
+                split.append({**group, "params": chosen, "scale": scale})
     return split
 
 
