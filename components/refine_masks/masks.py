@@ -79,7 +79,11 @@ def flood(probability: np.ndarray, slope: np.ndarray, confident: float) -> np.nd
         return probability >= 0.5
     top = max(float(np.percentile(slope, 99.9)), 1e-9)
     levels = np.rint(np.clip(slope / top, 0, 1) * LEVELS).astype(np.int32)
-    return watershed(levels, markers) == 2
+    # only what lies next to an undecided pixel matters: the inside of a marker would take most of the time
+    undecided = (markers == 0).astype(np.uint8)
+    band = cv2.dilate(undecided, cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))) > 0
+    flooded = watershed(levels, np.where(band, markers, 0), mask=band)
+    return np.where(band, flooded, markers) == 2
 
 
 def clean(mask: np.ndarray, min_area: int) -> tuple[np.ndarray, np.ndarray, int]:
