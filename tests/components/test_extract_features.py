@@ -1,7 +1,9 @@
 """Dense features: where tokens lie, what is taken off them, and what a segmentor adds."""
 
 from pathlib import Path
+from typing import Literal
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -30,13 +32,13 @@ def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CYTOLOOM_THREADS", "1")
 
 
-def config(patch: int = 8, channels: int = 1) -> EncoderConfig:
-    return EncoderConfig.of("nano", patch=patch, channels=channels, crop=64)
+def config(patch: int = 8, channels: int = 1, shrink: Literal[1, 2, 4] = 1) -> EncoderConfig:
+    return EncoderConfig.of("nano", patch=patch, channels=channels, crop=64, shrink=shrink)
 
 
-def new_encoder(patch: int = 8, channels: int = 1) -> Encoder:
+def new_encoder(patch: int = 8, channels: int = 1, shrink: Literal[1, 2, 4] = 1) -> Encoder:
     torch.manual_seed(0)
-    return Encoder(config(patch, channels)).eval()
+    return Encoder(config(patch, channels, shrink)).eval()
 
 
 def write_images(folder: Path, images: list[np.ndarray], splits: list[str] | None = None) -> Path:
@@ -65,32 +67,36 @@ def extractor(encoder: Encoder, **settings) -> DenseExtractor:
     return DenseExtractor(encoder, **{**SMALL, "layers": 2, "device": "cpu", **settings})
 
 
-def test_one_tile_without_halo_is_a_forward_pass() -> None:
-    encoder, image = new_encoder(), wheel_nuclei()[0][:64, :64, None]
+@pytest.mark.parametrize("shrink", [1, 2, 4])
+def test_one_tile_without_halo_is_a_forward_pass(shrink: Literal[1, 2, 4]) -> None:
+    encoder, image = new_encoder(shrink=shrink), wheel_nuclei()[0][: 64 * shrink, : 64 * shrink, None]
     tokens = extractor(encoder, halo=0).describe(image, shifts=1)[0]
-    x = torch.from_numpy(encoder.config.normalisation(image)).permute(2, 0, 1)[None]
+    small = cv2.resize(encoder.config.normalisation(image), (64, 64), interpolation=cv2.INTER_AREA)
+    x = torch.from_numpy(small)[None, None]
     with torch.no_grad():
         expected = encoder.features(x, 2)[0].permute(1, 2, 0).numpy()
     np.testing.assert_allclose(tokens, expected.astype(np.float16), atol=2e-3, rtol=2e-3)
 
 
-@pytest.mark.parametrize("patch", [8, 16])
+@pytest.mark.parametrize(("patch", "shrink"), [(8, 1), (16, 1), (8, 2)])
 @pytest.mark.parametrize("shifts", [1, 2])
 @pytest.mark.parametrize("spot", [(0, 0), (37, 90), (100, 61), (112, 126)])
-def test_a_change_shows_in_the_token_that_describes_its_place(patch: int, shifts: int, spot: tuple[int, int]) -> None:
+def test_a_change_shows_in_the_token_that_describes_its_place(
+    patch: int, shrink: Literal[1, 2, 4], shifts: int, spot: tuple[int, int]
+) -> None:
     """117 x 131 px, no multiple of anything: the last rows and columns have their tokens, too."""
     image = wheel_nuclei()[0][100:217, 60:191, None].astype(np.float32)
     changed = image.copy()
     y, x = spot
     changed[y : y + 4, x : x + 4] = image.max() * 0.8
-    dense = extractor(new_encoder(patch))
+    dense = extractor(new_encoder(patch, shrink=shrink))
     (rows, columns), stride, offset = dense.geometry(image.shape[:2], shifts)
     before, after = (dense.describe(item, shifts)[0].astype(np.float32) for item in (image, changed))
     assert before.shape == (rows, columns, 256)
     assert offset <= 0 and offset + rows * stride >= 117 and offset + columns * stride >= 131
     assert offset + (rows - 1) * stride < 117  # no token wholly outside
     i, j = np.unravel_index(np.abs(after - before).sum(axis=2).argmax(), (rows, columns))
-    reach = patch // 2  # a patch sees that much more than the square it describes, where there are shifts
+    reach = patch * shrink // 2  # a patch sees that much more than the square it describes, where there are shifts
     assert offset + i * stride - reach <= y + 2 <= offset + (i + 1) * stride + reach
     assert offset + j * stride - reach <= x + 2 <= offset + (j + 1) * stride + reach
 
@@ -166,10 +172,14 @@ def test_the_correction_finds_what_views_have_in_common() -> None:
     np.testing.assert_allclose(matrix, np.diag([1, 1, 1, 0, 0]), atol=0.15)
 
 
-@pytest.mark.parametrize("shifts", [1, 2])
-def test_a_segmentor_gives_features_and_its_probability(shifts: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("shifts", "shrink", "grid"), [(1, 1, (12, 13)), (2, 1, (23, 26)), (1, 2, (6, 7)), (2, 2, (12, 13))]
+)
+def test_a_segmentor_gives_features_and_its_probability(
+    shifts: int, shrink: Literal[1, 2, 4], grid: tuple[int, int], tmp_path: Path
+) -> None:
     torch.manual_seed(0)
-    kept = SegmentorConfig(encoder=config(), width=16)
+    kept = SegmentorConfig(encoder=config(shrink=shrink), width=16)
     save_segmentor(tmp_path / "model", Segmentor(kept), kept, "# Segmentor")
     seal(tmp_path / "model", Model)
     image = wheel_nuclei()[0][:90, :100, None]
@@ -178,7 +188,7 @@ def test_a_segmentor_gives_features_and_its_probability(shifts: int, tmp_path: P
     segmentor, found = load_segmentor(tmp_path / "model")
     expected = predict(segmentor, found, image, tile=64, halo=SMALL["halo"], batch_size=8, device="cpu")
     np.testing.assert_allclose(reader.probability("image0"), expected, atol=0.5 / 255 + 1e-6)
-    assert reader.tokens("image0").shape == ((12, 13, 256) if shifts == 1 else (23, 26, 256))
+    assert reader.tokens("image0").shape == (*grid, 256)
     assert "foreground" in result.page.html()
 
 

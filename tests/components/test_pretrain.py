@@ -25,10 +25,11 @@ from components.pretrain.dino import PROTOTYPES, STUDENT_TEMPERATURE, Head, dino
 from components.pretrain.foreign import adapted, fit_channels, read_foreign
 from components.pretrain.mae import Mae, images_of, patches_of
 from components.pretrain.main import run
+from components.pretrain.start import shrink_of
 from shared import store
 from shared.artifacts import ImageSet, Model, seal, verify
 from shared.errors import ArtifactError, UserError
-from shared.images import ImageWriter
+from shared.images import ImageReader, ImageWriter
 from shared.models.encoder import Encoder, EncoderConfig, load_encoder
 from shared.normalise import Normalisation
 from shared.stage import Result
@@ -345,6 +346,17 @@ def test_small_deep_and_many_channelled_images(tmp_path: Path) -> None:
     images = write_images(tmp_path / "images", [five, rng.random((50, 90, 1)).astype(np.float32)])
     pretrain(images, tmp_path / "encoder")
     assert load_encoder(tmp_path / "encoder")[1].channels == 5
+
+
+@pytest.mark.parametrize(
+    ("folder", "shrink"), [("usiigaci/labelled", 2), ("dsb2018/fluo", 1), ("dsb2018/histo_light", 1)]
+)
+def test_large_cells_are_seen_at_half_the_size(tmp_path: Path, folder: str, shrink: int) -> None:
+    images = write_images(tmp_path / "images", [image for image, _ in real_pairs(folder, 6)])
+    reader = ImageReader(images)
+    given = Pretrain(images=images, encoder=tmp_path)
+    assert shrink_of(given, reader, reader.keys()) == shrink
+    assert shrink_of(given.model_copy(update={"shrink": 4}), reader, reader.keys()) == 4
 
 
 def test_constant_images_stop_the_run(tmp_path: Path) -> None:
