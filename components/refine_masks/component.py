@@ -24,7 +24,7 @@ class RefineMasks(Stage):
     previous: In[LabelSet]
     """Last round's pseudo-masks, to measure agreement with; empty in the first round."""
     labels: Out[LabelSet]
-    """Foreground masks with confidence, origin pseudo."""
+    """Instances with confidence, origin pseudo: the masks, parted where the image looks as on their borders."""
     agreement: Out[float]
     """Mean Dice between these masks and the previous ones; 0 in the first round."""
     edges: Literal["auto", "always", "never"] = "auto"

@@ -61,20 +61,20 @@ def run(stage: RefineMasks) -> Result:
             image = images.read(key)
             refined = refine(
                 clusters.probability(key),
-                gradient(grey(image)),
+                grey(image),
                 by_edges=by_edges,
                 confident=stage.confident,
                 ignore_band=stage.ignore_band,
                 min_area=stage.min_area,
             )
             if key in labelled:  # drawn by a person: nothing to refine
-                refined = Refined((clusters.mask(key) > 0).astype(np.uint8), clusters.conf(key), refined.min_area)
-                writer.add(key, clusters.mask(key), clusters.entries[key].kind, refined.conf)
+                refined = Refined(clusters.mask(key), clusters.conf(key), refined.min_area)
+                writer.add(key, refined.labels, clusters.entries[key].kind, refined.conf)
             else:
-                writer.add(key, refined.mask, "foreground", refined.conf)
+                writer.add(key, refined.labels, "instances", refined.conf)
             if key in previous.entries:
-                agreement.append(dice(refined.mask, previous.mask(key)))
-            areas.append(float(refined.mask.mean()))
+                agreement.append(dice(refined.labels, previous.mask(key)))
+            areas.append(float((refined.labels > 0).mean()))
             smallest.append(refined.min_area)
             ignored.append(float((refined.conf == 0).mean()))
             if key in shown:
@@ -129,7 +129,7 @@ def _page(metrics: dict[str, float], panels: list[Panel]) -> Page:
             [
                 (rgb8, "input"),
                 (outline(rgb8, panel.proposal, width=2), "proposal"),
-                (outline(rgb8, panel.refined.mask, width=2), "refined"),
+                (outline(rgb8, panel.refined.labels, width=2), "refined"),
                 (panel.refined.conf, "confidence (black: ignored)"),
             ]
         )

@@ -1,4 +1,4 @@
-"""From a soft proposal to a pseudo-mask, one image at a time."""
+"""From a soft proposal to pseudo-instances, one image at a time."""
 
 from dataclasses import dataclass
 
@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 from skimage.segmentation import watershed
 
-from shared.edges import near_border
-from shared.instances import fill_holes, split_touching, typical_area
+from shared.edges import gradient, near_border
+from shared.instances import border_depth, fill_holes, split_touching, typical_area
 
 FOLLOWS_EDGES = 1.2
 """Edge score from which on a set's proposals are taken to follow the edges already.
@@ -23,16 +23,18 @@ CONTRADICTED = 0.3
 """The watershed's foreground is ignored where the proposal's probability is below this, and likewise its background."""
 FULL_CONFIDENCE = 0.25
 """Distance of a probability from 0.5 that counts as certain."""
+SADDLE = 0.8
+"""Of `split_touching`, where depths fall on what looks like a border: see `shared.instances.border_depth`."""
 LEVELS = 1024
 """Steps the gradient is rounded to before the watershed, so that equal images flood in the same order everywhere."""
 
 
 @dataclass
 class Refined:
-    """A pseudo-mask."""
+    """Pseudo-instances."""
 
-    mask: np.ndarray
-    """(H, W) uint8 {0, 1}"""
+    labels: np.ndarray
+    """(H, W), instances"""
     conf: np.ndarray
     """(H, W) uint8, 0 = ignore"""
     min_area: int
@@ -40,9 +42,9 @@ class Refined:
 
 
 def refine(
-    probability: np.ndarray, slope: np.ndarray, *, by_edges: bool, confident: float, ignore_band: int, min_area: int
+    probability: np.ndarray, plane: np.ndarray, *, by_edges: bool, confident: float, ignore_band: int, min_area: int
 ) -> Refined:
-    """Soft proposal (H, W) float32 -> pseudo-mask.
+    """Soft proposal (H, W) float32 -> pseudo-instances; plane: (H, W) float32, the image in grey.
 
     by_edges: find the border by watershed of `slope`, from markers that are `confident`, and ignore what the proposal
     contradicts; else the border is where the probability is 0.5. min_area: px², 0 = from the image's own pieces.
@@ -50,7 +52,7 @@ def refine(
     wanted = probability >= 0.5
     certain = np.clip(np.abs(probability - 0.5) / FULL_CONFIDENCE, 0, 1)
     if by_edges:
-        mask = flood(probability, slope, confident)
+        mask = flood(probability, gradient(plane), confident)
         # the watershed may move the border, but not against what the proposal is fairly sure of
         low, high = CONTRADICTED, 1 - CONTRADICTED
         contradicted = np.where(mask, probability < low, probability > high)
@@ -64,7 +66,9 @@ def refine(
     conf[filled] = 128  # a hole in the middle of an object, filled up
     if ignore_band:
         conf[near_border(mask, 2 * ignore_band + 1)] = 0
-    return Refined(mask, conf, smallest)
+    labels = split_touching(mask, saddle=SADDLE, depth=border_depth(plane, mask))
+    conf[(mask > 0) & (labels == 0)] = 0  # crumbs
+    return Refined(labels, conf, smallest)
 
 
 def flood(probability: np.ndarray, slope: np.ndarray, confident: float) -> np.ndarray:

@@ -32,7 +32,6 @@ from stardist.matching import matching  # noqa: E402
 from components.infer.measure import measure  # noqa: E402
 from components.refine_masks.masks import refine  # noqa: E402
 from shared.coco import label_rles  # noqa: E402
-from shared.edges import gradient  # noqa: E402
 from shared.instances import fill_holes, split_touching  # noqa: E402
 from shared.metrics import THRESHOLDS, overlap, tally  # noqa: E402
 from shared.proposals import grey  # noqa: E402
@@ -124,7 +123,7 @@ def main() -> None:
             ),
             (
                 "refine_masks",
-                lambda: refine(soft, gradient(plane), by_edges=True, confident=0.9, ignore_band=1, min_area=0),
+                lambda: refine(soft, plane, by_edges=True, confident=0.9, ignore_band=1, min_area=0),
                 "skimage",
                 lambda: flooded(soft, plane),
             ),

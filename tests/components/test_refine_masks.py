@@ -75,7 +75,9 @@ def test_the_border_is_ignored_and_the_inside_is_not(tmp_path):
     proposals(data, "clusters", 1)
     refine(data, "labels", tmp_path / "clusters", ignore_band=2, min_area=1)
     seal(tmp_path / "labels", LabelSet)
-    found, conf = LabelReader(tmp_path / "labels").mask("image0"), LabelReader(tmp_path / "labels").conf("image0")
+    reader = LabelReader(tmp_path / "labels")
+    found, conf = (reader.mask("image0") > 0).astype(np.uint8), reader.conf("image0")
+    assert reader.entries["image0"].kind == "instances" and reader.mask("image0").max() > 50
     inside = cv2.distanceTransform(found, cv2.DIST_C, 3)
     outside = cv2.distanceTransform(1 - found, cv2.DIST_C, 3)
     assert (conf[(inside > 0) & (inside <= 2)] == 0).all()

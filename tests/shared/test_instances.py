@@ -13,6 +13,7 @@ from skimage.segmentation import watershed
 from shared import instances
 from shared.instances import (
     MAX_HOLE,
+    border_depth,
     fill_holes,
     foreground,
     instance_depth,
@@ -23,6 +24,7 @@ from shared.instances import (
     split_touching,
 )
 from shared.metrics import Tally, tally
+from shared.proposals import grey
 
 IMAGE, TRUTH = wheel_nuclei()
 PROBABILITY = np.clip(IMAGE / (2 * threshold_otsu(IMAGE)), 0, 1).astype(np.float32)
@@ -234,3 +236,17 @@ def test_the_true_depth_tells_touching_cells_apart(folder, least):
         for _, truth in real_pairs(folder, 12)
     ]
     assert sum(found[1:], found[0]).metrics()["f1"] > least
+
+
+@pytest.mark.parametrize("folder", ["dsb2018/fluo", "usiigaci/labelled"])
+def test_what_looks_as_the_border_does_is_shallow(folder):
+    """On the line where two cells touch it is darker in fluorescence, lighter in phase contrast; tissue shows it less."""
+    line, deep = [], []
+    for image, truth in real_pairs(folder, 12):
+        plane, mask = grey(image if image.ndim == 3 else image[..., None]), (truth > 0).astype(np.uint8)
+        depth = border_depth(plane, mask)
+        assert depth.shape == truth.shape and depth.dtype == np.float32 and depth.min() > 0.2 and depth.max() == 1
+        line.append(depth[(mask > 0) & (separated(truth) == 0)])
+        deep.append(depth[cv2.erode(separated(truth), np.ones((9, 9), np.uint8)) > 0])
+    assert np.concatenate(line).mean() < np.concatenate(deep).mean() - 0.05
+    assert (border_depth(np.zeros((20, 20), np.float32), np.ones((20, 20), np.uint8)) == 1).all()
