@@ -240,7 +240,7 @@ def test_the_true_depth_tells_touching_cells_apart(folder, least):
 
 @pytest.mark.parametrize("folder", ["dsb2018/fluo", "usiigaci/labelled"])
 def test_what_looks_as_the_border_does_is_shallow(folder):
-    """On the line where two cells touch it is darker in fluorescence, lighter in phase contrast; tissue shows it less."""
+    """Where two cells touch it is darker in fluorescence, lighter in phase contrast; tissue shows it less."""
     line, deep = [], []
     for image, truth in real_pairs(folder, 12):
         plane, mask = grey(image if image.ndim == 3 else image[..., None]), (truth > 0).astype(np.uint8)
