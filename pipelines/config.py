@@ -1,6 +1,6 @@
 """What `--config run.yaml` and `--set STAGE.FIELD=VALUE` fix when a graph is compiled, checked against the stages.
 
-rounds: 3
+rounds: 4
 pretrain: {steps: 500, size: small}
 cluster: {k: 16}
 """
@@ -24,7 +24,7 @@ ROUNDS = range(1, 51)
 class Config:
     """Settings of a graph: `rounds`, and constants of its stages. A graph takes from it what it wires itself."""
 
-    def __init__(self, rounds: int = 3, stages: dict[str, dict[str, Any]] | None = None) -> None:
+    def __init__(self, rounds: int = 4, stages: dict[str, dict[str, Any]] | None = None) -> None:
         self.rounds = rounds
         self.stages = stages or {}
         self._offered: set[tuple[str, str]] = set()
@@ -68,7 +68,7 @@ def load(path: Path | None = None, settings: Iterable[str] = ()) -> Config:
             given[stage] = {**section, field: value}
         else:
             given[stage] = value
-    rounds = _rounds(given.pop("rounds", 3))
+    rounds = _rounds(given.pop("rounds", 4))
     return Config(rounds, {stage: _section(stage, fields) for stage, fields in given.items()})
 
 

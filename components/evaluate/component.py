@@ -34,7 +34,7 @@ class Evaluate(Stage):
     """px between the seeds of two instances, at least."""
     saddle: float = Field(0.0, ge=0, le=1)
     """Two seeds are one cell where the depth between them stays above this share of the shallower one's. 1: never.
-    0: as the segmentor's config says, which is 0.9 unless labels taught it otherwise."""
+    0: as the segmentor's config says, which is 0.85 unless labels taught it otherwise."""
     min_area: NonNegativeInt = 16
     """px²; smaller objects are dropped."""
     min_share: float = Field(0.05, ge=0, lt=1)

@@ -30,7 +30,7 @@ class Gate(Stage):
     best_round: Out[int]
     """Round the better one comes from."""
     done: Out[bool]
-    """Whether later rounds may pass through: the loop has converged, or it drifts."""
+    """Whether later rounds may pass through: the loop has converged, drifts, or has not got better for a while."""
     number: NonNegativeInt = 0
     """Number of this round, from 0."""
     incumbent_round: int = -1
@@ -39,6 +39,8 @@ class Gate(Stage):
     """Whether the pseudo-masks stopped changing, from `train_segmentor`."""
     use_labels: NonNegativeInt = 0
     """Judge by so many labelled images. 0: label-free."""
+    patience: PositiveInt = 2
+    """The loop ends where the best round lies so many rounds back."""
     keep_worse: bool = False
     """Hand the candidate on whatever comes out; the comparison is reported all the same."""
     most_images: PositiveInt = 16

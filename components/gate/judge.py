@@ -10,7 +10,7 @@ from shared.metrics import Tally, dice_masks, tally
 
 MARGIN = 1.02
 """Times as high as the incumbent's the candidate's edge score must be. What a set's own noise moves is below it."""
-SADDLES = (0.9, 0.95, 0.8, 0.7, 0.6, 0.5, 0.4)
+SADDLES = (0.85, 0.9, 0.95, 0.8, 0.7, 0.6, 0.5, 0.4)
 """What is tried; the first of equals is taken."""
 DRIFT = 1.5
 """Factor of the foreground's area, against the incumbent's, from which on a change counts as drift."""

@@ -50,12 +50,14 @@ def run(stage: Gate) -> Result:
     _copy(stage.candidate if taken else stage.incumbent, stage.best)
     if taken and new.f1 is not None:
         save_config(stage.best, load_config(stage.best, SegmentorConfig).model_copy(update={"saddle": new.saddle}))
-    done = stage.converged or (old is not None and not stage.use_labels and drifts(new, old))
+    best_round = stage.number if taken else stage.incumbent_round
+    done = stage.converged or stage.number - best_round >= stage.patience
+    done = done or (old is not None and not stage.use_labels and drifts(new, old))
     metrics = {"accepted": float(accepted), "edge_score": new.edge, "foreground_share": new.area}
     metrics |= {} if new.dice is None else {"dice": new.dice}
     metrics |= {} if new.f1 is None else {"f1": new.f1, "saddle": new.saddle}
     values: dict[str, float | int | bool | str] = {
-        "best_round": stage.number if taken else stage.incumbent_round,
+        "best_round": best_round,
         "done": done,
     }
     return Result(metrics=metrics, values=values, page=_page(stage, accepted, new, old, (cuts, new_masks, old_masks)))

@@ -78,6 +78,12 @@ def test_a_worse_one_goes_on_only_where_that_is_asked_for(case, tmp_path):
     assert result.values["best_round"] == 1 and result.metrics["accepted"] == 0
 
 
+@pytest.mark.parametrize(("number", "done"), [(1, False), (2, True), (3, True)])
+def test_the_loop_ends_where_the_best_round_lies_two_back(case, tmp_path, number, done):
+    result, _ = case(tmp_path / "a", case.worse, case.good, number=number)
+    assert result.values == {"best_round": 0, "done": done}
+
+
 def test_the_first_segmentor_has_nothing_to_be_compared_with(case, tmp_path):
     result, kept = case(tmp_path / "a", case.worse, case.root / "encoder", number=0, incumbent_round=-1)
     assert kept["model.safetensors"] == weights(case.worse) and result.values == {"best_round": 0, "done": False}
