@@ -17,6 +17,7 @@ from shared.errors import UserError
 
 IMAGES, RUN = Path("runs/demo-images"), Path("runs/demo")
 ATTEMPTS = 3
+ROUNDS = 3
 SETTINGS = ("pretrain_steps=150", "train_steps=100", "stop_agreement=0.95")
 """Run-time parameters that keep the demo within a few minutes on two cores: the third round passes through."""
 
@@ -120,7 +121,7 @@ def main(argv: list[str] | None = None) -> int:
         return 130
     from pipelines.__main__ import main as cytoloom
 
-    settings = [word for setting in SETTINGS for word in ("--param", setting)]
+    settings = ["--set", f"rounds={ROUNDS}", *(word for setting in SETTINGS for word in ("--param", setting))]
     return cytoloom(["run", "label_free", "--source", str(args.images), "--out", str(args.out), *settings, *more])
 
 
