@@ -27,7 +27,7 @@ class Evaluate(Stage):
     batch_size: PositiveInt = 4
     """Tiles per forward pass."""
     tile: int = Field(128, ge=64, multiple_of=16)
-    """px on the side of a tile, halo included."""
+    """px on the side of a tile as the network sees it, halo included."""
     threshold: float = Field(0.5, gt=0, lt=1)
     """Foreground probability from which on a pixel is cell."""
     min_distance: int = Field(4, ge=1)

@@ -22,7 +22,7 @@ class ExtractFeatures(Stage):
     batch_size: PositiveInt = 16
     """Tiles per forward pass."""
     tile: int = Field(128, ge=32, multiple_of=16)
-    """px on the side of a tile, halo included."""
+    """px on the side of a tile as the network sees it, halo included."""
     halo: int = Field(16, ge=0, multiple_of=16)
     """px at each side of a tile whose features are thrown away."""
     shifts: Literal[1, 2] = 1

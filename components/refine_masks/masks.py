@@ -46,7 +46,7 @@ def refine(
 ) -> Refined:
     """Soft proposal (H, W) float32 -> pseudo-instances; plane: (H, W) float32, the image in grey.
 
-    by_edges: find the border by watershed of `slope`, from markers that are `confident`, and ignore what the proposal
+    by_edges: find the border by watershed of the image gradient, from markers that are `confident`, and ignore what the proposal
     contradicts; else the border is where the probability is 0.5. min_area: px², 0 = from the image's own pieces.
     """
     wanted = probability >= 0.5

@@ -3,8 +3,8 @@
 The transformer's tokens lie `patch` px apart, too coarse for the border of a cell. So a U-Net (Ronneberger et al.
 2015, arXiv:1505.04597) with a fraction of its weights works beside it, and takes the tokens in at its deepest level.
 Most of it works at half resolution and below, behind a pixel unshuffle (Shi et al. 2016, arXiv:1609.05158): every pixel
-takes part at a quarter of the cost. A narrow path at full resolution draws the border: with it, the mask of a tissue
-section is a point of Dice better, and 1.3 times as many steps would not make up for it.
+takes part at a quarter of the cost. A narrow path at full resolution draws the border; it made the masks of tissue
+sections a point of Dice better.
 """
 
 from pathlib import Path
