@@ -7,6 +7,7 @@ This module is imported by every declaration, so it loads no numpy.
 import hashlib
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -159,6 +160,13 @@ def seal(
     temporary.write_text(json.dumps(manifest.model_dump(mode="json"), indent=1, sort_keys=True) + "\n")
     temporary.replace(folder / MANIFEST)
     return manifest
+
+
+def copy_payload(source: Path, target: Path) -> None:
+    """Copy an artifact's files, without its manifest, into a folder that is there."""
+    for path in sorted(source.iterdir()):
+        if path.name != MANIFEST:
+            shutil.copy(path, target / path.name)
 
 
 def is_artifact(folder: Path) -> bool:

@@ -65,3 +65,15 @@ def assign(items: Iterable[Keyed]) -> None:
 def frame_key(key: str, number: int) -> str:
     """Key of one of several images in a file."""
     return f"{key}_f{number:04d}"
+
+
+def spread(keys: list[str], most: int) -> list[str]:
+    """At most so many keys (1 or more), evenly spread, the first and the last among them.
+
+    >>> spread(["a", "b", "c", "d", "e"], 3)
+    ['a', 'c', 'e']
+    """
+    if len(keys) <= most:
+        return keys
+    step = (len(keys) - 1) / max(1, most - 1)
+    return [keys[round(i * step)] for i in range(most)]

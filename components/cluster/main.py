@@ -14,6 +14,7 @@ from shared.devices import threads
 from shared.errors import UserError
 from shared.features import FeatureReader
 from shared.images import ImageReader
+from shared.keys import spread
 from shared.labels import LABELLED, LabelReader, LabelWriter, soft_mask
 from shared.log import log
 from shared.progress import track
@@ -81,7 +82,7 @@ def run(stage: Cluster) -> Result:
 
 def _by_proposal(stage: Cluster, images: ImageReader, features: FeatureReader, clusters: Clusters) -> Rule:
     """Label-free: the classical proposal says which clusters are foreground, and stays in the fusion."""
-    keys = _spread(features.keys(), JUDGED_IMAGES)
+    keys = spread(features.keys(), JUDGED_IMAGES)
     proposal = choose(candidates(images.read(key) for key in keys))
     tally = Tally(len(clusters))
     for key in keys:
@@ -105,7 +106,7 @@ def _by_labels(stage: Cluster, images: ImageReader, features: FeatureReader, clu
         mask = (truth.mask(key) > 0).astype(np.float32)
         tally.add(clusters.assign(features.tokens(key)), grid.to_tokens(mask, features.entries[key]))
     foreground = tally.judge()
-    fitted = candidates(images.read(key) for key in _spread(features.keys(), JUDGED_IMAGES))
+    fitted = candidates(images.read(key) for key in spread(features.keys(), JUDGED_IMAGES))
     rules = [
         Rule(clusters, foreground, proposal, weight, stage.model_weight)
         for proposal in fitted.values()
@@ -130,7 +131,7 @@ def _dice(rule: Rule, images: ImageReader, features: FeatureReader, truth: Label
 
 
 def _write(stage: Cluster, rule: Rule, images: ImageReader, features: FeatureReader, keys: list[str]) -> Result:
-    shown, panels, area = set(_spread(keys, PANELS)), [], []
+    shown, panels, area = set(spread(keys, PANELS)), [], []
     truth = LabelReader(stage.truth)
     known = _labelled(stage, truth, features)
     notes = {
@@ -161,13 +162,6 @@ def _write(stage: Cluster, rule: Rule, images: ImageReader, features: FeatureRea
     }
     page = make_page(rule.proposal, rule.foreground, rule.cluster_weight, panels)
     return Result(metrics=metrics, page=page)
-
-
-def _spread(keys: list[str], most: int) -> list[str]:
-    """At most so many keys, evenly spread."""
-    if len(keys) <= most:
-        return keys
-    return [keys[int(i)] for i in np.linspace(0, len(keys) - 1, most).round()]
 
 
 def _empty(stage: Cluster, reason: str) -> Result:

@@ -1,17 +1,17 @@
 """Is the new segmentor better than the best one so far? Only the better one goes on."""
 
-import shutil
 from pathlib import Path
 
 import numpy as np
 
 from components.gate.component import Gate
 from components.gate.judge import Judgement, better, drifts, judge, with_labels
-from shared.artifacts import MANIFEST
+from shared.artifacts import copy_payload
 from shared.devices import device
 from shared.errors import UserError
 from shared.images import ImageReader
 from shared.instances import foreground
+from shared.keys import spread
 from shared.labels import LabelReader
 from shared.log import log
 from shared.models.files import load_config, read_config, save_config
@@ -31,7 +31,7 @@ LOOK = 1024
 def run(stage: Gate) -> Result:
     """Judge both, hand the better one on."""
     if stage.skip:
-        _copy(stage.incumbent, stage.best)
+        copy_payload(stage.incumbent, stage.best)
         return Result(values={"best_round": stage.incumbent_round, "done": True}, skipped="the EM loop is over")
     reader, truth = ImageReader(stage.images), LabelReader(stage.truth)
     keys = _keys(stage, reader, truth)
@@ -47,7 +47,7 @@ def run(stage: Gate) -> Result:
         kept = f"round {stage.incumbent_round}" if stage.incumbent_round >= 0 else "the model the loop started from"
         log.warning("round %d is not better than %s", stage.number, kept)
     taken = accepted or stage.keep_worse
-    _copy(stage.candidate if taken else stage.incumbent, stage.best)
+    copy_payload(stage.candidate if taken else stage.incumbent, stage.best)
     if taken and new.f1 is not None:
         save_config(stage.best, load_config(stage.best, SegmentorConfig).model_copy(update={"saddle": new.saddle}))
     best_round = stage.number if taken else stage.incumbent_round
@@ -71,7 +71,7 @@ def _keys(stage: Gate, reader: ImageReader, truth: LabelReader) -> list[str]:
     if not keys:
         wanted = "has labels and is of the split train" if stage.use_labels else "is of the split train"
         raise UserError(f"--images: none of the {len(reader)} images {wanted}; add some, or set --use_labels 0")
-    return [keys[int(i)] for i in np.unique(np.linspace(0, len(keys) - 1, stage.most_images).round())]
+    return spread(keys, stage.most_images)
 
 
 def _middle(plane: np.ndarray) -> np.ndarray:
@@ -94,12 +94,6 @@ def _judged(
         depths.append(maps[1] if truths is not None and len(maps) > 1 else None)
     judgement = judge(masks, [grey(image) for image in images])
     return (judgement if truths is None else with_labels(judgement, masks, depths, truths)), masks
-
-
-def _copy(model: Path, target: Path) -> None:
-    for path in sorted(model.iterdir()):
-        if path.name != MANIFEST:
-            shutil.copy(path, target / path.name)
 
 
 def _page(

@@ -1,7 +1,6 @@
 """The encoder that training begins with: new, from an encoder artifact, or from a foreign checkpoint."""
 
 import math
-import shutil
 import tempfile
 from pathlib import Path
 from typing import Literal
@@ -10,10 +9,11 @@ import numpy as np
 
 from components.pretrain.component import Pretrain
 from components.pretrain.foreign import adapted, fit_channels, read_foreign
-from shared.artifacts import MANIFEST, Model, verify
+from shared.artifacts import Model, copy_payload, verify
 from shared.errors import ArtifactError, UserError
 from shared.images import ImageReader
 from shared.instances import split_touching, typical_area
+from shared.keys import spread
 from shared.log import log
 from shared.models.encoder import Encoder, EncoderConfig, load_encoder
 from shared.models.files import read_config
@@ -51,7 +51,7 @@ def shrink_of(stage: Pretrain, reader: ImageReader, keys: list[str]) -> Literal[
     """
     if stage.shrink:
         return stage.shrink
-    chosen = [keys[int(i)] for i in np.unique(np.linspace(0, len(keys) - 1, MEASURED_IMAGES).round())]
+    chosen = spread(keys, MEASURED_IMAGES)
     proposal = choose(candidates(reader.read(key) for key in chosen))
     sizes = []
     for key in chosen:
@@ -86,9 +86,7 @@ def given_segmentor(stage: Pretrain, target: Path) -> bool:
         folder = _local_folder(stage.weights_from, Path(temporary))
         if read_config(folder)["kind"] != "segmentor":
             return False
-        for path in sorted(folder.iterdir()):
-            if path.name != MANIFEST:
-                shutil.copy(path, target / path.name)
+        copy_payload(folder, target)
     return True
 
 

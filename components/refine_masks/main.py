@@ -1,6 +1,5 @@
 """The E-step: pseudo-masks from soft proposals."""
 
-import shutil
 from dataclasses import dataclass
 
 import cv2
@@ -8,11 +7,12 @@ import numpy as np
 
 from components.refine_masks.component import RefineMasks
 from components.refine_masks.masks import FOLLOWS_EDGES, Refined, dice, refine
-from shared.artifacts import MANIFEST
+from shared.artifacts import copy_payload
 from shared.devices import threads
 from shared.edges import edge_score, gradient
 from shared.errors import UserError
 from shared.images import ImageReader
+from shared.keys import spread
 from shared.labels import LABELLED, LabelReader, LabelWriter
 from shared.overlays import outline, to_rgb8
 from shared.progress import track
@@ -50,10 +50,10 @@ def run(stage: RefineMasks) -> Result:
     foreign = next((key for key in keys if key not in images.entries), None)
     if foreign is not None:
         raise UserError(f"--clusters: image {foreign!r} is not in --images; give the ImageSet they were made from")
-    score = _edge_score(images, clusters, _spread(keys, JUDGED_IMAGES))
+    score = _edge_score(images, clusters, spread(keys, JUDGED_IMAGES))
     by_edges = score < FOLLOWS_EDGES if stage.edges == "auto" else stage.edges == "always"
     agreement, areas, smallest, ignored, panels = [], [], [], [], []
-    shown = set(_spread(keys, PANELS))
+    shown = set(spread(keys, PANELS))
     labelled = list(clusters.info.notes.get(LABELLED, []))
     notes = {"edge_score": score, "watershed": by_edges, LABELLED: labelled}
     with LabelWriter(stage.labels, "pseudo", notes) as writer:
@@ -99,17 +99,8 @@ def _edge_score(images: ImageReader, clusters: LabelReader, keys: list[str]) -> 
 
 def _pass_through(stage: RefineMasks) -> Result:
     """Copy the payload of `previous`."""
-    for path in sorted(stage.previous.iterdir()):
-        if path.name != MANIFEST:
-            shutil.copy(path, stage.labels / path.name)
+    copy_payload(stage.previous, stage.labels)
     return Result(metrics={"agreement": 1.0}, values={"agreement": 1.0}, skipped="the EM loop has converged")
-
-
-def _spread(keys: list[str], most: int) -> list[str]:
-    """At most so many keys, evenly spread."""
-    if len(keys) <= most:
-        return keys
-    return [keys[int(i)] for i in np.linspace(0, len(keys) - 1, most).round()]
 
 
 def _page(metrics: dict[str, float], panels: list[Panel]) -> Page:

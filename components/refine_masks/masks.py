@@ -46,8 +46,9 @@ def refine(
 ) -> Refined:
     """Soft proposal (H, W) float32 -> pseudo-instances; plane: (H, W) float32, the image in grey.
 
-    by_edges: find the border by watershed of the image gradient, from markers that are `confident`, and ignore what the proposal
-    contradicts; else the border is where the probability is 0.5. min_area: px², 0 = from the image's own pieces.
+    by_edges: find the border by watershed of the image gradient, from markers that are `confident`, and ignore what the
+    proposal contradicts; else the border is where the probability is 0.5. min_area: px², 0 = from the image's own
+    pieces.
     """
     wanted = probability >= 0.5
     certain = np.clip(np.abs(probability - 0.5) / FULL_CONFIDENCE, 0, 1)

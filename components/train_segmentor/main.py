@@ -5,7 +5,6 @@ November 2026), twice that where the encoder is trained as well.
 """
 
 import copy
-import shutil
 
 import cv2
 import numpy as np
@@ -15,7 +14,7 @@ from components.train_segmentor.component import TrainSegmentor
 from components.train_segmentor.labelled import LabelledCrops, has_foreground
 from components.train_segmentor.loss import DEPTH_WEIGHT, depth_loss, foreground_loss
 from components.train_segmentor.page import make_page
-from shared.artifacts import MANIFEST
+from shared.artifacts import copy_payload
 from shared.devices import device, threads
 from shared.errors import UserError
 from shared.images import ImageReader
@@ -142,9 +141,7 @@ def _pass_through(stage: TrainSegmentor) -> Result:
     """Copy the payload of `model`."""
     if read_config(stage.model)["kind"] != "segmentor":
         raise UserError("--model: with --skip true this must be a segmentor, there is nothing to pass on otherwise")
-    for path in sorted(stage.model.iterdir()):
-        if path.name != MANIFEST:
-            shutil.copy(path, stage.segmentor / path.name)
+    copy_payload(stage.model, stage.segmentor)
     return Result(values={"converged": True}, skipped="the EM loop has converged")
 
 

@@ -9,11 +9,8 @@ import argparse
 import functools
 import sys
 import tempfile
-import time
 import warnings
-from collections.abc import Callable
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
@@ -25,6 +22,7 @@ import openvino  # noqa: E402
 import tifffile  # noqa: E402
 import torch  # noqa: E402
 from real_labels import real_data, wheel_nuclei  # noqa: E402
+from timing import interleaved  # noqa: E402
 
 from components.extract_features.dense import DenseExtractor  # noqa: E402
 from shared.devices import threads  # noqa: E402
@@ -87,18 +85,6 @@ def paths_of(count: int, folder: Path) -> list[Path]:
 def tokens_of(extractor: DenseExtractor, paths: list[Path]) -> list[np.ndarray]:
     """Read each image and describe it: tokens (grid_h, grid_w, channels) float16."""
     return [extractor.describe(tifffile.imread(path)[..., None], shifts=1)[0] for path in paths]
-
-
-def interleaved(contestants: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """Median seconds of each; they take turns, so that other work on the machine meets all alike. Once unmeasured."""
-    times: dict[str, list[float]] = {name: [] for name in contestants}
-    for repeat in range(repeats + 1):
-        for name, work in contestants.items():
-            start = time.perf_counter()
-            work()
-            if repeat:
-                times[name].append(time.perf_counter() - start)
-    return {name: median(values) for name, values in times.items()}
 
 
 def main() -> None:

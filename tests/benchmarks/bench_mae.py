@@ -7,10 +7,8 @@ FLOP/s of one large matrix product in the same run.
 
 import argparse
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
-from statistics import median
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +19,8 @@ from transformers import ViTMAEConfig, ViTMAEForPreTraining
 
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT)]
+
+from timing import interleaved  # noqa: E402
 
 from components.pretrain.mae import Mae, normalised, patches_of  # noqa: E402
 from shared.devices import threads  # noqa: E402
@@ -82,18 +82,6 @@ def training_step(
         optimiser.step()
 
     return step
-
-
-def interleaved(contestants: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """Median seconds of each; they take turns, so that other work on the machine meets all alike. Once unmeasured."""
-    times: dict[str, list[float]] = {name: [] for name in contestants}
-    for repeat in range(repeats + 1):
-        for name, work in contestants.items():
-            start = time.perf_counter()
-            work()
-            if repeat:
-                times[name].append(time.perf_counter() - start)
-    return {name: median(values) for name, values in times.items()}
 
 
 def main() -> None:

@@ -6,10 +6,8 @@
 import argparse
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
-from statistics import median
 
 import cv2
 import numpy as np
@@ -28,6 +26,7 @@ from ctc_metrics.utils.representations import match as ctc_match  # noqa: E402
 from pycocotools import mask as rle  # noqa: E402
 from real_labels import wheel_nuclei  # noqa: E402
 from stardist.matching import matching  # noqa: E402
+from timing import interleaved  # noqa: E402
 
 from components.infer.measure import measure  # noqa: E402
 from components.refine_masks.masks import refine  # noqa: E402
@@ -85,18 +84,6 @@ def flooded(probability: np.ndarray, image: np.ndarray) -> np.ndarray:
     return remove_small_objects(remove_small_holes(mask, max_size=200), max_size=60)
 
 
-def seconds(ours: Callable[[], object], theirs: Callable[[], object], repeats: int) -> tuple[float, float]:
-    """Median wall times of both, in turn; each once before, unmeasured."""
-    times: tuple[list[float], list[float]] = ([], [])
-    for repeat in range(repeats + 1):
-        for work, into in ((ours, times[0]), (theirs, times[1])):
-            start = time.perf_counter()
-            work()
-            if repeat:
-                into.append(time.perf_counter() - start)
-    return median(times[0]), median(times[1])
-
-
 def main() -> None:
     """Print a table: ours, the other, and how many times faster ours is."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -145,7 +132,7 @@ def main() -> None:
         ]
         print(f"{args.side} x {args.side} px, {int(truth.max())} objects, median of {args.repeats}")
         for name, ours, other, theirs in pairs:
-            a, b = seconds(ours, theirs, args.repeats)
+            a, b = interleaved({"ours": ours, "theirs": theirs}, args.repeats).values()
             print(f"{name:18} {a * 1e3:9.1f} ms   {other:22} {b * 1e3:9.1f} ms   {b / a:6.1f}x")
 
 
