@@ -22,9 +22,6 @@ STEPS = 1024.0
 SADDLE = 0.85
 """See `split_touching`. F1 from the true foreground, without it (1.0), at 0.9 and at 0.85: fluorescent nuclei (DSB)
 .947, .965, .961; stained tissue .887, .918, .915; phase contrast (Usiigaci), cells of 60 px, .517, .764, .816."""
-BORDER_SIGMA = 1.5
-"""px, of the smoothing in `border_depth`. F1 of a segmentor's masks without it, and with it at 1.5 and 2.5: phase
-contrast .425, .543, .546, tissue .575, .593, .587; first proposals on fluorescence .808, .799, .795."""
 MIN_SHARE = 0.05
 """See `split_touching`. F1 of first proposals without it, at 0.05 and at 0.1: fluorescence .862, .859, .854; tissue
 .586, .611, .612 and .746, .753, .762; cytology .492, .508, .502; of a segmentor on phase contrast .345, .387, .389."""
@@ -32,22 +29,6 @@ ROWS = 512
 """Rows that are read at a time where a whole image would not fit twice."""
 SHEET = 2**22
 """px² of bounding boxes that are worked on in one go."""
-
-
-def segment_instances(
-    probability: np.ndarray,
-    threshold: float = 0.5,
-    min_distance: int = 4,
-    min_area: int = 16,
-    saddle: float = SADDLE,
-    depth: np.ndarray | None = None,
-    min_share: float = MIN_SHARE,
-) -> np.ndarray:
-    """Foreground probability (H, W) in [0, 1] -> label image (H, W) uint16, or uint32 above 65,535 objects.
-
-    See `split_touching` for the parameters.
-    """
-    return split_touching(foreground(probability, threshold), min_distance, min_area, saddle, depth, min_share)
 
 
 def foreground(probability: np.ndarray, threshold: float, rows: int = ROWS) -> np.ndarray:
@@ -254,25 +235,6 @@ def _find(root: list[int], part: int) -> int:
     while root[part] != part:
         part = root[part]
     return part
-
-
-def border_depth(plane: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Where within a mask the image looks as on its border: (H, W) float32 in (0, 1], 1 where it does not.
-
-    plane: (H, W) float32, grey; mask: (H, W) uint8 {0, 1}. What lies between two cells looks as what lies around them:
-    lighter than the nuclei of a tissue section, darker than fluorescent ones, a bright halo in phase contrast. The
-    intensities deep in the mask say what is usual there, those on its border to which side the unusual ones mean a
-    border: exp(-excess / 2), excess in standard deviations and at most 3.
-    """
-    smooth = cv2.GaussianBlur(plane, (0, 0), BORDER_SIGMA)
-    deep = cv2.erode(mask, np.ones((7, 7), np.uint8))
-    border = cv2.dilate(mask, np.ones((5, 5), np.uint8)) > deep
-    inside = smooth[deep > 0]
-    if not len(inside) or not border.any():
-        return np.ones(mask.shape, np.float32)
-    sign = np.sign(smooth[border].mean() - inside.mean())
-    excess = sign * (smooth - np.median(inside)) / max(float(inside.std()), 1e-6)
-    return np.exp(-excess.clip(0, 3) / 2, dtype=np.float32)
 
 
 def instance_depth(labels: np.ndarray) -> np.ndarray:

@@ -7,11 +7,16 @@ on a normal distribution, which has no classes, it is 2 / pi. Stained or fluores
 0.83 on fluorescence and tissue), phase contrast below (0.52), and there texture serves better (Dice 0.66 against 0.25).
 The side of an intensity threshold that has more texture is the foreground: bright nuclei, or dark ones in tissue.
 
-Of several channels the one with the highest separability is thresholded: on stained
-tissue of DSB 2018 that is green, and Dice .84 instead of .81. Where the foreground is dark, it may hold darker things:
-nuclei in stained cytoplasm. Then the border of Otsu's foreground is far less steep than another level's contour, and
-that level is taken: Dice .61 instead of .14 on the cytology of DSB 2018. Bright foregrounds are left alone, since a
-steeper contour there only means that some nuclei are brighter than others.
+Of several channels the one with the highest separability is thresholded: on stained tissue of DSB 2018 that is green,
+and Dice .84 instead of .81. Where the foreground is dark, it may hold darker things: nuclei in stained cytoplasm. Then
+the border of Otsu's foreground is far less steep than another level's contour, and that level is taken: Dice .52
+instead of .14 on the cytology of DSB 2018. Bright foregrounds are left alone, since a steeper contour there only means
+that some nuclei are brighter than others; there Otsu looks at the root of the intensity, which draws in bright
+outliers.
+
+One level for a whole image joins close nuclei in the haze between them and loses the dim ones beside the bright. So the
+level is only what `local_probability` starts from: F1 .87 instead of .82 on fluorescence, .65 instead of .59 and .79
+instead of .74 on the two kinds of tissue.
 """
 
 import math
@@ -33,6 +38,12 @@ TEXTURE_FLOOR = 0.01
 """Standard deviation, in normalised intensity, below which texture does not count."""
 STEEPNESS = 6.0
 """Logit between the two class means of a proposal: they get probabilities near 0.05 and 0.95."""
+LOCAL_SIGMA, LOCAL_PRIOR, LOCAL_STEPS = 8.0, 0.01, 6
+"""Of `local_probability`: px of its window; weight of the whole image's means beside a full window's; iterations."""
+LEAST_CONTRAST = 0.25
+"""Share of the image's contrast between the classes, below which a local one counts as this much."""
+BALANCE_BRIGHT, BALANCE_DARK = 0.4, 0.5
+"""Where the border lies between the means of background (0) and foreground (1)."""
 BINS = 256
 UNDECIDED = 0.4
 """Probability where an image shows no two classes: background, but not surely."""
@@ -48,8 +59,7 @@ LENGTH_WEIGHT = 0.25
 MEAN = -1
 """Instead of a channel's number: the mean of all channels."""
 
-Kind = Literal["intensity", "root_intensity", "texture"]
-INTENSITIES: tuple[Kind, Kind] = ("intensity", "root_intensity")
+Kind = Literal["intensity", "texture"]
 
 
 class Proposal(BaseModel):
@@ -73,7 +83,7 @@ class Proposal(BaseModel):
             if self.separability == 0:  # all images constant
                 return np.full(plane.shape, UNDECIDED, np.float32)
             return _sigmoid((texture(plane) - self.threshold) / self.spread)
-        return _by_intensity(grey(image, self.channel), self.kind)
+        return _by_intensity(grey(image, self.channel))
 
 
 def grey(image: np.ndarray, channel: int = MEAN) -> np.ndarray:
@@ -86,10 +96,9 @@ def grey(image: np.ndarray, channel: int = MEAN) -> np.ndarray:
     return NORMALISATION(image).mean(axis=2)
 
 
-def intensity(plane: np.ndarray, kind: Kind = "intensity") -> np.ndarray:
-    """Grey plane (H, W), smoothed with sigma 1 px; its root, where asked for, draws in bright outliers."""
-    smooth = cv2.GaussianBlur(plane, (0, 0), 1.0)
-    return np.sqrt(np.maximum(smooth, 0)) if kind == "root_intensity" else smooth
+def intensity(plane: np.ndarray) -> np.ndarray:
+    """Grey plane (H, W), smoothed with sigma 1 px."""
+    return cv2.GaussianBlur(plane, (0, 0), 1.0)
 
 
 def texture(plane: np.ndarray) -> np.ndarray:
@@ -131,51 +140,81 @@ def otsu(values: np.ndarray) -> Split:
 
 def candidates(images: Iterable[np.ndarray]) -> dict[Kind, Proposal]:
     """Every kind of proposal, fitted to some images of a set, each (H, W, C). Empty where there are none."""
-    separability: dict[tuple[Kind, int], list[float]] = {}
+    separability: dict[int, list[float]] = {}
     textures = []
     for image in images:
         plane = grey(image)
         step = max(1, int((plane.size / 40_000) ** 0.5))
         textures.append(texture(plane)[::step, ::step].ravel())
         for channel in (MEAN, *(range(image.shape[2]) if image.shape[2] > 1 else ())):
-            chosen = plane if channel == MEAN else grey(image, channel)
-            for kind in INTENSITIES:
-                values = otsu(intensity(chosen, kind)).separability
-                separability.setdefault((kind, channel), []).append(values)
+            values = intensity(plane if channel == MEAN else grey(image, channel))
+            found = max(otsu(values).separability, otsu(_root(values)).separability)
+            separability.setdefault(channel, []).append(found)
     if not textures:
         return {}
+    medians = {channel: float(np.median(values)) for channel, values in separability.items()}
+    # in a mixed set the channels are compared on the images that have them
+    several = {channel: value for channel, value in medians.items() if channel != MEAN}
+    best = max(several, key=lambda channel: several[channel]) if several else MEAN
     split = otsu(np.concatenate(textures))
-    found: dict[Kind, Proposal] = {}
-    for kind in INTENSITIES:
-        medians = {channel: float(np.median(values)) for (of, channel), values in separability.items() if of == kind}
-        # in a mixed set the channels are compared on the images that have them
-        several = {channel: value for channel, value in medians.items() if channel != MEAN}
-        best = max(several, key=lambda channel: several[channel]) if several else MEAN
-        found[kind] = Proposal(kind=kind, separability=max(medians[MEAN], medians[best]), channel=best)
-    found["texture"] = Proposal(
-        kind="texture", separability=split.separability, threshold=split.threshold, spread=split.spread
-    )
-    return found
+    return {
+        "intensity": Proposal(kind="intensity", separability=max(medians[MEAN], medians[best]), channel=best),
+        "texture": Proposal(
+            kind="texture", separability=split.separability, threshold=split.threshold, spread=split.spread
+        ),
+    }
 
 
 def choose(found: dict[Kind, Proposal]) -> Proposal:
     """The one of `candidates` that serves the set, without labels: see the head of this module."""
-    best = max((found["intensity"], found["root_intensity"]), key=lambda proposal: proposal.separability)
-    return best if best.separability > UNIMODAL else found["texture"]
+    return found["intensity"] if found["intensity"].separability > UNIMODAL else found["texture"]
 
 
-def _by_intensity(plane: np.ndarray, kind: Kind) -> np.ndarray:
-    """Probability by Otsu on one image's intensity, oriented by texture. One without two classes stays undecided."""
-    values = intensity(plane, kind)
-    split = otsu(values)
-    if split.separability < 0.9 * UNIMODAL:
-        return np.full(plane.shape, UNDECIDED, np.float32)
+def _root(values: np.ndarray) -> np.ndarray:
+    return np.sqrt(np.maximum(values, 0))
+
+
+def _by_intensity(plane: np.ndarray) -> np.ndarray:
+    """Probability from a grey plane (H, W), oriented by texture. An image without two classes stays undecided."""
+    values = intensity(plane)
+    split, rooted = otsu(values), otsu(_root(values))
+    if max(split.separability, rooted.separability) < 0.9 * UNIMODAL:
+        return np.full(values.shape, UNDECIDED, np.float32)
     bright, textured = values > split.threshold, texture(plane)
     if textured[bright].mean() >= textured[~bright].mean():
-        return _sigmoid((values - split.threshold) / split.spread)
+        return local_probability(values, rooted.threshold**2, BALANCE_BRIGHT)
     threshold = nested_threshold(values, split.threshold)
+    if threshold == split.threshold:
+        return local_probability(-values, -threshold, BALANCE_DARK)
+    # three classes: the means of two would not tell nuclei from what holds them
     spread = float(values[values >= threshold].mean() - values[values < threshold].mean())
     return _sigmoid((threshold - values) / max(spread, 1e-6))
+
+
+def local_probability(values: np.ndarray, threshold: float, balance: float) -> np.ndarray:
+    """Foreground probability (H, W) float32 by how near a value is to the means of either class around it.
+
+    The piecewise smooth model of Chan & Vese (2001, IEEE TIP 10:266) with means in Gaussian windows (Lankton &
+    Tannenbaum 2008, IEEE TIP 17:2029), without its term for the length of the border. Dim objects beside bright ones
+    are found, and the haze between close ones is not taken for them. values: (H, W) float32, of the foreground higher;
+    threshold: what to start from; balance: where between background and foreground the border lies, 0 to 1.
+    """
+    mask = values > threshold
+    if mask.all() or not mask.any():
+        return np.full(values.shape, UNDECIDED, np.float32)
+    high, low = float(values[mask].mean()), float(values[~mask].mean())
+    everywhere = _window(values)
+    for _ in range(LOCAL_STEPS):
+        weight, total = _window(mask.astype(np.float32)), _window(values * mask)
+        inside = (total + LOCAL_PRIOR * high) / (weight + LOCAL_PRIOR)
+        outside = (everywhere - total + LOCAL_PRIOR * low) / (1 - weight + LOCAL_PRIOR)
+        border = balance * inside + (1 - balance) * outside
+        mask = values > border
+    return _sigmoid((values - border) / np.maximum(inside - outside, LEAST_CONTRAST * (high - low)))
+
+
+def _window(plane: np.ndarray) -> np.ndarray:
+    return cv2.GaussianBlur(plane, (0, 0), LOCAL_SIGMA, borderType=cv2.BORDER_REFLECT)
 
 
 def nested_threshold(values: np.ndarray, threshold: float) -> float:

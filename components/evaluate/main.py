@@ -10,10 +10,10 @@ import numpy as np
 
 from components.evaluate.component import Evaluate
 from components.evaluate.pictures import Extremes, panel
+from shared.cells import find
 from shared.devices import device
 from shared.errors import ArtifactError
 from shared.images import ImageReader
-from shared.instances import segment_instances
 from shared.labels import LabelReader
 from shared.metrics import Tally, tally
 from shared.models.segmentor import load_segmentor
@@ -43,10 +43,11 @@ def run(stage: Evaluate) -> Result:
     for key in track(truth.keys(), "evaluate", len(truth)):
         image, true = read_pair(stage, images, truth, key)
         maps = predict_maps(segmentor, config, image, tile=stage.tile, batch_size=stage.batch_size, device=where)
-        depth = maps[1] if len(maps) > 1 else None
-        saddle = stage.saddle or config.saddle
-        found = segment_instances(
-            maps[0], stage.threshold, stage.min_distance, stage.min_area, saddle, depth, stage.min_share
+        found = find(maps, image, stage.threshold).cells(
+            stage.saddle or config.saddle,
+            min_distance=stage.min_distance,
+            min_area=stage.min_area,
+            min_share=stage.min_share,
         )
         known = scored_part(truth, key)
         one = tally(true * known, found * known, instances=truth.entries[key].kind == "instances")

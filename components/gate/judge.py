@@ -4,14 +4,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from shared.cells import Found
 from shared.edges import edge_score, gradient
-from shared.instances import SADDLE, split_touching
 from shared.metrics import Tally, dice_masks, tally
 
 MARGIN = 1.02
 """Times as high as the incumbent's the candidate's edge score must be. What a set's own noise moves is below it."""
-SADDLES = (0.85, 0.9, 0.95, 0.8, 0.7, 0.6, 0.5, 0.4)
-"""What is tried; the first of equals is taken."""
 DRIFT = 1.5
 """Factor of the foreground's area, against the incumbent's, from which on a change counts as drift."""
 
@@ -28,8 +26,6 @@ class Judgement:
     """Mean Dice with the labels; None where none are to be looked at."""
     f1: float | None = None
     """F1 of the instances at IoU 0.5, pooled; None where the labels hold none or are not to be looked at."""
-    saddle: float = SADDLE
-    """What that F1 was reached with: see `shared.instances.split_touching`."""
 
 
 def judge(masks: list[np.ndarray], planes: list[np.ndarray]) -> Judgement:
@@ -40,23 +36,16 @@ def judge(masks: list[np.ndarray], planes: list[np.ndarray]) -> Judgement:
     return Judgement(edge, float(np.mean([mask.mean() for mask in masks])))
 
 
-def with_labels(
-    judgement: Judgement, masks: list[np.ndarray], depths: list[np.ndarray | None], truths: list[np.ndarray]
-) -> Judgement:
-    """The same, measured against label images (H, W); depths: (H, W) of `shared.instances.instance_depth`, or None.
+def with_labels(judgement: Judgement, found: list[Found], truths: list[np.ndarray], saddle: float) -> Judgement:
+    """The same, measured against label images (H, W); instances only where these hold more than one object.
 
-    Label images that hold more than one object teach where to part touching ones: the saddle with the highest F1.
+    saddle: the segmentor's own, see `shared.instances.split_touching`.
     """
-    dice = float(np.mean([dice_masks(mask, truth) for mask, truth in zip(masks, truths, strict=True)]))
+    dice = float(np.mean([dice_masks(one.mask, truth) for one, truth in zip(found, truths, strict=True)]))
     if max(int(truth.max(initial=0)) for truth in truths) < 2:
         return replace(judgement, dice=dice)
-    cases = list(zip(masks, depths, truths, strict=True))
-    scores = {}
-    for saddle in SADDLES:
-        tallies = [tally(truth, split_touching(mask, saddle=saddle, depth=depth)) for mask, depth, truth in cases]
-        scores[saddle] = sum(tallies, Tally()).metrics()["f1"]
-    saddle = max(scores, key=lambda value: scores[value])
-    return replace(judgement, dice=dice, f1=scores[saddle], saddle=saddle)
+    total = sum((tally(truth, one.cells(saddle)) for one, truth in zip(found, truths, strict=True)), Tally())
+    return replace(judgement, dice=dice, f1=total.metrics()["f1"])
 
 
 def better(candidate: Judgement, incumbent: Judgement) -> bool:

@@ -7,15 +7,15 @@ import numpy as np
 from components.gate.component import Gate
 from components.gate.judge import Judgement, better, drifts, judge, with_labels
 from shared.artifacts import copy_payload
+from shared.cells import Found, find
 from shared.devices import device
 from shared.errors import UserError
 from shared.images import ImageReader
-from shared.instances import foreground
 from shared.keys import spread
 from shared.labels import LabelReader
 from shared.log import log
-from shared.models.files import load_config, read_config, save_config
-from shared.models.segmentor import SegmentorConfig, load_segmentor
+from shared.models.files import read_config
+from shared.models.segmentor import load_segmentor
 from shared.overlays import outline, to_rgb8
 from shared.progress import track
 from shared.proposals import grey
@@ -48,14 +48,12 @@ def run(stage: Gate) -> Result:
         log.warning("round %d is not better than %s", stage.number, kept)
     taken = accepted or stage.keep_worse
     copy_payload(stage.candidate if taken else stage.incumbent, stage.best)
-    if taken and new.f1 is not None:
-        save_config(stage.best, load_config(stage.best, SegmentorConfig).model_copy(update={"saddle": new.saddle}))
     best_round = stage.number if taken else stage.incumbent_round
     done = stage.converged or stage.number - best_round >= stage.patience
     done = done or (old is not None and not stage.use_labels and drifts(new, old))
     metrics = {"accepted": float(accepted), "edge_score": new.edge, "foreground_share": new.area}
     metrics |= {} if new.dice is None else {"dice": new.dice}
-    metrics |= {} if new.f1 is None else {"f1": new.f1, "saddle": new.saddle}
+    metrics |= {} if new.f1 is None else {"f1": new.f1}
     values: dict[str, float | int | bool | str] = {
         "best_round": best_round,
         "done": done,
@@ -86,14 +84,13 @@ def _judged(
     """What is known of a segmentor, and its foreground masks (H, W) uint8 {0, 1}."""
     segmentor, config = load_segmentor(model)
     where = device()
-    masks: list[np.ndarray] = []
-    depths: list[np.ndarray | None] = []
+    found: list[Found] = []
     for image in track(images, f"gate: {what}", len(images)):
         maps = predict_maps(segmentor, config, image, tile=stage.tile, batch_size=stage.batch_size, device=where)
-        masks.append(foreground(maps[0], 0.5))
-        depths.append(maps[1] if truths is not None and len(maps) > 1 else None)
+        found.append(find(maps, image))
+    masks = [one.mask for one in found]
     judgement = judge(masks, [grey(image) for image in images])
-    return (judgement if truths is None else with_labels(judgement, masks, depths, truths)), masks
+    return (judgement if truths is None else with_labels(judgement, found, truths, config.saddle)), masks
 
 
 def _page(

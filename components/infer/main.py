@@ -10,10 +10,10 @@ import numpy as np
 from components.infer.component import Infer
 from components.infer.measure import measure
 from components.infer.writers import CellTable, overlay, write_labels, write_png
+from shared.cells import find
 from shared.coco import annotations, dataset
 from shared.devices import device
 from shared.images import ImageEntry, ImageReader
-from shared.instances import foreground, split_touching
 from shared.models.segmentor import SegmentorConfig, load_segmentor
 from shared.overlays import thumbnail
 from shared.progress import track
@@ -80,10 +80,14 @@ def predicted(
         large = max(image.shape[:2]) > stage.block
         out = np.memmap(file, np.float32, "w+", shape=shape) if large else np.empty(shape, np.float32)
         predict(image, out)
-        mask = foreground(out[0], stage.threshold, rows=stage.block)
-        depth = out[1] if config.maps > 1 else None
-        saddle = stage.saddle or config.saddle
-        return mask, split_touching(mask, stage.min_distance, stage.min_area, saddle, depth, stage.min_share)
+        found = find(out, image, stage.threshold, rows=stage.block)
+        labels = found.cells(
+            stage.saddle or config.saddle,
+            min_distance=stage.min_distance,
+            min_area=stage.min_area,
+            min_share=stage.min_share,
+        )
+        return found.mask, labels
 
 
 def write_image(folder: Path, entry: ImageEntry, image: np.ndarray, mask: np.ndarray, labels: np.ndarray) -> np.ndarray:

@@ -6,8 +6,9 @@ import cv2
 import numpy as np
 from skimage.segmentation import watershed
 
+from shared.borders import border_depth
 from shared.edges import gradient, near_border
-from shared.instances import border_depth, fill_holes, split_touching, typical_area
+from shared.instances import fill_holes, split_touching, typical_area
 
 FOLLOWS_EDGES = 1.2
 """Edge score from which on a set's proposals are taken to follow the edges already.
@@ -23,8 +24,6 @@ CONTRADICTED = 0.3
 """The watershed's foreground is ignored where the proposal's probability is below this, and likewise its background."""
 FULL_CONFIDENCE = 0.25
 """Distance of a probability from 0.5 that counts as certain."""
-SADDLE = 0.8
-"""Of `split_touching`, where depths fall on what looks like a border: see `shared.instances.border_depth`."""
 LEVELS = 1024
 """Steps the gradient is rounded to before the watershed, so that equal images flood in the same order everywhere."""
 
@@ -67,7 +66,7 @@ def refine(
     conf[filled] = 128  # a hole in the middle of an object, filled up
     if ignore_band:
         conf[near_border(mask, 2 * ignore_band + 1)] = 0
-    labels = split_touching(mask, saddle=SADDLE, depth=border_depth(plane, mask))
+    labels = split_touching(mask, depth=border_depth(plane, mask))
     conf[(mask > 0) & (labels == 0)] = 0  # crumbs
     return Refined(labels, conf, smallest)
 

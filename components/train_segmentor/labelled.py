@@ -38,8 +38,9 @@ class LabelledCrops:
         self.labels, self.size, self.label_bytes = labels, size, label_bytes
         of = partial(Crops, reader, size=size, channels=channels, normalisation=normalisation, shrink=shrink)
         self.crops = of(keys)
-        drawn = [key for key in keys if key in set(labels.info.notes.get(LABELLED, []))]
-        self.drawn = of(drawn) if drawn else None
+        known = set(labels.info.notes.get(LABELLED, []))
+        self.drawn_keys = [key for key in keys if key in known]
+        self.drawn = of(self.drawn_keys) if self.drawn_keys else None
         self._bytes = 0
         self._planes: OrderedDict[str, np.ndarray] = OrderedDict()
 

@@ -14,6 +14,7 @@ from components.train_segmentor.component import TrainSegmentor
 from components.train_segmentor.labelled import LabelledCrops, has_foreground
 from components.train_segmentor.loss import DEPTH_WEIGHT, depth_loss, foreground_loss
 from components.train_segmentor.page import make_page
+from components.train_segmentor.parting import learn_saddle
 from shared.artifacts import copy_payload
 from shared.devices import device, threads
 from shared.errors import UserError
@@ -69,7 +70,10 @@ def run(stage: TrainSegmentor) -> Result:
     )
     where = device()
     trained, history = train(stage, segmentor, crops, stage.learning_rate * (1 if first_round else LATER_RATE), where)
-    metrics = _metrics(history)
+    if crops.drawn_keys:
+        saddle = learn_saddle(trained, config, reader, labels, crops.drawn_keys, where)
+        config = config.model_copy(update={"saddle": saddle})
+    metrics = _metrics(history) | {"saddle": config.saddle}
     save_segmentor(stage.segmentor, trained, config, _card(stage, config, len(keys), metrics))
     page = make_page(history, trained, config, reader, labels, keys, where)
     return Result(

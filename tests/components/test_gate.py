@@ -9,15 +9,14 @@ from real_labels import wheel_nuclei
 from small_segmentor import CONFIG, trained, write_images, write_model, write_truth
 
 from components.gate.component import Gate
-from components.gate.judge import SADDLES, Judgement, better, drifts
+from components.gate.judge import Judgement, better, drifts
 from components.gate.main import run
 from shared.artifacts import Model, hash_folder, seal
+from shared.cells import find
 from shared.errors import UserError
-from shared.instances import segment_instances
 from shared.metrics import tally
 from shared.models.encoder import Encoder, save_encoder
-from shared.models.files import load_config
-from shared.models.segmentor import Segmentor, SegmentorConfig, save_segmentor
+from shared.models.segmentor import Segmentor, save_segmentor
 from shared.tiling import predict_maps
 
 IMAGE, LABELS = wheel_nuclei()
@@ -108,17 +107,12 @@ def test_drift_is_a_foreground_that_grows_or_shrinks_out_of_proportion():
         assert drifts(new, first) == drifted and better(new, first) != drifted
 
 
-def test_labels_teach_where_to_part_cells_that_touch(case, tmp_path):
-    """The saddle handed on is none of worse F1, and is what `infer` and `evaluate` use."""
+def test_with_labels_that_tell_cells_apart_f1_counts(case, tmp_path):
     result, _ = case(tmp_path / "a", case.good, case.root / "encoder", use_labels=1)
-    config = load_config(tmp_path / "a", SegmentorConfig)
-    assert config.saddle == result.metrics["saddle"] in SADDLES
-    maps = predict_maps(trained(), CONFIG, IMAGE[:200, :200][..., None], tile=128, batch_size=4, device="cpu")
-    scores = {
-        saddle: tally(LABELS[:200, :200], segment_instances(maps[0], saddle=saddle, depth=maps[1])).metrics()["f1"]
-        for saddle in SADDLES
-    }
-    assert result.metrics["f1"] == pytest.approx(max(scores.values())) == pytest.approx(scores[config.saddle])
-    assert min(scores.values()) < max(scores.values())
+    image = IMAGE[:200, :200][..., None]
+    found = find(predict_maps(trained(), CONFIG, image, tile=128, batch_size=4, device="cpu"), image)
+    numbers = tally(LABELS[:200, :200], found.cells(CONFIG.saddle)).metrics()
+    assert result.metrics["f1"] == pytest.approx(numbers["f1"])
+    assert result.metrics["dice"] == pytest.approx(numbers["dice"])
     free, _ = case(tmp_path / "b", case.good, case.root / "encoder")
-    assert load_config(tmp_path / "b", SegmentorConfig) == CONFIG and "saddle" not in free.metrics
+    assert "f1" not in free.metrics

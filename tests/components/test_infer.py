@@ -18,8 +18,8 @@ from components.infer.main import run
 from components.infer.measure import measure
 from components.infer.writers import overlay, write_labels
 from shared.artifacts import Model, seal, verify
+from shared.cells import find
 from shared.errors import ArtifactError
-from shared.instances import segment_instances
 from shared.metrics import dice_masks, tally
 from shared.models.encoder import Encoder, save_encoder
 from shared.overlays import edges
@@ -90,12 +90,13 @@ def test_the_cells_are_the_real_ones(predicted):
 def test_label_images_are_those_of_the_probability(predicted):
     out, _ = predicted
     image = IMAGE[256:, :300, None]
-    probability, depth = predict_maps(trained(), CONFIG, image, tile=128, batch_size=4, device="cpu")
+    maps = predict_maps(trained(), CONFIG, image, tile=128, batch_size=4, device="cpu")
+    expected = find(maps.copy(), image)
     labels = tifffile.imread(out / "labels/nuclei.tif")
     assert labels.dtype == np.uint16
-    assert np.array_equal(labels, segment_instances(probability, depth=depth))
+    assert np.array_equal(labels, expected.cells(CONFIG.saddle))
     semantic = imagecodecs.imread(str(out / "semantic/nuclei.png"))
-    assert semantic.dtype == np.uint8 and np.array_equal(semantic, (probability >= 0.5) * 255)
+    assert semantic.dtype == np.uint8 and np.array_equal(semantic, (maps[0] >= 0.5) * 255)
     drawn = imagecodecs.imread(str(out / "overlays/nuclei.png"))
     assert drawn.shape == (*labels.shape, 3) and (drawn[edges(labels)] == (255, 220, 0)).all()
 

@@ -16,14 +16,17 @@ from components.train_segmentor.component import TrainSegmentor
 from components.train_segmentor.labelled import LabelledCrops
 from components.train_segmentor.loss import foreground_loss
 from components.train_segmentor.main import run
-from shared.artifacts import Model, read_manifest, seal
+from components.train_segmentor.parting import SADDLES, learn_saddle
+from shared.artifacts import LabelSet, Model, read_manifest, seal
+from shared.cells import find
 from shared.errors import UserError
 from shared.images import ImageReader
-from shared.labels import LabelReader
+from shared.labels import LABELLED, LabelReader, LabelWriter
+from shared.metrics import tally
 from shared.models.encoder import Encoder, EncoderConfig, save_encoder
 from shared.models.segmentor import load_segmentor
 from shared.normalise import Normalisation
-from shared.tiling import predict
+from shared.tiling import predict, predict_maps
 from shared.training import step_generator
 
 QUICK = {"steps": 4, "batch_size": 2, "crop": 64}
@@ -81,6 +84,38 @@ def test_it_learns_and_goes_on_from_itself(data, tmp_path):
     later = train(data, tmp_path / "second", model=tmp_path / "first", steps=20, batch_size=4, crop=96)
     assert later.metrics["first_loss"] < 0.8 * result.metrics["first_loss"]
     assert score(data, tmp_path / "second") > first - 0.02
+
+
+def write_drawn(data: Data, folder, kind: str):
+    """The true masks, the first image's noted as drawn by a person."""
+    with LabelWriter(folder, "pseudo", {LABELLED: ["image0"]}) as writer:
+        for key, mask in data.masks.items():
+            writer.add(key, mask if kind == "instances" else (mask > 0).astype(np.uint8), kind)
+    seal(folder, LabelSet)
+    return folder
+
+
+def test_drawn_cells_teach_where_to_part_them(data, tmp_path):
+    """The saddle is none of worse F1, and what every later stage reads in the segmentor's config."""
+    folder = tmp_path / "drawn"
+    folder.mkdir()
+    drawn = write_drawn(data, folder, "instances")
+    result = train(data, tmp_path / "a", labels=drawn, steps=60)
+    segmentor, config = load_segmentor(tmp_path / "a")
+    image = ImageReader(data.images).read("image0")
+    found = find(predict_maps(segmentor, config, image, tile=128, batch_size=8, device="cpu"), image)
+    scores = {saddle: tally(data.masks["image0"], found.cells(saddle)).metrics()["f1"] for saddle in SADDLES}
+    assert config.saddle == result.metrics["saddle"] == max(scores, key=lambda saddle: scores[saddle])
+    assert min(scores.values()) < max(scores.values())
+
+
+def test_a_foreground_mask_teaches_no_parting(data, tmp_path):
+    folder = tmp_path / "drawn"
+    folder.mkdir()
+    labels = LabelReader(write_drawn(data, folder, "foreground"))
+    train(data, tmp_path / "a")
+    segmentor, config = load_segmentor(tmp_path / "a")
+    assert learn_saddle(segmentor, config, ImageReader(data.images), labels, ["image0"], "cpu") == config.saddle
 
 
 def test_the_same_run_twice_gives_the_same_bytes(data, tmp_path):

@@ -13,18 +13,15 @@ from skimage.segmentation import watershed
 from shared import instances
 from shared.instances import (
     MAX_HOLE,
-    border_depth,
     fill_holes,
     foreground,
     instance_depth,
     merge_shallow,
     relabel,
-    segment_instances,
     separated,
     split_touching,
 )
 from shared.metrics import Tally, tally
-from shared.proposals import grey
 
 IMAGE, TRUTH = wheel_nuclei()
 PROBABILITY = np.clip(IMAGE / (2 * threshold_otsu(IMAGE)), 0, 1).astype(np.float32)
@@ -93,7 +90,7 @@ def test_true_foreground_falls_into_true_objects(folder, count, least):
     """One setting for nuclei of 15 px and cells of 60 px."""
     total = Tally()
     for _, truth in real_pairs(folder, count):
-        total += tally(truth, segment_instances((truth > 0).astype(np.float32)))
+        total += tally(truth, split_touching((truth > 0).astype(np.uint8)))
     assert total.metrics()["f1"] > least
 
 
@@ -128,7 +125,7 @@ def test_merge_shallow_follows_the_deepest_way_first():
 
 
 def test_objects_are_connected_numbered_in_reading_order_and_large_enough():
-    labels = segment_instances(PROBABILITY, min_area=30)
+    labels = split_touching(foreground(PROBABILITY, 0.5), min_area=30)
     names, first, area = np.unique(labels[labels > 0], return_index=True, return_counts=True)
     assert names.tolist() == list(range(1, int(labels.max()) + 1)) and len(names) > 30
     assert (np.diff(first) > 0).all()
@@ -164,7 +161,6 @@ def test_a_memory_map_gives_the_same(tmp_path):
     on_disk[...] = probability
     for rows in (1, 100, 512, 4096):
         assert np.array_equal(foreground(on_disk, 0.5, rows), probability >= 0.5)
-    assert np.array_equal(segment_instances(on_disk), segment_instances(probability))
 
 
 def test_threads_do_not_matter():
@@ -180,11 +176,11 @@ def test_threads_do_not_matter():
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 40), (40, 1), (17, 33)])
-@pytest.mark.parametrize("value", [0.0, 1.0])
+@pytest.mark.parametrize("value", [0, 1])
 def test_empty_and_full_images(shape, value):
-    labels = segment_instances(np.full(shape, value, np.float32), min_area=1)
+    labels = split_touching(np.full(shape, value, np.uint8), min_area=1)
     assert labels.shape == shape
-    assert (labels == int(value)).all()
+    assert (labels == value).all()
 
 
 def test_small_objects_go():
@@ -236,17 +232,3 @@ def test_the_true_depth_tells_touching_cells_apart(folder, least):
         for _, truth in real_pairs(folder, 12)
     ]
     assert sum(found[1:], found[0]).metrics()["f1"] > least
-
-
-@pytest.mark.parametrize("folder", ["dsb2018/fluo", "usiigaci/labelled"])
-def test_what_looks_as_the_border_does_is_shallow(folder):
-    """Where two cells touch it is darker in fluorescence, lighter in phase contrast; tissue shows it less."""
-    line, deep = [], []
-    for image, truth in real_pairs(folder, 12):
-        plane, mask = grey(image if image.ndim == 3 else image[..., None]), (truth > 0).astype(np.uint8)
-        depth = border_depth(plane, mask)
-        assert depth.shape == truth.shape and depth.dtype == np.float32 and depth.min() > 0.2 and depth.max() == 1
-        line.append(depth[(mask > 0) & (separated(truth) == 0)])
-        deep.append(depth[cv2.erode(separated(truth), np.ones((9, 9), np.uint8)) > 0])
-    assert np.concatenate(line).mean() < np.concatenate(deep).mean() - 0.05
-    assert (border_depth(np.zeros((20, 20), np.float32), np.ones((20, 20), np.uint8)) == 1).all()

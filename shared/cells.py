@@ -1,0 +1,37 @@
+"""From a segmentor's maps to the cells of an image: the last step of every prediction."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from shared.borders import deepen_borders
+from shared.instances import MIN_SHARE, foreground, split_touching
+
+
+@dataclass
+class Found:
+    """What a segmentor's maps say of an image, before touching cells are parted."""
+
+    mask: np.ndarray
+    """(H, W) uint8 {0, 1}, foreground"""
+    depth: np.ndarray | None
+    """(H, W) float32 in [0, 1], how deep a pixel lies in its cell; None where the segmentor has no such map."""
+
+    def cells(
+        self, saddle: float, *, min_distance: int = 4, min_area: int = 16, min_share: float = MIN_SHARE
+    ) -> np.ndarray:
+        """Label image (H, W); see `shared.instances.split_touching` for the parameters."""
+        return split_touching(self.mask, min_distance, min_area, saddle, self.depth, min_share)
+
+
+def find(maps: np.ndarray, image: np.ndarray, threshold: float = 0.5, rows: int = 512) -> Found:
+    """Maps (M, H, W) float32 in [0, 1] of an image (H, W, C): foreground first, then depth where there is one.
+
+    The depth is changed in place: it falls where the image looks as on the mask's border. Maps and image may be memory
+    maps, of which `rows` rows are read at a time.
+    """
+    mask = foreground(maps[0], threshold, rows=rows)
+    if len(maps) < 2:
+        return Found(mask, None)
+    deepen_borders(maps[1], image, mask)
+    return Found(mask, maps[1])
