@@ -5,13 +5,13 @@ fluorescent ones, a bright halo in phase contrast. The intensities deep in a mas
 border to which side the unusual ones mean a border.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
-from shared.proposals import NORMALISATION
+from shared.strips import Strip, strips
 
 SIGMA = 1.5
 """px, of the smoothing. F1 of a segmentor's masks without border depth, and with it at 1.5 and 2.5: phase contrast
@@ -22,13 +22,10 @@ saddle of 0.85: phase contrast .359, .422, .494, .446; tissue .692, .689, .688, 
 .854."""
 MOST = 3.0
 """Standard deviations; what is more unusual counts as this."""
-ROWS, MARGIN = 512, 16
-"""Rows that are looked at a time, and those beside them that bear on them."""
+MARGIN = 16
+"""px that bear on a pixel, at most."""
 SAMPLED = 2**20
 """Pixels of an image that are looked at for what is usual, at most; evenly spread."""
-
-Strip = tuple[slice, slice, np.ndarray, np.ndarray]
-"""Rows of the image; where they are in what follows; grey plane smoothed, and mask, both with rows beside them."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +39,9 @@ class Look:
     side: float
     """1 where the mask's border is brighter than that, -1 where it is darker."""
 
-    def depth(self, smooth: np.ndarray) -> np.ndarray:
-        """Smoothed grey plane (h, w) -> (h, w) float32 in (0, 1], 1 where it does not look as on a border."""
-        excess = self.side * (smooth - self.usual) / self.spread
+    def depth(self, plane: np.ndarray) -> np.ndarray:
+        """Grey plane (h, w) -> (h, w) float32 in (0, 1], 1 where it does not look as on a border."""
+        excess = self.side * (_smoothed(plane) - self.usual) / self.spread
         return np.exp(-FALL * excess.clip(0, MOST), dtype=np.float32)
 
 
@@ -53,10 +50,9 @@ def border_depth(plane: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
     1 where the image looks as it does deep in the mask, down to exp(-0.75) where it looks as on the mask's border.
     """
-    smooth = _smoothed(plane)
-    everything = slice(None)
-    look = _look([(everything, everything, smooth, mask)], mask.size)
-    return np.ones(mask.shape, np.float32) if look is None else look.depth(smooth)
+    everything = slice(0, len(mask))
+    look = _look([Strip(everything, everything, plane, mask)], mask.size)
+    return np.ones(mask.shape, np.float32) if look is None else look.depth(plane)
 
 
 def deepen_borders(depth: np.ndarray, image: np.ndarray, mask: np.ndarray) -> None:
@@ -65,36 +61,27 @@ def deepen_borders(depth: np.ndarray, image: np.ndarray, mask: np.ndarray) -> No
     Both may be memory maps: a few hundred rows are held in memory at a time, and the result does not depend on whether
     they are.
     """
-    look = _look(_strips(image, mask), mask.size)
+    look = _look(strips(image, mask, MARGIN), mask.size)
     if look is not None:
-        for rows, inner, smooth, _ in _strips(image, mask):
-            depth[rows] *= look.depth(smooth[inner])
-
-
-def _strips(image: np.ndarray, mask: np.ndarray) -> Iterator[Strip]:
-    limits = NORMALISATION.limits(image)
-    for top in range(0, len(mask), ROWS):
-        first, last = max(0, top - MARGIN), min(len(mask), top + ROWS + MARGIN)
-        plane = NORMALISATION.apply(image[first:last], limits).mean(axis=2)
-        rows = slice(top, min(top + ROWS, len(mask)))
-        yield rows, slice(rows.start - first, rows.stop - first), _smoothed(plane), mask[first:last]
+        for strip in strips(image, mask, MARGIN):
+            depth[strip.rows] *= look.depth(strip.plane)[strip.inner]
 
 
 def _smoothed(plane: np.ndarray) -> np.ndarray:
     return cv2.GaussianBlur(plane, (0, 0), SIGMA)
 
 
-def _look(strips: Iterable[Strip], pixels: int) -> Look | None:
+def _look(parts: Iterable[Strip], pixels: int) -> Look | None:
     """None where the mask is nowhere deep, or has no border."""
     step = max(1, round((pixels / SAMPLED) ** 0.5))
     deep_values, border_values = [], []
-    for rows, inner, smooth, mask in strips:
-        deep = cv2.erode(mask, np.ones((7, 7), np.uint8))
-        border = cv2.dilate(mask, np.ones((5, 5), np.uint8)) > deep
-        first = (inner.start or 0) + -(rows.start or 0) % step
-        sampled = np.s_[first : inner.stop : step, ::step]
-        deep_values.append(smooth[sampled][deep[sampled] > 0])
-        border_values.append(smooth[sampled][border[sampled]])
+    for strip in parts:
+        deep = cv2.erode(strip.mask, np.ones((7, 7), np.uint8))
+        border = cv2.dilate(strip.mask, np.ones((5, 5), np.uint8)) > deep
+        sampled = np.s_[strip.inner.start + -strip.rows.start % step : strip.inner.stop : step, ::step]
+        smooth = _smoothed(strip.plane)[sampled]
+        deep_values.append(smooth[deep[sampled] > 0])
+        border_values.append(smooth[border[sampled]])
     inside, outside = np.concatenate(deep_values), np.concatenate(border_values)
     if not len(inside) or not len(outside):
         return None

@@ -21,6 +21,8 @@ from shared.shards import Member, ShardWriter, read_jsonl, read_member, write_js
 INDEX, INFO, COCO, CLASSES = "index.jsonl", "labelset.json", "annotations.coco.json", "classes.csv"
 
 
+SHARPENED = "sharpened"
+"""Note of a pseudo LabelSet: whether its masks' borders were moved to where the intensity changes."""
 LABELLED = "labelled"
 """Note of a pseudo LabelSet: keys of the images whose masks are a person's, taken over where `use_labels` allows it."""
 

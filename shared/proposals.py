@@ -202,19 +202,29 @@ def local_probability(values: np.ndarray, threshold: float, balance: float) -> n
     mask = values > threshold
     if mask.all() or not mask.any():
         return np.full(values.shape, UNDECIDED, np.float32)
-    high, low = float(values[mask].mean()), float(values[~mask].mean())
-    everywhere = _window(values)
+    low, high = float(values[~mask].mean()), float(values[mask].mean())
     for _ in range(LOCAL_STEPS):
-        weight, total = _window(mask.astype(np.float32)), _window(values * mask)
-        inside = (total + LOCAL_PRIOR * high) / (weight + LOCAL_PRIOR)
-        outside = (everywhere - total + LOCAL_PRIOR * low) / (1 - weight + LOCAL_PRIOR)
-        border = balance * inside + (1 - balance) * outside
+        outside, inside = local_means(values, mask, low, high, LOCAL_SIGMA)
+        border = outside + balance * (inside - outside)
         mask = values > border
     return _sigmoid((values - border) / np.maximum(inside - outside, LEAST_CONTRAST * (high - low)))
 
 
-def _window(plane: np.ndarray) -> np.ndarray:
-    return cv2.GaussianBlur(plane, (0, 0), LOCAL_SIGMA, borderType=cv2.BORDER_REFLECT)
+def local_means(
+    values: np.ndarray, mask: np.ndarray, low: float, high: float, sigma: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean of a plane (H, W) float32 outside a mask and inside, each (H, W), in Gaussian windows of `sigma` px.
+
+    Where a window holds little of a class, its mean tends to that of the whole image, `low` or `high`.
+    """
+    weight, total = _window(mask.astype(np.float32), sigma), _window(values * mask, sigma)
+    inside = (total + LOCAL_PRIOR * high) / (weight + LOCAL_PRIOR)
+    outside = (_window(values, sigma) - total + LOCAL_PRIOR * low) / (1 - weight + LOCAL_PRIOR)
+    return outside, inside
+
+
+def _window(plane: np.ndarray, sigma: float) -> np.ndarray:
+    return cv2.GaussianBlur(plane, (0, 0), sigma, borderType=cv2.BORDER_REFLECT)
 
 
 def nested_threshold(values: np.ndarray, threshold: float) -> float:

@@ -39,11 +39,12 @@ def run(stage: Evaluate) -> Result:
         return Result(skipped=NO_LABELS, page=result)
     segmentor, config = load_segmentor(stage.model)
     where = device()
+    sharpen = config.sharpen if stage.sharpen == "auto" else stage.sharpen == "always"
     total, rows, extremes = Tally(), [], Extremes()
     for key in track(truth.keys(), "evaluate", len(truth)):
         image, true = read_pair(stage, images, truth, key)
         maps = predict_maps(segmentor, config, image, tile=stage.tile, batch_size=stage.batch_size, device=where)
-        found = find(maps, image, stage.threshold).cells(
+        found = find(maps, image, threshold=stage.threshold, sharpen=sharpen).cells(
             stage.saddle or config.saddle,
             min_distance=stage.min_distance,
             min_area=stage.min_area,

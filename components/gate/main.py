@@ -87,7 +87,7 @@ def _judged(
     found: list[Found] = []
     for image in track(images, f"gate: {what}", len(images)):
         maps = predict_maps(segmentor, config, image, tile=stage.tile, batch_size=stage.batch_size, device=where)
-        found.append(find(maps, image))
+        found.append(find(maps, image, sharpen=config.sharpen))
     masks = [one.mask for one in found]
     judgement = judge(masks, [grey(image) for image in images])
     return (judgement if truths is None else with_labels(judgement, found, truths, config.saddle)), masks

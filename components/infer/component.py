@@ -1,6 +1,6 @@
 """Declaration of `infer`."""
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt
 
@@ -29,9 +29,11 @@ class Infer(Stage):
     """Foreground probability from which on a pixel is cell."""
     min_distance: int = Field(4, ge=1)
     """px between the seeds of two instances, at least."""
+    sharpen: Literal["auto", "always", "never"] = "auto"
+    """Whether the masks' borders move to where the intensity changes; auto: as the segmentor's config says."""
     saddle: float = Field(0.0, ge=0, le=1)
     """Two seeds are one cell where the depth between them stays above this share of the shallower one's. 1: never.
-    0: as the segmentor's config says, which is 0.85 unless labels taught it otherwise."""
+    0: as the segmentor's config says, which is 0.8 unless labels taught it otherwise."""
     min_area: NonNegativeInt = 16
     """px²; smaller objects are dropped."""
     min_share: float = Field(0.05, ge=0, lt=1)

@@ -80,7 +80,8 @@ def predicted(
         large = max(image.shape[:2]) > stage.block
         out = np.memmap(file, np.float32, "w+", shape=shape) if large else np.empty(shape, np.float32)
         predict(image, out)
-        found = find(out, image, stage.threshold, rows=stage.block)
+        sharpen = config.sharpen if stage.sharpen == "auto" else stage.sharpen == "always"
+        found = find(out, image, threshold=stage.threshold, sharpen=sharpen, rows=stage.block)
         labels = found.cells(
             stage.saddle or config.saddle,
             min_distance=stage.min_distance,

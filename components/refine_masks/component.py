@@ -12,7 +12,8 @@ class RefineMasks(Stage):
     """The E-step: turn soft proposals into pseudo-masks that follow the edges in the image.
 
     Where the proposals' borders miss the edges in the image: watershed on the gradient from confident markers, kept
-    where the proposal agrees; the rest is ignored. Proposals that follow the edges already keep their borders.
+    where the proposal agrees; the rest is ignored. Where they follow the edges already, every pixel near a border goes
+    to the side whose mean intensity around it is nearer.
     """
 
     image: ClassVar[str] = "torch"
@@ -28,7 +29,8 @@ class RefineMasks(Stage):
     agreement: Out[float]
     """Mean Dice between these masks and the previous ones; 0 in the first round."""
     edges: Literal["auto", "always", "never"] = "auto"
-    """Watershed on the image gradient: where the set's proposals miss the edges, always, or never."""
+    """Watershed on the image gradient where the set's proposals miss the edges, and intensity where they follow them;
+    always the watershed; or never: borders stay where they are."""
     confident: float = Field(0.9, gt=0.5, lt=1)
     """Probability from which on a pixel is a marker of the watershed: cell, or background below 1 minus this."""
     ignore_band: NonNegativeInt = 1

@@ -6,14 +6,14 @@ import cv2
 import numpy as np
 
 from components.refine_masks.component import RefineMasks
-from components.refine_masks.masks import FOLLOWS_EDGES, Refined, dice, refine
+from components.refine_masks.masks import FOLLOWS_EDGES, Borders, Refined, dice, refine
 from shared.artifacts import copy_payload
 from shared.devices import threads
 from shared.edges import edge_score, gradient
 from shared.errors import UserError
 from shared.images import ImageReader
 from shared.keys import spread
-from shared.labels import LABELLED, LabelReader, LabelWriter
+from shared.labels import LABELLED, SHARPENED, LabelReader, LabelWriter
 from shared.overlays import outline, to_rgb8
 from shared.progress import track
 from shared.proposals import grey
@@ -55,14 +55,15 @@ def run(stage: RefineMasks) -> Result:
     agreement, areas, smallest, ignored, panels = [], [], [], [], []
     shown = set(spread(keys, PANELS))
     labelled = list(clusters.info.notes.get(LABELLED, []))
-    notes = {"edge_score": score, "watershed": by_edges, LABELLED: labelled}
+    borders: Borders = "watershed" if by_edges else "sharpened" if stage.edges == "auto" else "kept"
+    notes = {"edge_score": score, "watershed": by_edges, SHARPENED: borders == "sharpened", LABELLED: labelled}
     with LabelWriter(stage.labels, "pseudo", notes) as writer:
         for key in track(keys, "refine", len(keys)):
             image = images.read(key)
             refined = refine(
                 clusters.probability(key),
-                grey(image),
-                by_edges=by_edges,
+                image,
+                borders=borders,
                 confident=stage.confident,
                 ignore_band=stage.ignore_band,
                 min_area=stage.min_area,
@@ -105,7 +106,7 @@ def _pass_through(stage: RefineMasks) -> Result:
 
 def _page(metrics: dict[str, float], panels: list[Panel]) -> Page:
     page = Page("refine_masks")
-    how = "watershed on the image gradient" if metrics["watershed"] else "the proposals' own border"
+    how = "watershed on the image gradient" if metrics["watershed"] else "the classes' means around them, or kept"
     page.text(
         f"Borders by {how}: the image is {metrics['edge_score']:.2f} times as steep on the proposals' borders as "
         f"around them (from {FOLLOWS_EDGES} on they are kept). "

@@ -1,6 +1,7 @@
 """From a soft proposal to pseudo-instances, one image at a time."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -9,6 +10,8 @@ from skimage.segmentation import watershed
 from shared.borders import border_depth
 from shared.edges import gradient, near_border
 from shared.instances import fill_holes, split_touching, typical_area
+from shared.proposals import grey
+from shared.sharpen import sharpened
 
 FOLLOWS_EDGES = 1.2
 """Edge score from which on a set's proposals are taken to follow the edges already.
@@ -24,6 +27,7 @@ CONTRADICTED = 0.3
 """The watershed's foreground is ignored where the proposal's probability is below this, and likewise its background."""
 FULL_CONFIDENCE = 0.25
 """Distance of a probability from 0.5 that counts as certain."""
+Borders = Literal["kept", "sharpened", "watershed"]
 LEVELS = 1024
 """Steps the gradient is rounded to before the watershed, so that equal images flood in the same order everywhere."""
 
@@ -41,24 +45,24 @@ class Refined:
 
 
 def refine(
-    probability: np.ndarray, plane: np.ndarray, *, by_edges: bool, confident: float, ignore_band: int, min_area: int
+    probability: np.ndarray, image: np.ndarray, *, borders: Borders, confident: float, ignore_band: int, min_area: int
 ) -> Refined:
-    """Soft proposal (H, W) float32 -> pseudo-instances; plane: (H, W) float32, the image in grey.
+    """Soft proposal (H, W) float32 of an image (H, W, C) -> pseudo-instances.
 
-    by_edges: find the border by watershed of the image gradient, from markers that are `confident`, and ignore what the
-    proposal contradicts; else the border is where the probability is 0.5. min_area: px², 0 = from the image's own
-    pieces.
+    borders: `kept` where the probability is 0.5; `sharpened` from there, see `shared.sharpen`; or found by `watershed`
+    of the image gradient, from markers that are `confident`, and what the proposal contradicts ignored. min_area: px²,
+    0 = from the image's own pieces.
     """
-    wanted = probability >= 0.5
+    plane, wanted = grey(image), probability >= 0.5
     certain = np.clip(np.abs(probability - 0.5) / FULL_CONFIDENCE, 0, 1)
-    if by_edges:
+    if borders == "watershed":
         mask = flood(probability, gradient(plane), confident)
         # the watershed may move the border, but not against what the proposal is fairly sure of
         low, high = CONTRADICTED, 1 - CONTRADICTED
         contradicted = np.where(mask, probability < low, probability > high)
         certain = np.where(contradicted, 0, 1).astype(np.float32)
     else:
-        mask = wanted
+        mask = sharpened(image, wanted.astype(np.uint8)) > 0 if borders == "sharpened" else wanted
     mask, dropped, smallest = clean(mask.astype(np.uint8), min_area)
     conf = np.rint(certain * 255).astype(np.uint8)
     conf[dropped] = 0

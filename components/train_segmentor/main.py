@@ -14,12 +14,12 @@ from components.train_segmentor.component import TrainSegmentor
 from components.train_segmentor.labelled import LabelledCrops, has_foreground
 from components.train_segmentor.loss import DEPTH_WEIGHT, depth_loss, foreground_loss
 from components.train_segmentor.page import make_page
-from components.train_segmentor.parting import learn_saddle
+from components.train_segmentor.parting import learn_parting
 from shared.artifacts import copy_payload
 from shared.devices import device, threads
 from shared.errors import UserError
 from shared.images import ImageReader
-from shared.labels import LabelReader
+from shared.labels import SHARPENED, LabelReader
 from shared.models.encoder import load_encoder
 from shared.models.files import read_config
 from shared.models.segmentor import DEPTH, FOREGROUND, Segmentor, SegmentorConfig, load_segmentor, save_segmentor
@@ -70,10 +70,10 @@ def run(stage: TrainSegmentor) -> Result:
     )
     where = device()
     trained, history = train(stage, segmentor, crops, stage.learning_rate * (1 if first_round else LATER_RATE), where)
+    config = config.model_copy(update={"sharpen": bool(labels.info.notes.get(SHARPENED, False))})
     if crops.drawn_keys:
-        saddle = learn_saddle(trained, config, reader, labels, crops.drawn_keys, where)
-        config = config.model_copy(update={"saddle": saddle})
-    metrics = _metrics(history) | {"saddle": config.saddle}
+        config = learn_parting(trained, config, reader, labels, crops.drawn_keys, where)
+    metrics = _metrics(history) | {"saddle": config.saddle, "sharpen": float(config.sharpen)}
     save_segmentor(stage.segmentor, trained, config, _card(stage, config, len(keys), metrics))
     page = make_page(history, trained, config, reader, labels, keys, where)
     return Result(

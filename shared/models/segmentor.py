@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, PositiveInt
 from torch import Tensor, nn
 
-from shared.instances import SADDLE
+from shared.cells import SADDLE
 from shared.models.encoder import Encoder, EncoderConfig, load_exactly
 from shared.models.files import load_config, load_state, save_model
 
@@ -39,6 +39,8 @@ class SegmentorConfig(BaseModel):
 
     saddle: float = SADDLE
     """See `shared.instances.split_touching`; learned from labels where there are some."""
+    sharpen: bool = False
+    """Whether the masks' borders move to where the intensity changes, see `shared.sharpen`."""
 
     @property
     def maps(self) -> int:

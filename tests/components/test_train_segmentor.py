@@ -16,12 +16,12 @@ from components.train_segmentor.component import TrainSegmentor
 from components.train_segmentor.labelled import LabelledCrops
 from components.train_segmentor.loss import foreground_loss
 from components.train_segmentor.main import run
-from components.train_segmentor.parting import SADDLES, learn_saddle
+from components.train_segmentor.parting import SADDLES, learn_parting
 from shared.artifacts import LabelSet, Model, read_manifest, seal
 from shared.cells import find
 from shared.errors import UserError
 from shared.images import ImageReader
-from shared.labels import LABELLED, LabelReader, LabelWriter
+from shared.labels import LABELLED, SHARPENED, LabelReader, LabelWriter
 from shared.metrics import tally
 from shared.models.encoder import Encoder, EncoderConfig, save_encoder
 from shared.models.segmentor import load_segmentor
@@ -95,18 +95,36 @@ def write_drawn(data: Data, folder, kind: str):
     return folder
 
 
-def test_drawn_cells_teach_where_to_part_them(data, tmp_path):
-    """The saddle is none of worse F1, and what every later stage reads in the segmentor's config."""
+def test_drawn_cells_teach_how_to_part_them(data, tmp_path):
+    """Nothing that was tried is better, and every later stage reads it in the segmentor's config."""
     folder = tmp_path / "drawn"
     folder.mkdir()
     drawn = write_drawn(data, folder, "instances")
     result = train(data, tmp_path / "a", labels=drawn, steps=60)
     segmentor, config = load_segmentor(tmp_path / "a")
     image = ImageReader(data.images).read("image0")
-    found = find(predict_maps(segmentor, config, image, tile=128, batch_size=8, device="cpu"), image)
-    scores = {saddle: tally(data.masks["image0"], found.cells(saddle)).metrics()["f1"] for saddle in SADDLES}
-    assert config.saddle == result.metrics["saddle"] == max(scores, key=lambda saddle: scores[saddle])
-    assert min(scores.values()) < max(scores.values())
+    maps = predict_maps(segmentor, config, image, tile=128, batch_size=8, device="cpu")
+    scores = {}
+    for sharpen in (False, True):
+        found = find(maps.copy(), image, sharpen=sharpen)
+        for saddle in SADDLES:
+            numbers = tally(data.masks["image0"], found.cells(saddle)).metrics()
+            scores[sharpen, saddle] = numbers["dice"] + numbers["f1"]
+    assert scores[config.sharpen, config.saddle] == max(scores.values()) > min(scores.values())
+    assert result.metrics["saddle"] == config.saddle and result.metrics["sharpen"] == config.sharpen
+
+
+def test_masks_that_were_sharpened_ask_for_predictions_that_are(data, tmp_path):
+    folder = tmp_path / "sharpened"
+    folder.mkdir()
+    with LabelWriter(folder, "pseudo", {SHARPENED: True}) as writer:
+        for key, mask in data.masks.items():
+            writer.add(key, mask, "instances")
+    seal(folder, LabelSet)
+    assert train(data, tmp_path / "a", labels=folder).metrics["sharpen"] == 1
+    assert load_segmentor(tmp_path / "a")[1].sharpen
+    train(data, tmp_path / "b")
+    assert not load_segmentor(tmp_path / "b")[1].sharpen
 
 
 def test_a_foreground_mask_teaches_no_parting(data, tmp_path):
@@ -115,7 +133,7 @@ def test_a_foreground_mask_teaches_no_parting(data, tmp_path):
     labels = LabelReader(write_drawn(data, folder, "foreground"))
     train(data, tmp_path / "a")
     segmentor, config = load_segmentor(tmp_path / "a")
-    assert learn_saddle(segmentor, config, ImageReader(data.images), labels, ["image0"], "cpu") == config.saddle
+    assert learn_parting(segmentor, config, ImageReader(data.images), labels, ["image0"], "cpu") == config
 
 
 def test_the_same_run_twice_gives_the_same_bytes(data, tmp_path):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from real_labels import otsu, real_pairs, wheel_nuclei
 
-from shared import borders
+from shared import borders, strips
 from shared.borders import border_depth, deepen_borders
 from shared.cells import find
 from shared.instances import separated, split_touching
@@ -54,7 +54,7 @@ def test_strips_and_memory_maps_give_the_same(rows, tmp_path, monkeypatch):
     whole = border_depth(grey(image), mask)
     on_disk = np.memmap(tmp_path / "image", image.dtype, "w+", shape=image.shape)
     on_disk[...] = image
-    monkeypatch.setattr(borders, "ROWS", rows)
+    monkeypatch.setattr(strips, "ROWS", rows)
     for given in (image, on_disk):
         depth = np.memmap(tmp_path / "depth", np.float32, "w+", shape=mask.shape)
         depth[...] = 0.5
@@ -67,7 +67,7 @@ def test_what_is_sampled_does_not_depend_on_the_strips(monkeypatch):
     monkeypatch.setattr(borders, "SAMPLED", 512 * 512 // 49)
     depths = []
     for rows in (64, 100, 4096):
-        monkeypatch.setattr(borders, "ROWS", rows)
+        monkeypatch.setattr(strips, "ROWS", rows)
         depths.append(np.ones(mask.shape, np.float32))
         deepen_borders(depths[-1], image, mask)
     for other in depths[1:]:
@@ -77,10 +77,10 @@ def test_what_is_sampled_does_not_depend_on_the_strips(monkeypatch):
 
 def test_found_cells_are_those_of_mask_and_depth():
     probability = otsu(IMAGE) * np.float32(0.9)
-    alone = find(probability[None], IMAGE[..., None])
+    alone = find(probability[None], IMAGE[..., None], sharpen=False)
     assert alone.depth is None and np.array_equal(alone.cells(0.85), split_touching(otsu(IMAGE)))
     maps = np.stack([probability, np.ones_like(probability)])
-    both = find(maps, IMAGE[..., None])
+    both = find(maps, IMAGE[..., None], sharpen=False)
     assert np.array_equal(both.mask, otsu(IMAGE))
     np.testing.assert_allclose(both.depth, border_depth(grey(IMAGE[..., None]), both.mask), atol=1e-6)
     assert np.array_equal(both.cells(0.85, min_area=40), split_touching(both.mask, min_area=40, depth=maps[1]))
