@@ -29,5 +29,7 @@ class ExtractFeatures(Stage):
     """2: also passes shifted by half a patch, for tokens at half the stride, at four times the cost."""
     layers: PositiveInt = 2
     """How many of the last blocks' outputs are concatenated."""
+    of: Literal["model", "filters"] = "model"
+    """What describes a token: the model, or a bank of filters that needs no training, for comparison."""
     skip: bool = False
     """Write an empty, flagged FeatureSet at once: the EM loop has converged."""

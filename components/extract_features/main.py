@@ -5,6 +5,7 @@ import numpy as np
 from components.extract_features.component import ExtractFeatures
 from components.extract_features.context import measure
 from components.extract_features.dense import DenseExtractor
+from components.extract_features.hand import HandExtractor
 from shared.devices import device
 from shared.errors import ArtifactError, UserError
 from shared.features import FeatureWriter
@@ -34,7 +35,8 @@ def run(stage: ExtractFeatures) -> Result:
         raise UserError(f"--images: {reader.folder}: none of its {len(reader)} images is of the split train")
     where = device()
     extractor = _extractor(stage, where)
-    extractor.correct = measure(extractor, reader, keys)
+    if stage.of == "model":
+        extractor.correct = measure(extractor, reader, keys)
     panels: list[Panel] = []
     count = 0
     with FeatureWriter(stage.features) as writer:
@@ -68,7 +70,7 @@ def _extractor(stage: ExtractFeatures, where: str) -> DenseExtractor:
         raise UserError(f"--halo: {stage.halo} px on either side leave nothing of a tile of {stage.tile} px")
     if stage.layers > encoder.config.depth:
         raise UserError(f"--layers: {stage.layers}, but the model has {encoder.config.depth} blocks")
-    extractor = DenseExtractor(
+    extractor = (DenseExtractor if stage.of == "model" else HandExtractor)(
         encoder,
         tile=stage.tile,
         halo=stage.halo,

@@ -13,7 +13,8 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +22,14 @@ import numpy as np
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
+from components.cluster.main import JUDGED_IMAGES  # noqa: E402
 from pipelines.record import RunRecord  # noqa: E402
 from shared.images import ImageReader  # noqa: E402
+from shared.instances import split_touching  # noqa: E402
+from shared.keys import spread  # noqa: E402
 from shared.labels import LabelReader, decode_labels  # noqa: E402
 from shared.metrics import Tally, tally  # noqa: E402
+from shared.proposals import candidates, choose  # noqa: E402
 
 SETS = {
     "usiigaci": ("usiigaci/labelled", "usiigaci/unlabelled"),
@@ -35,11 +40,14 @@ SETS = {
 }
 KINDS = {"fluo": "fluo", "histo_purple": "tissue", "histo_light": "tissue", "gray_bright": "cytology"}
 """Folder -> the set that the mixed one's images are compared with."""
+NO_EM = "no EM"
 VARIANTS: dict[str, tuple[str, ...]] = {
     "default": (),
+    NO_EM: (),
     "one round": ("--set", "rounds=1"),
     "no feedback": ("--set", "cluster.model_weight=0"),
     "random encoder": ("--set", "pretrain.objective=none"),
+    "hand features": ("--set", "extract_features.of=filters"),
     "DINO": ("--set", "pretrain.objective=dino"),
     "clusters bypassed": ("--set", "cluster.cluster_weight=0"),
     "no refinement": ("--set", "refine_masks.edges=never"),
@@ -64,17 +72,64 @@ def main() -> int:
     if not data.is_dir():
         print(f"error: {data} is no folder; set CYTOLOOM_DATA to where the images are", file=sys.stderr)
         return 1
-    lines = ["| set | variant | seed | images of | Dice | F1 | AP50 | SEG | rounds (Dice, F1) | handed on | seconds |"]
-    lines.append("|---" * 11 + "|")
-    print("\n".join(lines), flush=True)
+    print(line("set", "variant", "seed", "images of", *COLUMNS, "rounds (Dice, F1)", "handed on", "seconds"))
+    print("|---" * 11 + "|", flush=True)
+    found: list[Row] = []
     for seed in args.seeds.split(","):
         for name in args.sets.split(","):
             source = prepare(data, name, args.out / "images" / name)
             for variant in args.variants.split(","):
                 run = args.out / f"{name}-{variant.replace(' ', '-')}-{seed}"
-                for line in rows(name, variant, seed, source, run):
-                    print(line, flush=True)
+                for row in rows(name, variant, seed, source, run):
+                    print(row.text(), flush=True)
+                    found.append(row)
+    summarise(found)
     return 0
+
+
+@dataclass
+class Row:
+    """One configuration's scores on the held-out images of one kind."""
+
+    name: str
+    variant: str
+    seed: str
+    kind: str
+    scores: dict[str, float]
+    rounds: list[tuple[float, float]]
+    """Dice and F1 of every round that ran, on all labelled images."""
+    chosen: int | None
+    """Number of the round that was handed on."""
+    seconds: float
+
+    def text(self) -> str:
+        """The line of the table."""
+        scores = [f"{self.scores[column]:.3f}" for column in COLUMNS]
+        reached = "; ".join(f"{dice:.3f}, {f1:.3f}" for dice, f1 in self.rounds)
+        chosen = "" if self.chosen is None else f"em-{self.chosen}"
+        return line(self.name, self.variant, self.seed, self.kind, *scores, reached, chosen, f"{self.seconds:.0f}")
+
+
+def line(*cells: str) -> str:
+    """Cells as a line of a table."""
+    return f"| {' | '.join(cells)} |"
+
+
+def summarise(found: list[Row]) -> None:
+    """Mean and standard deviation over the seeds, and how often the round that was handed on was the best one."""
+    groups: dict[tuple[str, str, str], list[Row]] = {}
+    for row in found:
+        groups.setdefault((row.name, row.variant, row.kind), []).append(row)
+    print("\n" + line("set", "variant", "images of", "seeds", *COLUMNS, "seconds") + "\n" + "|---" * 9 + "|")
+    for (name, variant, kind), members in groups.items():
+        values = [[row.scores[column] for row in members] for column in COLUMNS]
+        cells = [f"{np.mean(of):.3f} ± {np.std(of):.3f}" for of in values]
+        print(line(name, variant, kind, str(len(members)), *cells, f"{np.mean([row.seconds for row in members]):.0f}"))
+    judged = {(row.name, row.variant, row.seed): row for row in found if row.chosen is not None and row.rounds}
+    if judged:
+        lost = [max(row.rounds)[0] - row.rounds[row.chosen or 0][0] for row in judged.values()]
+        right = sum(value <= 0.01 for value in lost)
+        print(f"\nHanded on the best round, or one within a point of its Dice: {right} of {len(lost)} runs.")
 
 
 def prepare(data: Path, name: str, target: Path) -> Path:
@@ -95,47 +150,77 @@ def held_out(stem: str) -> bool:
     return int(hashlib.sha256(stem.encode()).hexdigest(), 16) % 10 < HELD_OUT
 
 
-def rows(name: str, variant: str, seed: str, source: Path, run: Path) -> Iterator[str]:
-    """Run, or go on with, one configuration; a line of the table for all images, of the mixed set one for each kind."""
-    command = [sys.executable, "-m", "pipelines", "run", "label_free", "--source", str(source), "--out", str(run)]
-    command += ["--param", f"seed={seed}", *VARIANTS[variant]]
-    log = run.with_suffix(".log")
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("w") as stream:
-        started = time.monotonic()
-        done = subprocess.run(command, cwd=ROOT, stdout=stream, stderr=subprocess.STDOUT, check=False)
-    if done.returncode:
-        yield f"| {name} | {variant} | {seed} | failed after {time.monotonic() - started:.0f} s: see {log} |"
+def rows(name: str, variant: str, seed: str, source: Path, run: Path) -> Iterator[Row]:
+    """Run, or go on with, one configuration; a row for all images, of the mixed set one for each kind."""
+    if variant == NO_EM:
+        yield from no_em(name, source, run)
+        return
+    parameters = ["--param", f"seed={seed}", *VARIANTS[variant]]
+    command = ["pipelines", "run", "label_free", "--source", str(source), "--out", str(run), *parameters]
+    if not python(command, run.with_suffix(".log")):
         return
     record = RunRecord.model_validate_json((run / "run.json").read_text())
     seconds = sum(task.seconds for task in record.tasks.values())
-    for kind, scores in scored(run, record).items():
-        numbers = " | ".join(f"{scores[column]:.3f}" for column in COLUMNS)
-        yield f"| {name} | {variant} | {seed} | {kind} | {numbers} | {rounds(record)} | {seconds:.0f} |"
+    images, truth = (run / record.tasks["ingest"].outputs[output].path for output in ("images", "labels"))
+    labels = run / record.tasks["infer"].outputs["predictions"].path / "labels"
+
+    def predicted(key: str, _: np.ndarray) -> np.ndarray:
+        return np.asarray(decode_labels((labels / f"{key}.tif").read_bytes()))
+
+    for kind, scores in scored(ImageReader(images), LabelReader(truth), predicted).items():
+        yield Row(name, variant, seed, kind, scores, *rounds(record), seconds)
 
 
-def rounds(record: RunRecord) -> str:
-    """Dice and F1 of every round that ran, then which of them was handed on."""
-    parts, chosen = [], "last"
+def no_em(name: str, source: Path, run: Path) -> Iterator[Row]:
+    """The first proposal alone, as `cluster` chooses it from the training images; nothing is learned."""
+    images, labels = run / "images", run / "labels"
+    if not (images / "artifact.json").is_file():
+        outputs = ["--images", str(images), "--labels", str(labels), "--no_labels", str(run / "none")]
+        if not python(["components", "ingest", "--source", str(source), *outputs], run.with_suffix(".log")):
+            return
+    reader = ImageReader(images)
+    started = time.monotonic()
+    proposal = choose(candidates(reader.read(key) for key in spread(reader.keys("train"), JUDGED_IMAGES)))
+
+    def predicted(_: str, image: np.ndarray) -> np.ndarray:
+        return split_touching((proposal.probability(image) >= 0.5).astype(np.uint8))
+
+    for kind, scores in scored(reader, LabelReader(labels), predicted).items():
+        yield Row(name, NO_EM, "", kind, scores, [], None, time.monotonic() - started)
+
+
+def python(command: list[str], log: Path) -> bool:
+    """Run a module of the project, its output to a file; whether it succeeded."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("w") as stream:
+        done = subprocess.run(
+            [sys.executable, "-m", *command], cwd=ROOT, stdout=stream, stderr=subprocess.STDOUT, check=False
+        )
+    if done.returncode:
+        print(f"error: {' '.join(command)} failed: see {log}", file=sys.stderr)
+    return done.returncode == 0
+
+
+def rounds(record: RunRecord) -> tuple[list[tuple[float, float]], int | None]:
+    """Dice and F1 of every round that ran, and which of them was handed on."""
+    reached, chosen = [], None
     for path, task in sorted(record.tasks.items()):
         if task.stage == "evaluate" and "/" in path and task.metrics:
-            parts.append(f"{task.metrics['dice']:.3f}, {task.metrics['f1']:.3f}")
+            reached.append((task.metrics["dice"], task.metrics["f1"]))
         if task.stage == "gate" and task.values.get("best_round") is not None:
-            chosen = f"em-{task.values['best_round']}"
-    return f"{'; '.join(parts)} | {chosen}"
+            chosen = int(task.values["best_round"])
+    return reached, chosen
 
 
-def scored(run: Path, record: RunRecord) -> dict[str, dict[str, float]]:
-    """Scores of the run's predictions on the held-out images: of each kind, and where there are several of all."""
-    images = ImageReader(run / record.tasks["ingest"].outputs["images"].path)
-    truth = LabelReader(run / record.tasks["ingest"].outputs["labels"].path)
-    labels = run / record.tasks["infer"].outputs["predictions"].path / "labels"
+def scored(
+    images: ImageReader, truth: LabelReader, predicted: Callable[[str, np.ndarray], np.ndarray]
+) -> dict[str, dict[str, float]]:
+    """Scores of label images, by key and image, on the held-out ones: of each kind, and of all where there are more."""
     totals: dict[str, Tally] = {}
     for key in images.keys("test"):
         folder = Path(images.entries[key].source).parent.name
-        found = np.asarray(decode_labels((labels / f"{key}.tif").read_bytes()))
         kind = KINDS.get(folder, folder)
-        totals[kind] = totals.get(kind, Tally()) + tally(truth.mask(key), found)
+        totals[kind] = totals.get(kind, Tally()) + tally(truth.mask(key), predicted(key, images.read(key)))
     if len(totals) > 1:
         totals["all"] = sum(totals.values(), Tally())
     return {kind: total.metrics() for kind, total in totals.items()}

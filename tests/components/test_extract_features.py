@@ -9,10 +9,12 @@ import pytest
 import torch
 from pydantic import BaseModel
 from real_labels import wheel_nuclei
+from scipy import ndimage
 
 from components.extract_features.component import ExtractFeatures
 from components.extract_features.context import _correction, measure
 from components.extract_features.dense import DenseExtractor
+from components.extract_features.hand import KINDS, SCALES, responses
 from components.extract_features.main import run
 from shared.artifacts import FeatureSet, ImageSet, Model, seal, verify
 from shared.errors import ArtifactError, UserError
@@ -229,3 +231,32 @@ def test_what_cannot_be_done_is_said(tmp_path: Path) -> None:
     save_model(tmp_path / "other", {"w": torch.zeros(1)}, Other(), "")
     with pytest.raises(ArtifactError, match="kind 'classifier', an encoder or a segmentor is needed"):
         extract(images, tmp_path / "other", tmp_path / "no3")
+
+
+def test_filters_as_scipy_has_them() -> None:
+    """Away from the image's border; scales 2, 4 and 8 px, for at 1 px a sampled Gaussian differs by more."""
+    plane = wheel_nuclei()[0][:128, :128].astype(np.float32) / 1000
+    found = responses(plane[..., None]).reshape(128, 128, len(SCALES), KINDS)
+    inner = np.s_[40:-40, 40:-40]
+    for i, sigma in enumerate(SCALES[1:], 1):
+        gradient = sigma * ndimage.gaussian_gradient_magnitude(plane, sigma)
+        laplace = sigma * sigma * ndimage.gaussian_laplace(plane, sigma)
+        for kind, theirs in ((0, ndimage.gaussian_filter(plane, sigma)), (2, gradient), (3, laplace)):
+            assert np.corrcoef(found[..., i, kind][inner].ravel(), theirs[inner].ravel())[0, 1] > 0.99
+            assert found[..., i, kind][inner].std() == pytest.approx(theirs[inner].std(), rel=0.1)
+
+
+@pytest.mark.parametrize(("shape", "shifts", "shrink"), [((70, 90), 1, 1), ((70, 90), 2, 1), ((130, 100), 1, 2)])
+def test_filters_describe_their_own_square(tmp_path: Path, shape: tuple[int, int], shifts: int, shrink) -> None:
+    image = wheel_nuclei()[0][: shape[0], : shape[1]]
+    images = write_images(tmp_path / "images", [image])
+    model = write_encoder(tmp_path / "model", new_encoder(shrink=shrink))
+    features, result = extract(images, model, tmp_path / "f", of="filters", shifts=shifts)
+    entry, tokens = features.entries["image0"], features.tokens("image0")
+    other, _ = extract(images, model, tmp_path / "g", shifts=shifts)
+    assert entry.model_dump(exclude={"row", "shard"}) == other.entries["image0"].model_dump(exclude={"row", "shard"})
+    assert tokens.shape == (*entry.grid, len(SCALES) * KINDS) and result.metrics["channels"] == len(SCALES) * KINDS
+    mean = cv2.GaussianBlur(config().normalisation(image[..., None]), (0, 0), shrink, borderType=cv2.BORDER_REFLECT)
+    top, left = (entry.offset + 3 * entry.stride, entry.offset + 4 * entry.stride)
+    square = mean.squeeze()[top : top + entry.stride, left : left + entry.stride]
+    assert tokens[3, 4, 0] == pytest.approx(square.mean(), abs=2e-3)
