@@ -38,8 +38,10 @@ TEXTURE_FLOOR = 0.01
 """Standard deviation, in normalised intensity, below which texture does not count."""
 STEEPNESS = 6.0
 """Logit between the two class means of a proposal: they get probabilities near 0.05 and 0.95."""
-LOCAL_SIGMA, LOCAL_PRIOR, LOCAL_STEPS = 8.0, 0.01, 6
-"""Of `local_probability`: px of its window; weight of the whole image's means beside a full window's; iterations."""
+LOCAL_WINDOW, LEAST_SIGMA, MOST_SIGMA = 0.7, 2.0, 24.0
+"""Sigma of the windows of `local_means`, in radii of the objects; and its limits, in px."""
+LOCAL_PRIOR, LOCAL_STEPS = 0.01, 6
+"""Of `local_probability`: weight of the whole image's means beside a full window's; iterations."""
 LEAST_CONTRAST = 0.25
 """Share of the image's contrast between the classes, below which a local one counts as this much."""
 BALANCE_BRIGHT, BALANCE_DARK = 0.4, 0.5
@@ -205,7 +207,7 @@ def local_probability(values: np.ndarray, threshold: float, balance: float) -> n
         return np.full(values.shape, UNDECIDED, np.float32)
     low, high = float(values[~mask].mean()), float(values[mask].mean())
     for _ in range(LOCAL_STEPS):
-        outside, inside = local_means(values, mask, low, high, LOCAL_SIGMA)
+        outside, inside = local_means(values, mask, low, high, window(int(mask.sum()), changes(mask)))
         border = outside + balance * (inside - outside)
         mask = values > border
     return _sigmoid((values - border) / np.maximum(inside - outside, LEAST_CONTRAST * (high - low)))
@@ -222,6 +224,20 @@ def local_means(
     inside = (total + LOCAL_PRIOR * high) / (weight + LOCAL_PRIOR)
     outside = (_window(values, sigma) - total + LOCAL_PRIOR * low) / (1 - weight + LOCAL_PRIOR)
     return outside, inside
+
+
+def changes(mask: np.ndarray) -> int:
+    """How often a mask (H, W) changes along its rows and columns."""
+    return int(np.count_nonzero(mask[1:] != mask[:-1]) + np.count_nonzero(mask[:, 1:] != mask[:, :-1]))
+
+
+def window(area: int, changes: int) -> float:
+    """Sigma in px of the windows that suit a mask of so many px² with so many changes: a share of its objects' radius.
+
+    That is taken as twice the area over the perimeter (Crofton's, from the changes), which needs no parting of objects
+    that touch.
+    """
+    return min(max(LOCAL_WINDOW * 2 * area / max(changes * math.pi / 4, 1), LEAST_SIGMA), MOST_SIGMA)
 
 
 def _window(plane: np.ndarray, sigma: float) -> np.ndarray:

@@ -2,27 +2,25 @@
 
 A network draws the border where it has learned that borders are, some pixels on the wrong side, and closes narrow gaps
 between cells. One step of the local model of `shared.proposals.local_probability` from its mask takes every pixel near
-the border to the class whose mean around it is nearer. Held-out Dice and F1 of a segmentor without it and with it:
-fluorescence .875, .827 and .887, .836; tissue .876, .670 and .879, .699. Where cells are told by texture it harms.
+the border to the class whose mean around it is nearer. Dice and F1 of a segmentor without it and with it: fluorescence
+.926, .884 and .929, .890; tissue .848, .661 and .854, .664. Where cells are told by texture it harms.
 """
 
 import cv2
 import numpy as np
 
-from shared.proposals import BALANCE_BRIGHT, BALANCE_DARK, intensity, local_means
+from shared.proposals import BALANCE_BRIGHT, BALANCE_DARK, changes, intensity, local_means, window
 from shared.strips import strips
 
-SIGMA = 5.0
-"""px, of the window; F1 at 4, 5, 6, 8: tissue .695, .699, .698, .684, fluorescence .838, .836, .836, .836."""
 REACH = 3
 """px that the border moves outwards, at most: what the mask leaves out stays out."""
-MARGIN = 32
+MARGIN = 104
 """px that bear on a pixel, at most."""
 
 
 def sharpened(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """Image (H, W, C) of any dtype, may be a memory map, and mask (H, W) uint8 {0, 1} -> mask (H, W) uint8 {0, 1}."""
-    sums, count = np.zeros(2), np.zeros(2)
+    sums, count = np.zeros(2), np.zeros(2, np.int64)
     for strip in strips(image, mask, MARGIN):
         values, inside = intensity(strip.plane)[strip.inner], strip.mask[strip.inner].ravel()
         sums += np.bincount(inside, values.ravel(), 2)
@@ -30,12 +28,13 @@ def sharpened(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     if not count.all():
         return mask
     low, high = sums / count
+    sigma = window(int(count[1]), changes(mask))
     side, balance = (1, BALANCE_BRIGHT) if high > low else (-1, BALANCE_DARK)
     near = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * REACH + 1, 2 * REACH + 1))
     result = np.empty_like(mask)
     for strip in strips(image, mask, MARGIN):
         values = side * intensity(strip.plane)
-        outside, inside = local_means(values, strip.mask, side * low, side * high, SIGMA)
+        outside, inside = local_means(values, strip.mask, side * low, side * high, sigma)
         new = (values > outside + balance * (inside - outside)) & (cv2.dilate(strip.mask, near) > 0)
         result[strip.rows] = new[strip.inner]
     return result
