@@ -6,7 +6,7 @@ import numpy as np
 
 from shared.borders import deepen_borders
 from shared.instances import MIN_SHARE, foreground, split_touching
-from shared.sharpen import sharpened
+from shared.sharpen import Sharpen, sharpened
 
 SADDLE = 0.8
 """See `split_touching`, where there is a depth. F1 at 0.75, 0.8, 0.85, 0.9: phase contrast .547, .523, .483; stained
@@ -29,16 +29,14 @@ class Found:
         return split_touching(self.mask, min_distance, min_area, saddle, self.depth, min_share)
 
 
-def find(maps: np.ndarray, image: np.ndarray, *, threshold: float = 0.5, sharpen: bool, rows: int = 512) -> Found:
+def find(maps: np.ndarray, image: np.ndarray, *, threshold: float = 0.5, sharpen: Sharpen, rows: int = 512) -> Found:
     """Maps (M, H, W) float32 in [0, 1] of an image (H, W, C): foreground first, then depth where there is one.
 
-    The depth is changed in place: it falls where the image looks as on the mask's border. sharpen: whether the mask's
-    border moves to where the intensity changes. Maps and image may be memory maps, of which `rows` rows are read at a
-    time.
+    The depth is changed in place: it falls where the image looks as on the mask's border. sharpen: how the mask's
+    border moves to where the image changes. Maps and image may be memory maps, of which `rows` rows are read at a time.
     """
     mask = foreground(maps[0], threshold, rows=rows)
-    if sharpen:
-        mask = sharpened(image, mask)
+    mask = sharpened(image, mask, sharpen)
     if len(maps) < 2:
         return Found(mask, None)
     deepen_borders(maps[1], image, mask)

@@ -22,7 +22,7 @@ INDEX, INFO, COCO, CLASSES = "index.jsonl", "labelset.json", "annotations.coco.j
 
 
 SHARPENED = "sharpened"
-"""Note of a pseudo LabelSet: whether its masks' borders were moved to where the intensity changes."""
+"""Note of a pseudo LabelSet: how its masks' borders were moved to where the image changes, see `shared.sharpen`."""
 LABELLED = "labelled"
 """Note of a pseudo LabelSet: keys of the images whose masks are a person's, taken over where `use_labels` allows it."""
 

@@ -39,7 +39,7 @@ def run(stage: Evaluate) -> Result:
         return Result(skipped=NO_LABELS, page=result)
     segmentor, config = load_segmentor(stage.model)
     where = device()
-    sharpen = config.sharpen if stage.sharpen == "auto" else stage.sharpen == "always"
+    sharpen = config.sharpen if stage.sharpen == "auto" else stage.sharpen
     total, rows, extremes = Tally(), [], Extremes()
     for key in track(truth.keys(), "evaluate", len(truth)):
         image, true = read_pair(stage, images, truth, key)

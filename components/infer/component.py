@@ -29,8 +29,9 @@ class Infer(Stage):
     """Foreground probability from which on a pixel is cell."""
     min_distance: int = Field(4, ge=1)
     """px between the seeds of two instances, at least."""
-    sharpen: Literal["auto", "always", "never"] = "auto"
-    """Whether the masks' borders move to where the intensity changes; auto: as the segmentor's config says."""
+    sharpen: Literal["auto", "none", "means", "edges"] = "auto"
+    """How the masks' borders move to where the image changes: to where intensity is half way between the means around
+    it, or to the steepest gradient. auto: as the segmentor's config says."""
     saddle: float = Field(0.0, ge=0, le=1)
     """Two seeds are one cell where the depth between them stays above this share of the shallower one's. 1: never.
     0: as the segmentor's config says, which is 0.8 unless labels taught it otherwise."""

@@ -80,7 +80,7 @@ def predicted(
         large = max(image.shape[:2]) > stage.block
         out = np.memmap(file, np.float32, "w+", shape=shape) if large else np.empty(shape, np.float32)
         predict(image, out)
-        sharpen = config.sharpen if stage.sharpen == "auto" else stage.sharpen == "always"
+        sharpen = config.sharpen if stage.sharpen == "auto" else stage.sharpen
         found = find(out, image, threshold=stage.threshold, sharpen=sharpen, rows=stage.block)
         labels = found.cells(
             stage.saddle or config.saddle,

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from components.refine_masks.component import RefineMasks
-from components.refine_masks.masks import FOLLOWS_EDGES, Borders, Refined, dice, refine
+from components.refine_masks.masks import FOLLOWS_EDGES, Refined, dice, refine
 from shared.artifacts import copy_payload
 from shared.devices import threads
 from shared.edges import edge_score, gradient
@@ -18,6 +18,7 @@ from shared.overlays import outline, to_rgb8
 from shared.progress import track
 from shared.proposals import grey
 from shared.report import Page
+from shared.sharpen import Sharpen
 from shared.stage import Result
 
 JUDGED_IMAGES = 32
@@ -55,15 +56,15 @@ def run(stage: RefineMasks) -> Result:
     agreement, areas, smallest, ignored, panels = [], [], [], [], []
     shown = set(spread(keys, PANELS))
     labelled = list(clusters.info.notes.get(LABELLED, []))
-    borders: Borders = "watershed" if by_edges else "sharpened" if stage.edges == "auto" else "kept"
-    notes = {"edge_score": score, "watershed": by_edges, SHARPENED: borders == "sharpened", LABELLED: labelled}
+    sharpen: Sharpen = "edges" if by_edges else "means" if stage.edges == "auto" else "none"
+    notes = {"edge_score": score, "watershed": by_edges, SHARPENED: sharpen, LABELLED: labelled}
     with LabelWriter(stage.labels, "pseudo", notes) as writer:
         for key in track(keys, "refine", len(keys)):
             image = images.read(key)
             refined = refine(
                 clusters.probability(key),
                 image,
-                borders=borders,
+                sharpen=sharpen,
                 confident=stage.confident,
                 ignore_band=stage.ignore_band,
                 min_area=stage.min_area,

@@ -1,7 +1,6 @@
 """From a soft proposal to pseudo-instances, one image at a time."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 import cv2
 import numpy as np
@@ -11,7 +10,7 @@ from shared.borders import border_depth
 from shared.edges import gradient, near_border
 from shared.instances import fill_holes, split_touching, typical_area
 from shared.proposals import grey
-from shared.sharpen import sharpened
+from shared.sharpen import Sharpen, sharpened
 
 FOLLOWS_EDGES = 1.2
 """Edge score from which on a set's proposals are taken to follow the edges already.
@@ -27,7 +26,6 @@ CONTRADICTED = 0.3
 """The watershed's foreground is ignored where the proposal's probability is below this, and likewise its background."""
 FULL_CONFIDENCE = 0.25
 """Distance of a probability from 0.5 that counts as certain."""
-Borders = Literal["kept", "sharpened", "watershed"]
 LEVELS = 1024
 """Steps the gradient is rounded to before the watershed, so that equal images flood in the same order everywhere."""
 
@@ -45,25 +43,25 @@ class Refined:
 
 
 def refine(
-    probability: np.ndarray, image: np.ndarray, *, borders: Borders, confident: float, ignore_band: int, min_area: int
+    probability: np.ndarray, image: np.ndarray, *, sharpen: Sharpen, confident: float, ignore_band: int, min_area: int
 ) -> Refined:
     """Soft proposal (H, W) float32 of an image (H, W, C) -> pseudo-instances.
 
-    borders: `kept` where the probability is 0.5; `sharpened` from there, see `shared.sharpen`; or found by `watershed`
-    of the image gradient, from markers that are `confident`, and what the proposal contradicts ignored. min_area: px²,
-    0 = from the image's own pieces.
+    The border is where the probability is 0.5, and moves from there as `sharpen` says, see `shared.sharpen`. For
+    `edges` it is first found by watershed of the gradient, from markers that are `confident`, and what the proposal
+    contradicts is ignored. min_area: px², 0 = from the image's own pieces.
     """
     plane, wanted = grey(image), probability >= 0.5
     certain = np.clip(np.abs(probability - 0.5) / FULL_CONFIDENCE, 0, 1)
-    if borders == "watershed":
+    if sharpen == "edges":
         mask = flood(probability, gradient(plane), confident)
         # the watershed may move the border, but not against what the proposal is fairly sure of
         low, high = CONTRADICTED, 1 - CONTRADICTED
         contradicted = np.where(mask, probability < low, probability > high)
         certain = np.where(contradicted, 0, 1).astype(np.float32)
     else:
-        mask = sharpened(image, wanted.astype(np.uint8)) > 0 if borders == "sharpened" else wanted
-    mask, dropped, smallest = clean(mask.astype(np.uint8), min_area)
+        mask = wanted
+    mask, dropped, smallest = clean(sharpened(image, mask.astype(np.uint8), sharpen), min_area)
     conf = np.rint(certain * 255).astype(np.uint8)
     conf[dropped] = 0
     filled = (mask > 0) & ~wanted & (conf == 0)

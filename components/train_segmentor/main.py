@@ -70,10 +70,10 @@ def run(stage: TrainSegmentor) -> Result:
     )
     where = device()
     trained, history = train(stage, segmentor, crops, stage.learning_rate * (1 if first_round else LATER_RATE), where)
-    config = config.model_copy(update={"sharpen": bool(labels.info.notes.get(SHARPENED, False))})
+    config = config.model_copy(update={"sharpen": labels.info.notes.get(SHARPENED, "none")})
     if crops.drawn_keys:
         config = learn_parting(trained, config, reader, labels, crops.drawn_keys, where)
-    metrics = _metrics(history) | {"saddle": config.saddle, "sharpen": float(config.sharpen)}
+    metrics = _metrics(history) | {"saddle": config.saddle}
     save_segmentor(stage.segmentor, trained, config, _card(stage, config, len(keys), metrics))
     page = make_page(history, trained, config, reader, labels, keys, where)
     return Result(

@@ -9,10 +9,12 @@ from shared.log import log
 from shared.metrics import Tally, tally
 from shared.models.segmentor import Segmentor, SegmentorConfig
 from shared.progress import track
+from shared.sharpen import Sharpen
 from shared.tiling import predict_maps
 
 SADDLES = (0.8, 0.85, 0.75, 0.9, 0.7, 0.95, 0.6, 0.5, 0.4)
 """What is tried; the first of equals is taken."""
+WAYS: tuple[Sharpen, ...] = ("none", "means", "edges")
 LOOK = 1024
 """px; of a larger image its middle is looked at."""
 TILE = 128
@@ -26,7 +28,7 @@ def learn_parting(
     drawn: list[str],
     where: str,
 ) -> SegmentorConfig:
-    """The config with whether to sharpen, and the saddle, that give the highest Dice + F1 on the images `drawn`.
+    """The config with the way to sharpen, and the saddle, that give the highest Dice + F1 on the images `drawn`.
 
     As it is where their labels hold no two objects.
     """
@@ -37,12 +39,12 @@ def learn_parting(
             cases.append((predict_maps(segmentor, config, image, tile=TILE, batch_size=8, device=where), image, truth))
     if max((int(truth.max(initial=0)) for *_, truth in cases), default=0) < 2:
         return config
-    scores: dict[tuple[bool, float], float] = {}
-    for sharpen in (config.sharpen, not config.sharpen):
+    scores: dict[tuple[Sharpen, float], float] = {}
+    for sharpen in sorted(WAYS, key=lambda way: way != config.sharpen):
         found = [(find(maps.copy(), image, sharpen=sharpen), truth) for maps, image, truth in cases]
         scores |= {(sharpen, saddle): _score(found, saddle) for saddle in SADDLES}
     sharpen, saddle = max(scores, key=lambda choice: scores[choice])
-    log.info("of %d drawn images: saddle %g, %s", len(cases), saddle, "sharpened" if sharpen else "not sharpened")
+    log.info("of %d drawn images: saddle %g, sharpen %s", len(cases), saddle, sharpen)
     return config.model_copy(update={"sharpen": sharpen, "saddle": saddle})
 
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from shared.cells import SADDLE
 from shared.models.encoder import Encoder, EncoderConfig, load_exactly
 from shared.models.files import load_config, load_state, save_model
+from shared.sharpen import Sharpen
 
 GROUPS = 8
 FULL = 8
@@ -39,8 +40,8 @@ class SegmentorConfig(BaseModel):
 
     saddle: float = SADDLE
     """See `shared.instances.split_touching`; learned from labels where there are some."""
-    sharpen: bool = False
-    """Whether the masks' borders move to where the intensity changes, see `shared.sharpen`."""
+    sharpen: Sharpen = "none"
+    """How the masks' borders move to where the image changes, see `shared.sharpen`."""
 
     @property
     def maps(self) -> int:

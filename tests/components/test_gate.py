@@ -110,7 +110,7 @@ def test_drift_is_a_foreground_that_grows_or_shrinks_out_of_proportion():
 def test_with_labels_that_tell_cells_apart_f1_counts(case, tmp_path):
     result, _ = case(tmp_path / "a", case.good, case.root / "encoder", use_labels=1)
     image = IMAGE[:200, :200][..., None]
-    found = find(predict_maps(trained(), CONFIG, image, tile=128, batch_size=4, device="cpu"), image, sharpen=False)
+    found = find(predict_maps(trained(), CONFIG, image, tile=128, batch_size=4, device="cpu"), image, sharpen="none")
     numbers = tally(LABELS[:200, :200], found.cells(CONFIG.saddle)).metrics()
     assert result.metrics["f1"] == pytest.approx(numbers["f1"])
     assert result.metrics["dice"] == pytest.approx(numbers["dice"])

@@ -16,7 +16,7 @@ from components.train_segmentor.component import TrainSegmentor
 from components.train_segmentor.labelled import LabelledCrops
 from components.train_segmentor.loss import foreground_loss
 from components.train_segmentor.main import run
-from components.train_segmentor.parting import SADDLES, learn_parting
+from components.train_segmentor.parting import SADDLES, WAYS, learn_parting
 from shared.artifacts import LabelSet, Model, read_manifest, seal
 from shared.cells import find
 from shared.errors import UserError
@@ -105,26 +105,26 @@ def test_drawn_cells_teach_how_to_part_them(data, tmp_path):
     image = ImageReader(data.images).read("image0")
     maps = predict_maps(segmentor, config, image, tile=128, batch_size=8, device="cpu")
     scores = {}
-    for sharpen in (False, True):
+    for sharpen in WAYS:
         found = find(maps.copy(), image, sharpen=sharpen)
         for saddle in SADDLES:
             numbers = tally(data.masks["image0"], found.cells(saddle)).metrics()
             scores[sharpen, saddle] = numbers["dice"] + numbers["f1"]
     assert scores[config.sharpen, config.saddle] == max(scores.values()) > min(scores.values())
-    assert result.metrics["saddle"] == config.saddle and result.metrics["sharpen"] == config.sharpen
+    assert result.metrics["saddle"] == config.saddle
 
 
 def test_masks_that_were_sharpened_ask_for_predictions_that_are(data, tmp_path):
     folder = tmp_path / "sharpened"
     folder.mkdir()
-    with LabelWriter(folder, "pseudo", {SHARPENED: True}) as writer:
+    with LabelWriter(folder, "pseudo", {SHARPENED: "edges"}) as writer:
         for key, mask in data.masks.items():
             writer.add(key, mask, "instances")
     seal(folder, LabelSet)
-    assert train(data, tmp_path / "a", labels=folder).metrics["sharpen"] == 1
-    assert load_segmentor(tmp_path / "a")[1].sharpen
+    train(data, tmp_path / "a", labels=folder)
+    assert load_segmentor(tmp_path / "a")[1].sharpen == "edges"
     train(data, tmp_path / "b")
-    assert not load_segmentor(tmp_path / "b")[1].sharpen
+    assert load_segmentor(tmp_path / "b")[1].sharpen == "none"
 
 
 def test_a_foreground_mask_teaches_no_parting(data, tmp_path):
