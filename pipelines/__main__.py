@@ -1,4 +1,4 @@
-"""`cytoloom list | compile | run` (also `python -m pipelines`)."""
+"""`cytoloom list | compile | lint | run | submit` (also `python -m pipelines`)."""
 
 import argparse
 import sys
@@ -42,7 +42,13 @@ def _parser() -> argparse.ArgumentParser:
     running = commands.add_parser("run", help="execute a pipeline on this machine", allow_abbrev=False)
     running.add_argument("pipeline", help="name, from `cytoloom list`, or a compiled YAML file")
     running.set_defaults(do=_run)
-    for command in (compiling, running):
+    submitting = commands.add_parser("submit", help="run a pipeline on a Kubernetes cluster", allow_abbrev=False)
+    submitting.add_argument("pipeline", help="name, from `cytoloom list`, or a compiled YAML file")
+    submitting.set_defaults(do=_submit)
+    linting = commands.add_parser("lint", help="check compiled pipelines before a cluster sees them")
+    linting.add_argument("files", nargs="+", type=Path, metavar="FILE.yaml")
+    linting.set_defaults(do=_lint)
+    for command in (compiling, running, submitting):
         command.add_argument("--config", type=Path, metavar="FILE", help="YAML: {STAGE: {FIELD: VALUE}, rounds: N}")
         command.add_argument(
             "--set",
@@ -52,8 +58,14 @@ def _parser() -> argparse.ArgumentParser:
             dest="settings",
             help="one setting, wins over --config; also rounds=N",
         )
+    for command in (compiling, submitting):
+        command.add_argument(
+            "--profile", type=Path, metavar="FILE", help="YAML: what the cluster has; see k8s/README.md"
+        )
+        command.add_argument("--cpu", action="store_true", help="for a cluster without GPUs")
     _run_arguments(running)
-    for command in (listing, compiling, running):
+    _submit_arguments(submitting)
+    for command in (listing, compiling, running, submitting, linting):
         command.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser
 
@@ -71,6 +83,19 @@ def _run_arguments(parser: argparse.ArgumentParser) -> None:
     add("--store", default="", metavar="s3://...", help="send every artifact below this prefix as well")
 
 
+def _submit_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--host", default="", metavar="URL", help="of Kubeflow Pipelines; default: KFP_HOST, else inside the cluster")
+    add("--namespace", default="", help="of a Kubeflow with several users")
+    add("--experiment", default="cytoloom", help="that the run is listed under; default: cytoloom")
+    add("--name", default="", help="of the run; default: the pipeline's name and the time")
+    add("--source", metavar="s3://...", help="images, where the cluster can reach them")
+    add("--param", action="append", default=[], metavar="NAME=VALUE", dest="parameters", help="a run-time parameter")
+    add("--pipeline-root", default="", metavar="s3://...", help="where artifacts go; default: as the cluster is set up")
+    add("--no-cache", action="store_true", help="run every task, whatever earlier runs made")
+    add("--wait", action="store_true", help="follow the run until it ends; exit code 1 where it fails")
+
+
 def _list(args: argparse.Namespace) -> int:
     from pipelines.graphs import GRAPHS, summary
 
@@ -80,15 +105,31 @@ def _list(args: argparse.Namespace) -> int:
 
 
 def _compile(args: argparse.Namespace) -> int:
-    from pipelines import config
+    from pipelines import config, resources
     from pipelines.graphs import compile_graph
 
     target = args.output or Path(f"{args.pipeline}.yaml")
     if target.suffix not in (".yaml", ".yml"):
         raise UserError(f"--output: {target}: the name must end in .yaml")
-    compile_graph(args.pipeline, config.load(args.config, args.settings), target)
+    profile = resources.load(args.profile, cpu_only=args.cpu)
+    compile_graph(args.pipeline, config.load(args.config, args.settings, profile), target)
     print(target)
     return 0
+
+
+def _lint(args: argparse.Namespace) -> int:
+    from pipelines.lint import lint
+
+    findings = [finding for path in args.files for finding in lint(path)]
+    for finding in findings:
+        print(finding)
+    return 1 if any(finding.error for finding in findings) else 0
+
+
+def _submit(args: argparse.Namespace) -> int:
+    from pipelines.submit import submit
+
+    return submit(args)
 
 
 def _run(args: argparse.Namespace) -> int:

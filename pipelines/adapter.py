@@ -41,7 +41,7 @@ def component(stage: type[Stage]) -> Any:
 def step(config: Config, stage: type[Stage], **wired: Any) -> dsl.PipelineTask:
     """Add a task to the pipeline: what the graph wires, what `config` fixes, and the stage's resources."""
     task = component(stage)(**wired, **config.constants(stage, wired))
-    return resources.apply(task, stage.slug())
+    return resources.apply(task, stage.slug(), config.profile or resources.PLAIN)
 
 
 def _argument(stage: type[Stage], name: str) -> inspect.Parameter:

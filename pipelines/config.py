@@ -8,7 +8,7 @@ cluster: {k: 16}
 import difflib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from pydantic import ValidationError
@@ -18,15 +18,22 @@ from shared.arguments import from_text
 from shared.errors import UserError
 from shared.stage import Stage, plain_type
 
+if TYPE_CHECKING:
+    from pipelines.resources import Profile
+
 ROUNDS = range(1, 51)
 
 
 class Config:
     """Settings of a graph: `rounds`, and constants of its stages. A graph takes from it what it wires itself."""
 
-    def __init__(self, rounds: int = 4, stages: dict[str, dict[str, Any]] | None = None) -> None:
+    def __init__(
+        self, rounds: int = 4, stages: dict[str, dict[str, Any]] | None = None, profile: "Profile | None" = None
+    ) -> None:
         self.rounds = rounds
         self.stages = stages or {}
+        self.profile = profile
+        """What the cluster it is compiled for has; None: nothing in particular."""
         self._offered: set[tuple[str, str]] = set()
         self._used: set[str] = set()
 
@@ -53,7 +60,7 @@ class Config:
             raise UserError(f"{slug}: {graph} has no such stage; it has {', '.join(sorted(self._used))}")
 
 
-def load(path: Path | None = None, settings: Iterable[str] = ()) -> Config:
+def load(path: Path | None = None, settings: Iterable[str] = (), profile: "Profile | None" = None) -> Config:
     """Read a config file and `STAGE.FIELD=VALUE` settings, which win over it. Raises UserError on the first fault."""
     given = _read(path) if path else {}
     for text in settings:
@@ -69,7 +76,7 @@ def load(path: Path | None = None, settings: Iterable[str] = ()) -> Config:
         else:
             given[stage] = value
     rounds = _rounds(given.pop("rounds", 4))
-    return Config(rounds, {stage: _section(stage, fields) for stage, fields in given.items()})
+    return Config(rounds, {stage: _section(stage, fields) for stage, fields in given.items()}, profile)
 
 
 def _read(path: Path) -> dict[str, Any]:

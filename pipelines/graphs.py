@@ -2,9 +2,12 @@
 
 import ast
 import importlib
+import shutil
+import tempfile
 from pathlib import Path
 
 from pipelines.config import Config, closest
+from pipelines.lint import lint
 from shared.errors import UserError
 
 GRAPHS = ("label_free",)
@@ -26,4 +29,11 @@ def compile_graph(name: str, config: Config, target: Path) -> None:
 
     pipeline = module.build(config)
     config.refuse_unused(name)
-    compiler.Compiler().compile(pipeline, str(target))
+    with tempfile.TemporaryDirectory() as folder:
+        compiled = Path(folder) / "pipeline.yaml"
+        compiler.Compiler().compile(pipeline, str(compiled))
+        errors = [str(finding) for finding in lint(compiled, shown=str(target)) if finding.error]
+        if errors:
+            raise UserError("\n".join(["the compiled graph is not fit for a cluster:", *errors]))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(compiled, target)

@@ -16,6 +16,8 @@ from shared.errors import UserError
 
 PLACEHOLDER = re.compile(r"\{\{\$\.inputs\.parameters\['([^']+)'\]\}\}")
 CONDITION = re.compile(r"(?:(?:int|double|string)\()?inputs\.parameter_values\['([^']+)'\]\)?\s*(==|!=)\s*(.+)")
+ON_CLAIMS = ("CYTOLOOM_CACHE", "CYTOLOOM_CHECKPOINTS")
+"""What a graph sets where a cluster has volumes for them; this machine has its own folders."""
 
 
 def read(path: Path) -> Graph:
@@ -121,7 +123,8 @@ class _Reader:
             container = executor["container"]
             task.image = container["image"]
             task.command = [*container.get("command", []), *container.get("args", [])]
-            task.env = {item["name"]: item.get("value", "") for item in container.get("env", [])}
+            env = {item["name"]: item.get("value", "") for item in container.get("env", [])}
+            task.env = {name: value for name, value in env.items() if name not in ON_CLAIMS}
             accelerator = container.get("resources", {}).get("accelerator", {})
             task.gpu = int(accelerator.get("resourceCount") or accelerator.get("count") or 0) > 0
             if odd := [word for word in task.command if word.startswith(('{"IfPresent"', '{"Concat"'))]:

@@ -31,14 +31,14 @@ def run(args: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory(prefix="cytoloom-") as temporary:
         compiled = _compiled(args, Path(temporary))
         graph = ir.read(compiled)
-        parameters = _parameters(graph, args)
+        values = parameters(graph, args.parameters, args.source)
         for task in graph.tasks.values():
-            check_known(task, parameters)
+            check_known(task, values)
         options = _options(graph, args)
         folder = (args.out or Path("runs") / Path(args.pipeline).stem).absolute()
         with opened(folder):
             place_graph(compiled, folder)
-            return _execute(graph, folder, parameters, options, args)
+            return _execute(graph, folder, values, options, args)
 
 
 def _execute(graph: Graph, folder: Path, parameters: dict[str, Any], options: Options, args: argparse.Namespace) -> int:
@@ -121,20 +121,20 @@ def _options(graph: Graph, args: argparse.Namespace) -> Options:
     return Options(jobs, gpu_count(), cache, args.from_task, args.debug)
 
 
-def _parameters(graph: Graph, args: argparse.Namespace) -> dict[str, Any]:
-    """Run-time parameters: what is given, else the graph's defaults."""
+def parameters(graph: Graph, texts: list[str], source: str | None) -> dict[str, Any]:
+    """Run-time parameters: what is given as `NAME=VALUE`, else the defaults; and the fingerprint of the source."""
     given: dict[str, Any] = {}
-    for text in args.parameters:
+    for text in texts:
         name, equals, value = text.partition("=")
         if not equals:
             raise UserError(f"--param {text}: write NAME=VALUE")
         if name not in graph.parameters:
             raise UserError(f"--param {name}: {graph.name} has no such parameter{closest(name, graph.parameters)}")
         given[name] = _typed(name, graph.parameters[name], value)
-    if args.source is not None:
+    if source is not None:
         if "source" not in graph.parameters:
             raise UserError(f"--source: {graph.name} has no such parameter{closest('source', graph.parameters)}")
-        given["source"] = args.source
+        given["source"] = source
     for name, spec in graph.parameters.items():
         if spec.required and name not in given:
             flag = "--source DIR" if name == "source" else f"--param {name}=VALUE"

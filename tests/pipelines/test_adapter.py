@@ -88,7 +88,7 @@ def test_a_gpu_is_asked_for_by_type_and_number_and_shared_memory_by_a_mount(monk
 
     from pipelines import resources
 
-    monkeypatch.setitem(resources.RESOURCES, "probe", Resources(gpu=True, memory="3Gi", shm="1Gi", retries=4))
+    monkeypatch.setitem(resources.RESOURCES, "probe", Resources(gpu=1, memory="3Gi", shm="1Gi", retries=4))
 
     @dsl.container_component
     def probe():

@@ -1,0 +1,122 @@
+"""Stands in for the API server of Kubeflow Pipelines, which needs a cluster: the paths and JSON of its v2beta1 API.
+
+kfp's own client speaks to it. What it is sent is kept in `runs`, `pipelines` and `uploads`.
+"""
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+PREFIX = "/apis/v2beta1/"
+
+
+class Kubeflow(ThreadingHTTPServer):
+    """An API server with nothing in it."""
+
+    def __init__(self, token: str = "", multi_user: bool = False, states: list[dict[str, Any]] | None = None) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.token, self.multi_user = token, multi_user
+        self.states = states or []
+        """What successive questions about a run are answered with; the last one stays."""
+        self.forbidden = False
+        self.failing = 0
+        """So many requests about runs are answered with 503."""
+        self.pipelines: dict[str, dict[str, Any]] = {}
+        self.versions: list[dict[str, Any]] = []
+        self.uploads: list[bytes] = []
+        self.experiments: list[dict[str, Any]] = []
+        self.runs: list[dict[str, Any]] = []
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+
+@contextmanager
+def kubeflow(**options: Any) -> Iterator[Kubeflow]:
+    """A server of its own, ended afterwards."""
+    server = Kubeflow(**options)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Kubeflow
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        self._answer("GET", b"")
+
+    def do_POST(self) -> None:
+        self._answer("POST", self.rfile.read(int(self.headers.get("Content-Length", 0))))
+
+    def _answer(self, method: str, body: bytes) -> None:
+        server, url = self.server, urlsplit(self.path)
+        path = url.path.removeprefix(PREFIX)
+        query = {name: values[0] for name, values in parse_qs(url.query).items()}
+        if not url.path.startswith(PREFIX):
+            return self._send(404, {"error": "no such page"})
+        if server.token and self.headers.get("Authorization") != f"Bearer {server.token}":
+            return self._send(401, {"error": "unauthenticated"})
+        if path == "healthz":
+            return self._send(200, {"multi_user": server.multi_user})
+        if server.forbidden:
+            return self._send(403, {"error": "no"})
+        if path.startswith("runs/") and server.failing:
+            server.failing -= 1
+            return self._send(503, {"error": "busy"})
+        found = self._do(method, path, query, body)
+        return self._send(404, {"error": f"{method} {path}"}) if found is None else self._send(200, found)
+
+    def _do(self, method: str, path: str, query: dict[str, str], body: bytes) -> dict[str, Any] | None:
+        server = self.server
+        if path == "experiments" and method == "GET":
+            wanted = json.loads(query["filter"])["predicates"][0] if "filter" in query else {}
+            name = wanted.get("stringValue") or wanted.get("string_value")
+            return {"experiments": [e for e in server.experiments if e["display_name"] == name]}
+        if path == "experiments":
+            given = json.loads(body)
+            server.experiments.append({**given, "experiment_id": f"e{len(server.experiments)}"})
+            return server.experiments[-1]
+        if path == "pipelines" and method == "GET":
+            predicates = json.loads(query["filter"])["predicates"]
+            name = predicates[0].get("stringValue") or predicates[0].get("string_value")
+            return {"pipelines": [server.pipelines[name]] if name in server.pipelines else []}
+        if path == "pipelines/upload":
+            server.pipelines[query["name"]] = {"pipeline_id": "p0", "display_name": query["name"]}
+            server.uploads.append(body)
+            return server.pipelines[query["name"]]
+        if path == "pipelines/upload_version":
+            number = len(server.versions)
+            version = {"pipeline_id": query["pipelineid"], "pipeline_version_id": f"v{number}"}
+            server.versions.append({**version, "display_name": query["name"]})
+            server.uploads.append(body)
+            return server.versions[-1]
+        if path == "pipelines/p0/versions":
+            return {"pipeline_versions": server.versions}
+        if path == "runs" and method == "POST":
+            server.runs.append(json.loads(body))
+            return {**server.runs[-1], "run_id": f"r{len(server.runs)}"}
+        if path.startswith("runs/") and server.states:
+            return server.states.pop(0) if len(server.states) > 1 else server.states[0]
+        return None
+
+    def _send(self, code: int, content: dict[str, Any]) -> None:
+        data = json.dumps(content).encode()
+        self.send_response(code)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
