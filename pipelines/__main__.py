@@ -92,6 +92,7 @@ def _submit_arguments(parser: argparse.ArgumentParser) -> None:
     add("--source", metavar="s3://...", help="images, where the cluster can reach them")
     add("--param", action="append", default=[], metavar="NAME=VALUE", dest="parameters", help="a run-time parameter")
     add("--pipeline-root", default="", metavar="s3://...", help="where artifacts go; default: as the cluster is set up")
+    add("--service-account", default="", metavar="NAME", help="that tasks work as; default: as the cluster is set up")
     add("--no-cache", action="store_true", help="run every task, whatever earlier runs made")
     add("--wait", action="store_true", help="follow the run until it ends; exit code 1 where it fails")
 

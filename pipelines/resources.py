@@ -128,8 +128,11 @@ PLAIN = Profile()
 """Nothing but what every cluster has: what a graph is compiled for without `--profile`."""
 
 
-def load(path: Path | None, *, cpu_only: bool = False) -> Profile:
-    """Read a profile; raises UserError naming the file and the field that is wrong."""
+def load(path: Path | None, *, cpu_only: bool = False, caching: bool = True) -> Profile:
+    """Read a profile; raises UserError naming the file and the field that is wrong.
+
+    cpu_only, and no caching, win over what it says.
+    """
     given: Any = {}
     if path is not None:
         try:
@@ -144,6 +147,9 @@ def load(path: Path | None, *, cpu_only: bool = False) -> Profile:
         given["cpu_only"] = True
     try:
         profile = Profile(**given)
+        if not caching:
+            stages = {stage: {**fields, "caching": False} for stage, fields in profile.stages.items()}
+            profile = profile.model_copy(update={"all": {**profile.all, "caching": False}, "stages": stages})
         for stage in profile.stages:
             if stage not in names():
                 raise UserError(f"{path}: stages.{stage}: no such stage{closest(stage, names())}")

@@ -58,11 +58,12 @@ def _compiled(args: argparse.Namespace, folder: Path) -> Path:
     if given.suffix not in (".yaml", ".yml"):
         from pipelines.graphs import compile_graph
 
-        profile = resources.load(args.profile, cpu_only=args.cpu)
+        profile = resources.load(args.profile, cpu_only=args.cpu, caching=not args.no_cache)
         target = folder / "pipeline.yaml"
         compile_graph(args.pipeline, config.load(args.config, args.settings, profile), target)
         return target
-    for flag, value in (("config", args.config), ("set", args.settings), ("profile", args.profile), ("cpu", args.cpu)):
+    fixed = {"config": args.config, "set": args.settings, "profile": args.profile, "cpu": args.cpu}
+    for flag, value in {**fixed, "no-cache": args.no_cache}.items():
         if value:
             raise UserError(f"--{flag}: acts when a graph is compiled; a compiled file takes --param only")
     if not given.is_file():
@@ -120,7 +121,7 @@ def _create(client: Any, graph: Graph, compiled: Path, values: dict[str, Any], a
             pipeline_id=pipeline_id,
             version_id=_version(client, pipeline_id, version, compiled),
             pipeline_root=args.pipeline_root or None,
-            enable_caching=False if args.no_cache else None,
+            service_account=args.service_account or None,
         )
     return run.run_id
 

@@ -24,6 +24,8 @@ from shared.stage import Result
 JUDGED_IMAGES = 32
 """Images, evenly spread, whose proposals say whether the set needs the watershed."""
 PANELS = 3
+WATERSHED = "watershed"
+"""Note of the labels: whether their borders were found by the watershed."""
 
 
 @dataclass
@@ -53,11 +55,13 @@ def run(stage: RefineMasks) -> Result:
         raise UserError(f"--clusters: image {foreign!r} is not in --images; give the ImageSet they were made from")
     score = _edge_score(images, clusters, spread(keys, JUDGED_IMAGES))
     by_edges = score < FOLLOWS_EDGES if stage.edges == "auto" else stage.edges == "always"
+    if stage.edges == "auto" and previous.entries:  # decided in the first round: later masks follow edges the better
+        by_edges = bool(previous.info.notes.get(WATERSHED, by_edges))
     agreement, areas, smallest, ignored, panels = [], [], [], [], []
     shown = set(spread(keys, PANELS))
     labelled = list(clusters.info.notes.get(LABELLED, []))
     sharpen: Sharpen = "edges" if by_edges else "means" if stage.edges == "auto" else "none"
-    notes = {"edge_score": score, "watershed": by_edges, SHARPENED: sharpen, LABELLED: labelled}
+    notes = {"edge_score": score, WATERSHED: by_edges, SHARPENED: sharpen, LABELLED: labelled}
     with LabelWriter(stage.labels, "pseudo", notes) as writer:
         for key in track(keys, "refine", len(keys)):
             image = images.read(key)
@@ -65,6 +69,7 @@ def run(stage: RefineMasks) -> Result:
                 clusters.probability(key),
                 image,
                 sharpen=sharpen,
+                first=not previous.entries,
                 confident=stage.confident,
                 ignore_band=stage.ignore_band,
                 min_area=stage.min_area,

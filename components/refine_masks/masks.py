@@ -43,13 +43,22 @@ class Refined:
 
 
 def refine(
-    probability: np.ndarray, image: np.ndarray, *, sharpen: Sharpen, confident: float, ignore_band: int, min_area: int
+    probability: np.ndarray,
+    image: np.ndarray,
+    *,
+    sharpen: Sharpen,
+    first: bool,
+    confident: float,
+    ignore_band: int,
+    min_area: int,
 ) -> Refined:
     """Soft proposal (H, W) float32 of an image (H, W, C) -> pseudo-instances.
 
     The border is where the probability is 0.5, and moves from there as `sharpen` says, see `shared.sharpen`. For
     `edges` it is first found by watershed of the gradient, from markers that are `confident`, and what the proposal
-    contradicts is ignored. min_area: px², 0 = from the image's own pieces.
+    contradicts is ignored; and it moves in the first round alone: proposals by texture are too large by their window,
+    later ones, from a segmentor, are not, and would shrink from round to round. min_area: px², 0 = from the image's own
+    pieces.
     """
     plane, wanted = grey(image), probability >= 0.5
     certain = np.clip(np.abs(probability - 0.5) / FULL_CONFIDENCE, 0, 1)
@@ -61,7 +70,10 @@ def refine(
         certain = np.where(contradicted, 0, 1).astype(np.float32)
     else:
         mask = wanted
-    mask, dropped, smallest = clean(sharpened(image, mask.astype(np.uint8), sharpen), min_area)
+    mask = mask.astype(np.uint8)
+    if sharpen == "means" or first:
+        mask = sharpened(image, mask, sharpen)
+    mask, dropped, smallest = clean(mask, min_area)
     conf = np.rint(certain * 255).astype(np.uint8)
     conf[dropped] = 0
     filled = (mask > 0) & ~wanted & (conf == 0)

@@ -32,6 +32,12 @@ def submitted(server, *more: str, pipeline: str = "label_free") -> int:
     return main(["submit", pipeline, "--host", server.url, *more])
 
 
+def graph_in(upload: bytes) -> dict:
+    """The compiled graph in what a form sent."""
+    text = upload.decode()
+    return next(yaml.safe_load_all(text[text.index("# PIPELINE") :].split("\r\n--")[0]))
+
+
 def state(run: str, **tasks: str) -> dict:
     """A run with its tasks, as the API tells them; `em_0__gate` is the task gate in the round em-0."""
     details = [{"task_id": "root", "display_name": "root", "state": "RUNNING"}]
@@ -53,9 +59,7 @@ def test_a_run_is_made_of_the_graph_and_its_link_printed(source, capsys):
         assert given["source"] == source and given["k"] == 7
         assert given["fingerprint"] == fingerprint(source) != ""
         assert run["pipeline_version_reference"] == {"pipeline_id": "p0", "pipeline_version_id": "v0"}
-        text = server.uploads[-1].decode()
-        graph, _ = yaml.safe_load_all(text[text.index("# PIPELINE") :].split("\r\n--")[0])
-        assert graph["pipelineInfo"]["name"] == "label-free"
+        assert graph_in(server.uploads[-1])["pipelineInfo"]["name"] == "label-free"
 
 
 def test_new_images_under_the_same_name_are_another_fingerprint(source):
@@ -85,12 +89,22 @@ def test_a_compiled_file_is_submitted_as_it_is(source, tmp_path):
 
 def test_options_reach_the_run(source):
     with kubeflow() as server:
-        options = ["--experiment", "screen 3", "--pipeline-root", "s3://lab/runs", "--no-cache"]
+        options = [
+            "--experiment",
+            "screen 3",
+            "--pipeline-root",
+            "s3://lab/runs",
+            "--no-cache",
+            "--service-account",
+            "lab",
+        ]
         assert submitted(server, "--source", source, *options) == 0
         assert server.experiments[0]["display_name"] == "screen 3"
         assert server.runs[0]["runtime_config"]["pipeline_root"] == "s3://lab/runs"
-        compiled = yaml.safe_dump(server.runs[0])
-        assert "screen 3" not in compiled
+        assert server.runs[0]["service_account"] == "lab"
+        assert not graph_in(server.uploads[-1])["root"]["dag"]["tasks"]["pretrain"]["cachingOptions"]
+        assert submitted(server, "--source", source) == 0
+        assert graph_in(server.uploads[-1])["root"]["dag"]["tasks"]["pretrain"]["cachingOptions"]["enableCache"]
 
 
 def test_the_token_comes_from_the_environment_or_a_file(source, monkeypatch, tmp_path, capsys):

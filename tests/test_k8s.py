@@ -1,0 +1,143 @@
+"""The manifests: kustomize builds every overlay, the schema of Kubernetes accepts it, and nothing in it dangles."""
+
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from real_labels import ROOT
+
+from pipelines import resources
+
+K8S = ROOT / "k8s"
+OVERLAYS = sorted(path.parent.name for path in K8S.glob("overlays/*/kustomization.yaml"))
+FROM_OUTSIDE = {("Secret", "cytoloom-s3"), ("Secret", "mlpipeline-minio-artifact")}
+"""The first one is made by hand from the example, the second is Kubeflow's."""
+
+
+def built(overlay: str) -> str:
+    """What `kubectl apply -k` would send."""
+    assert shutil.which("kubectl"), "kubectl is missing; on Debian: apt-get install kubernetes-client"
+    command = ["kubectl", "kustomize", str(K8S / "overlays" / overlay)]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+@pytest.fixture(scope="module", params=OVERLAYS)
+def manifests(request) -> list[dict[str, Any]]:
+    return list(yaml.safe_load_all(built(request.param)))
+
+
+def walk(value: Any, path: tuple = ()) -> Iterator[tuple[tuple, Any]]:
+    """Every (path, value) within."""
+    yield path, value
+    pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, inner in pairs:
+        yield from walk(inner, (*path, key))
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_the_schema_of_kubernetes_accepts_it(overlay, tmp_path):
+    (tmp_path / "all.yaml").write_text(built(overlay))
+    validate = Path(sys.executable).with_name("kubernetes-validate")
+    done = subprocess.run([validate, "--strict", tmp_path / "all.yaml"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_example_of_a_secret_is_one_and_holds_none():
+    secret = yaml.safe_load((K8S / "s3-secret.example.yaml").read_text())
+    assert secret["kind"] == "Secret" and ("Secret", secret["metadata"]["name"]) in FROM_OUTSIDE
+    assert set(secret["stringData"]) <= set(resources.SECRET_KEYS)
+    keys = [value for name, value in secret["stringData"].items() if "KEY" in name]
+    assert keys == ["CHANGE-ME", "CHANGE-ME"]
+
+
+def test_everything_is_in_one_namespace(manifests):
+    assert {item["metadata"]["namespace"] for item in manifests} == {"kubeflow"}
+
+
+def test_quantities_are_some(manifests):
+    """The schema takes any string."""
+    sizes = [
+        (path, text)
+        for item in manifests
+        for path, value in walk(item)
+        if path and path[-1] in ("limits", "requests") and isinstance(value, dict)
+        for text in value.values()
+    ]
+    assert sizes and all(re.fullmatch(resources.QUANTITY, str(text)) for _, text in sizes), sizes
+
+
+def test_what_is_referred_to_is_there(manifests):
+    known = {(item["kind"], item["metadata"]["name"]) for item in manifests} | FROM_OUTSIDE
+    for item in manifests:
+        for path, value in walk(item):
+            if path and path[-1] == "claimName":
+                assert ("PersistentVolumeClaim", value) in known
+            if path and path[-1] in ("secretRef", "secretKeyRef"):
+                assert ("Secret", value["name"]) in known
+            if path and path[-1] in ("configMapRef", "configMapKeyRef"):
+                assert ("ConfigMap", value["name"]) in known
+            if path and path[-1] == "serviceAccountName":
+                assert ("ServiceAccount", value) in known
+            if path and path[-1] == "resourceNames":
+                assert all({("Secret", name), ("ConfigMap", name)} & known for name in value)
+        if item["kind"] == "RoleBinding":
+            assert (item["roleRef"]["kind"], item["roleRef"]["name"]) in known
+            assert all((subject["kind"], subject["name"]) in known for subject in item["subjects"])
+            assert all(subject["namespace"] == item["metadata"]["namespace"] for subject in item["subjects"])
+        if item["kind"] == "Service":
+            pods = [other["spec"]["template"] for other in manifests if other["kind"] == "Deployment"]
+            chosen = [pod for pod in pods if item["spec"]["selector"].items() <= pod["metadata"]["labels"].items()]
+            ports = {port["name"] for pod in chosen for part in pod["spec"]["containers"] for port in part["ports"]}
+            assert chosen and {port["targetPort"] for port in item["spec"]["ports"]} <= ports
+
+
+def test_pods_are_restarted_run_as_nobody_and_stay_within_limits(manifests):
+    for item in manifests:
+        if item["kind"] != "Deployment":
+            continue
+        pod = item["spec"]["template"]["spec"]
+        assert pod.get("restartPolicy", "Always") == "Always"
+        assert pod["securityContext"]["runAsNonRoot"] and not pod["automountServiceAccountToken"]
+        for container in pod["containers"]:
+            assert container["securityContext"]["capabilities"]["drop"] == ["ALL"]
+            assert not container["securityContext"]["allowPrivilegeEscalation"]
+            assert set(container["resources"]["limits"]) == {"cpu", "memory"}
+            assert re.search(r":\d", container["image"]) and not container["image"].endswith(":latest")
+            assert "nvidia.com/gpu" not in container["resources"].get("requests", {})
+
+
+def test_no_rule_says_everything(manifests):
+    for item in manifests:
+        if item["kind"] == "Role":
+            said = [
+                word for rule in item["rules"] for field in ("verbs", "resources", "apiGroups") for word in rule[field]
+            ]
+            assert "*" not in said
+            secrets = [rule for rule in item["rules"] if "secrets" in rule["resources"]]
+            assert all(rule.get("resourceNames") for rule in secrets)
+
+
+def test_the_launcher_finds_bucket_and_keys(manifests):
+    (launcher,) = (item for item in manifests if item["metadata"]["name"] == "kfp-launcher")
+    assert launcher["data"]["defaultPipelineRoot"].startswith("s3://")
+    found = yaml.safe_load(launcher["data"]["providers"])["s3"]["default"]
+    keys = found["credentials"]["secretRef"]
+    assert ("Secret", keys["secretName"]) in FROM_OUTSIDE
+    assert {keys["accessKeyKey"], keys["secretKeyKey"]} <= set(resources.SECRET_KEYS)
+    assert "://" not in found["endpoint"]  # host and port alone: disableSSL says which protocol
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_the_profile_names_what_the_overlay_makes(overlay):
+    profile = resources.load(K8S / "overlays" / overlay / "profile.yaml")
+    known = {(item["kind"], item["metadata"]["name"]) for item in yaml.safe_load_all(built(overlay))}
+    for claim in (profile.cache, profile.checkpoints):
+        assert ("PersistentVolumeClaim", claim) in known
+    assert ("Secret", profile.secret) in FROM_OUTSIDE
+    assert any(row.gpu for row in profile.rows.values()) == (overlay == "gpu")
