@@ -8,7 +8,7 @@ ENGINE ?= build/engine
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv dev run test test-gpu lint format s3 image engine engine-stop bench bench-gpu quality lock clean
+.PHONY: help venv dev run test test-gpu lint format s3 image push deploy engine engine-stop bench bench-gpu quality lock clean
 
 help: ## this list
 	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null || \
@@ -45,6 +45,15 @@ s3: dev ## a real S3 server on this machine, in the foreground, with a bucket
 
 image: ## the image of all stages, built with Docker
 	@docker/build.sh torch
+
+push: ## that image to a registry: make push REGISTRY=registry.example/lab
+	@test -n "$(REGISTRY)" || { echo "error: make push REGISTRY=registry.example/lab" >&2; exit 1; }
+	@docker push "$$(CYTOLOOM_REGISTRY=$(REGISTRY) docker/build.sh torch)"
+
+deploy: ## what a cluster needs beside Kubeflow: make deploy OVERLAY=gpu (or laptop)
+	@test -f "k8s/overlays/$(OVERLAY)/kustomization.yaml" || \
+		{ echo "error: make deploy OVERLAY=... one of: $(notdir $(wildcard k8s/overlays/*))" >&2; exit 1; }
+	@kubectl apply -k k8s/overlays/$(OVERLAY)
 
 engine: ## a Docker engine where none runs (Debian, root); then: eval "$(make -s engine)"
 	@docker/engine.sh start $(ENGINE)

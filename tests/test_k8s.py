@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,27 @@ FROM_OUTSIDE = {("Secret", "cytoloom-s3"), ("Secret", "mlpipeline-minio-artifact
 def built(overlay: str) -> str:
     """What `kubectl apply -k` would send."""
     assert shutil.which("kubectl"), "kubectl is missing; on Debian: apt-get install kubernetes-client"
-    command = ["kubectl", "kustomize", str(K8S / "overlays" / overlay)]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    done = kustomized(K8S / "overlays" / overlay)
+    if "must be a file" in done.stderr:
+        done = by_old_kubectl(overlay)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def kustomized(folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["kubectl", "kustomize", str(folder)], capture_output=True, text=True)
+
+
+def by_old_kubectl(overlay: str) -> subprocess.CompletedProcess[str]:
+    """Before 1.21 (Debian 12 has 1.20) folders were not `resources` but `bases`; the rest was as it is."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(shutil.copytree(K8S, Path(folder) / "k8s"))
+        for file in copy.rglob("kustomization.yaml"):
+            content = yaml.safe_load(file.read_text())
+            folders = [name for name in content["resources"] if (file.parent / name).is_dir()]
+            content["resources"] = [name for name in content["resources"] if name not in folders]
+            file.write_text(yaml.safe_dump(content | {"bases": folders}))
+        return kustomized(copy / "overlays" / overlay)
 
 
 @pytest.fixture(scope="module", params=OVERLAYS)
