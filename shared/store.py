@@ -1,38 +1,32 @@
-"""Objects in S3: bring an artifact here, send one there, checked by content. The one importer of minio.
+"""Objects in S3: bring an artifact here, send one there, checked by content.
 
-Where the server is and the keys come from the environment: AWS_ENDPOINT_URL, AWS_REGION, AWS_ACCESS_KEY_ID,
-AWS_SECRET_ACCESS_KEY (and AWS_SESSION_TOKEN, AWS_CA_BUNDLE). None of them is ever an argument or in a message, but for
-the endpoint's host. `CYTOLOOM_CACHE`, a folder, keeps fetched artifacts.
+`shared.s3` says where the server is and what happens when it is not. `CYTOLOOM_CACHE`, a folder, keeps what was fetched
+by its digest; several processes may share it. What was broken off goes on where it was: files that are there already
+are not sent again, and parts that have arrived are not fetched again.
 """
 
+import fcntl
 import hashlib
 import io
+import json
 import os
 import shutil
 import tempfile
-import time
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from functools import cache
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
-from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from typing import Any
 
-from shared.artifacts import MANIFEST, read_manifest, verify
+from shared.artifacts import MANIFEST, File, read_manifest, verify
 from shared.errors import ArtifactError, UserError
 from shared.log import log
-
-T = TypeVar("T")
+from shared.s3 import GONE, client, explained, has_bucket, retried, side_by_side, split
 
 PART = 32 * 2**20
 """Bytes of a part, both ways: a large file travels in parts, side by side."""
-PARALLEL = 8
-"""Transfers at a time."""
-ATTEMPTS = 4
-"""Tries of a transfer before it fails, beside those of each single request."""
-REFUSED = {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "ExpiredToken"}
-GONE = {"NoSuchKey", "NoSuchBucket", "ResourceNotFound"}
+SHA256 = "x-amz-meta-sha256"
+"""Header of an object that was sent: hash of its contents."""
 
 
 # --- single objects -----------------------------------------------------------------------------------------------
@@ -41,12 +35,12 @@ GONE = {"NoSuchKey", "NoSuchBucket", "ResourceNotFound"}
 def exists(uri: str) -> bool:
     """Whether there is an object of exactly this name."""
     bucket, key = split(uri)
-    with _explained(uri):
+    with explained(uri):
         try:
-            _retried(lambda: _client().stat_object(bucket, key))
+            retried(lambda: client().stat_object(bucket, key))
             return True
         except Exception as error:
-            if getattr(error, "code", "") in GONE and _has_bucket(bucket):
+            if getattr(error, "code", "") in GONE and has_bucket(bucket):
                 return False
             raise
 
@@ -54,22 +48,22 @@ def exists(uri: str) -> bool:
 def put(uri: str, data: bytes) -> None:
     """Write one small object as a whole."""
     bucket, key = split(uri)
-    with _explained(uri):
-        _retried(lambda: _client().put_object(bucket, key, io.BytesIO(data), len(data)))
+    with explained(uri):
+        retried(lambda: client().put_object(bucket, key, io.BytesIO(data), len(data)))
 
 
 def get(uri: str) -> bytes:
     """Read one small object as a whole."""
     bucket, key = split(uri)
-    with _explained(uri):
-        return _retried(lambda: _read(bucket, key, 0, 0))
+    with explained(uri):
+        return retried(lambda: _read(bucket, key, 0, 0))
 
 
 def remove(uri: str) -> None:
     """Remove one object; that there is none is fine."""
     bucket, key = split(uri)
-    with _explained(uri):
-        _retried(lambda: _client().remove_object(bucket, key))
+    with explained(uri):
+        retried(lambda: client().remove_object(bucket, key))
 
 
 def listing(uri: str) -> list[tuple[str, int, str]]:
@@ -80,8 +74,8 @@ def listing(uri: str) -> list[tuple[str, int, str]]:
     bucket, key = split(uri)
     prefix = key.rstrip("/")
     below = prefix + "/" if prefix else ""
-    with _explained(uri):
-        items = _retried(lambda: list(_client().list_objects(bucket, prefix=prefix, recursive=True)))
+    with explained(uri):
+        items = retried(lambda: list(client().list_objects(bucket, prefix=prefix, recursive=True)))
     found = []
     for item in items:
         if item.object_name == prefix:
@@ -91,25 +85,58 @@ def listing(uri: str) -> list[tuple[str, int, str]]:
     return sorted(found)
 
 
-# --- folders ------------------------------------------------------------------------------------------------------
+# --- artifacts, there ---------------------------------------------------------------------------------------------
 
 
 def send(folder: Path, uri: str) -> None:
-    """Upload an artifact, its `artifact.json` last: until then there is no artifact at `uri`."""
+    """Upload an artifact, its `artifact.json` last: until then there is no artifact at `uri`.
+
+    Raises UserError where another process wrote something else there meanwhile.
+    """
     bucket, key = split(uri)
     prefix = key.rstrip("/")
     if not prefix:
         raise UserError(f"{uri}: an artifact needs a name of its own in the bucket: {uri.rstrip('/')}/NAME")
-    names = sorted(read_manifest(folder).files)
+    files = read_manifest(folder).files
+
+    def there(name: str) -> bool:
+        return _holds(bucket, f"{prefix}/{name}", files[name])
 
     def upload(name: str) -> None:
-        path = str(folder / name)
-        _retried(lambda: _client().fput_object(bucket, f"{prefix}/{name}", path, part_size=PART))
+        path, expected = str(folder / name), files.get(name)
+        if expected and there(name):
+            return  # of an upload that was broken off
+        metadata: dict[str, Any] = {"sha256": expected.sha256} if expected else {}
+        target = f"{prefix}/{name}"
+        retried(lambda: client().fput_object(bucket, target, path, metadata=metadata, part_size=PART), patient=True)
 
-    with _explained(uri):
-        _retried(lambda: _client().remove_object(bucket, f"{prefix}/{MANIFEST}"))
-        _side_by_side(upload, names)
+    def check(name: str) -> None:
+        if not there(name):
+            raise UserError(
+                f"{uri}: another process is writing there at this moment ({name} is not what was sent); "
+                "wait for it, or give another uri"
+            )
+
+    with explained(uri):
+        retried(lambda: client().remove_object(bucket, f"{prefix}/{MANIFEST}"))
+        side_by_side(upload, sorted(files))
         upload(MANIFEST)
+        side_by_side(check, sorted(files))
+
+
+def _holds(bucket: str, key: str, expected: File) -> bool:
+    """Whether the object is there, with the size and the hash that were noted when it was sent."""
+    try:
+        found = retried(lambda: client().stat_object(bucket, key), patient=True)
+    except Exception as error:
+        if getattr(error, "code", "") in GONE:
+            return False
+        raise
+    noted = {name.lower(): value for name, value in (found.metadata or {}).items()}.get(SHA256)
+    return found.size == expected.size and noted == expected.sha256
+
+
+# --- artifacts, here ----------------------------------------------------------------------------------------------
 
 
 def fetch(uri: str, folder: Path) -> None:
@@ -119,25 +146,20 @@ def fetch(uri: str, folder: Path) -> None:
         raise ArtifactError(f"{uri}: no {MANIFEST} there, so it is no finished artifact; run the stage that makes it")
     manifest = get(f"{uri}/{MANIFEST}")
     kept = _kept(manifest)
-    if kept and kept.is_dir():
-        try:
-            verify(kept)
-        except ArtifactError as error:
-            log.info("the cached copy of %s is damaged and fetched again (%s)", uri, error)
-            shutil.rmtree(kept)
-    with _beside(folder) as partial:
-        if kept and kept.is_dir():
-            log.info("%s: from the cache", uri)
-            shutil.copytree(kept, partial, copy_function=_link, dirs_exist_ok=True)
-        else:
-            (partial / MANIFEST).write_bytes(manifest)
-            names = {name: file.size for name, file in read_manifest(partial).files.items()}
-            _download(uri, names, partial)
-            try:
-                verify(partial)
-            except ArtifactError as error:
-                raise ArtifactError(str(error).replace(str(partial), uri)) from error
-            _keep(partial, kept)
+    if kept is None:
+        _fetch(uri, manifest, folder)
+        return
+    try:
+        with _locked(kept):
+            if _is_whole(kept):
+                log.info("%s: from the cache", uri)
+            else:
+                _fetch(uri, manifest, kept)
+            with _beside(folder) as partial:
+                shutil.copytree(kept, partial, copy_function=_link, dirs_exist_ok=True)
+    except OSError as error:
+        log.info("the cache cannot be used: %s", error)
+        _fetch(uri, manifest, folder)
 
 
 def fetch_prefix(uri: str, folder: Path) -> None:
@@ -147,28 +169,54 @@ def fetch_prefix(uri: str, folder: Path) -> None:
         raise UserError(f"{uri}: no object there; check the name, or upload the images first")
     if len(found) == 1 and exists(uri):
         uri = uri.rpartition("/")[0]
-    with _beside(folder) as partial:
+    with _resumed(folder, json.dumps([uri, found]).encode()) as partial:
         _download(uri.rstrip("/"), {name: size for name, size, _ in found}, partial)
 
 
+def _fetch(uri: str, manifest: bytes, folder: Path) -> None:
+    """Download and check into `folder`, going on with what an earlier try left."""
+    for last in (False, True):
+        with _resumed(folder, manifest) as partial:
+            went_on = _journal(partial).is_file()
+            (partial / MANIFEST).write_bytes(manifest)
+            _download(uri, {name: file.size for name, file in read_manifest(partial).files.items()}, partial)
+            _journal(partial).unlink(missing_ok=True)
+            try:
+                verify(partial)
+                return
+            except ArtifactError as error:
+                shutil.rmtree(partial)
+                if last or not went_on:
+                    raise ArtifactError(str(error).replace(str(partial), uri)) from error
+                log.info("%s: what an earlier try left is damaged; fetched again", uri)
+
+
 def _download(uri: str, sizes: dict[str, int], folder: Path) -> None:
-    """Fetch `uri/NAME` for every name, large ones in parts, all side by side."""
+    """Fetch `uri/NAME` for every name, large ones in parts, all side by side, but for the parts in the journal."""
     bucket, key = split(uri)
+    done = _done(folder)
     for name, size in sizes.items():
         path = inside(folder, name)
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("wb") as stream:
-            stream.truncate(size)
+        if not path.is_file() or path.stat().st_size != size:
+            done = {part for part in done if part[0] != name}
+            with path.open("wb") as stream:
+                stream.truncate(size)
+    writing = threading.Lock()
+    with _journal(folder).open("a") as journal, explained(uri):
 
-    def part(job: tuple[str, int, int]) -> None:
-        name, offset, length = job
-        data = _retried(lambda: _read(bucket, f"{key}/{name}" if key else name, offset, length))
-        with (folder / name).open("r+b") as stream:
-            stream.seek(offset)
-            stream.write(data)
+        def part(job: tuple[str, int, int]) -> None:
+            name, offset, length = job
+            target = f"{key}/{name}" if key else name
+            data = retried(lambda: _read(bucket, target, offset, length), patient=True)
+            with (folder / name).open("r+b") as stream:
+                stream.seek(offset)
+                stream.write(data)
+            with writing:
+                journal.write(json.dumps([name, offset]) + "\n")
+                journal.flush()
 
-    with _explained(uri):
-        _side_by_side(part, _parts(sizes))
+        side_by_side(part, [job for job in _parts(sizes) if job[:2] not in done])
 
 
 def _parts(sizes: dict[str, int]) -> Iterator[tuple[str, int, int]]:
@@ -178,116 +226,9 @@ def _parts(sizes: dict[str, int]) -> Iterator[tuple[str, int, int]]:
             yield name, offset, min(PART, size - offset)
 
 
-def inside(folder: Path, name: str) -> Path:
-    """`folder/name`, where that is really inside `folder`; object names may be anything."""
-    parts = PurePosixPath(name).parts
-    if not parts or name.startswith("/") or ".." in parts or "\0" in name:
-        raise UserError(f"{name!r}: an object's name that leads out of its folder; rename it in the bucket")
-    return folder / name
-
-
-@contextmanager
-def _beside(folder: Path) -> Iterator[Path]:
-    """A temporary folder that takes the place of `folder` if all goes well, and vanishes if not."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.partial-", dir=folder.parent))
-    try:
-        yield partial
-        if folder.exists():
-            shutil.rmtree(folder)
-        partial.replace(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def _kept(manifest: bytes) -> Path | None:
-    """Where `CYTOLOOM_CACHE` has, or will have, the artifact with this manifest."""
-    root = os.environ.get("CYTOLOOM_CACHE")
-    return Path(root) / "artifacts" / hashlib.sha256(manifest).hexdigest() if root else None
-
-
-def _keep(folder: Path, kept: Path | None) -> None:
-    """Put a copy into the cache. A full cache is no reason to fail."""
-    if kept is None:
-        return
-    try:
-        with _beside(kept) as partial:
-            shutil.copytree(folder, partial, copy_function=_link, dirs_exist_ok=True)
-    except OSError as error:
-        log.info("not cached: %s", error)
-
-
-def _link(source: str, target: str) -> None:
-    """A hard link where the file system allows: fetched artifacts are never written to."""
-    try:
-        Path(target).hardlink_to(source)
-    except OSError:
-        shutil.copyfile(source, target)
-
-
-# --- the server ---------------------------------------------------------------------------------------------------
-
-
-def split(uri: str) -> tuple[str, str]:
-    """`s3://bucket/a/key` -> (bucket, "a/key"). Raises UserError for anything else."""
-    scheme, separator, rest = uri.partition("://")
-    bucket, _, key = rest.partition("/")
-    if scheme != "s3" or not separator or not bucket:
-        raise UserError(f"{uri}: not of the form s3://bucket/name")
-    return bucket, key
-
-
-def _endpoint() -> tuple[str, bool]:
-    """(host:port, whether TLS) of the server; Amazon's own where AWS_ENDPOINT_URL is not set."""
-    url = urlsplit(os.environ.get("AWS_ENDPOINT_URL") or f"https://s3.{_region()}.amazonaws.com")
-    if url.scheme not in ("http", "https") or not url.hostname:
-        raise UserError("AWS_ENDPOINT_URL: not of the form http://host:port or https://host")
-    return f"{url.hostname}:{url.port}" if url.port else url.hostname, url.scheme == "https"
-
-
-def _region() -> str:
-    return os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
-
-
-def _client() -> Any:
-    """The client for the present environment."""
-    key, secret = os.environ.get("AWS_ACCESS_KEY_ID", ""), os.environ.get("AWS_SECRET_ACCESS_KEY", "")
-    if not key or not secret:
-        raise UserError("no S3 keys: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment")
-    return _connect(*_endpoint(), key, secret, os.environ.get("AWS_SESSION_TOKEN"), _region())
-
-
-@cache
-def _connect(host: str, tls: bool, key: str, secret: str, token: str | None, region: str) -> Any:
-    import certifi
-    import urllib3
-    from minio import Minio
-
-    authorities = os.environ.get("AWS_CA_BUNDLE") or os.environ.get("SSL_CERT_FILE") or certifi.where()
-    http = urllib3.PoolManager(
-        timeout=urllib3.Timeout(connect=10, read=120),
-        maxsize=2 * PARALLEL,
-        ca_certs=authorities,
-        retries=urllib3.Retry(total=3, backoff_factor=0.2, status_forcelist=[500, 502, 503, 504]),
-    )
-    return Minio(host, key, secret, token, secure=tls, region=region, http_client=http)
-
-
-def _has_bucket(bucket: str) -> bool:
-    """Raises NoSuchBucket where there is none; keys that may not ask count as yes."""
-    from minio.error import S3Error
-
-    try:
-        if _client().bucket_exists(bucket):
-            return True
-    except S3Error as error:
-        return error.code in REFUSED
-    raise UserError(f"s3://{bucket}: no such bucket at {_endpoint()[0]}; make it first, or check the name")
-
-
 def _read(bucket: str, key: str, offset: int, length: int) -> bytes:
     """Bytes of one object from `offset`; length 0: all of them. A short answer is an error, to be tried again."""
-    response = _client().get_object(bucket, key, offset=offset, length=length)
+    response = client().get_object(bucket, key, offset=offset, length=length)
     try:
         data = response.read()
     finally:
@@ -298,60 +239,113 @@ def _read(bucket: str, key: str, offset: int, length: int) -> bytes:
     return data
 
 
-def _retried(call: Callable[[], T]) -> T:
-    """`call()`, again with growing pauses where the server or the network was at fault."""
-    import urllib3
-    from minio.error import S3Error, ServerError
-
-    for attempt in range(ATTEMPTS):
-        try:
-            return call()
-        except urllib3.exceptions.MaxRetryError:
-            raise  # each request was tried several times already
-        except (urllib3.exceptions.HTTPError, ServerError, S3Error) as error:
-            passing = not isinstance(error, S3Error) or error.code in ("SlowDown", "InternalError", "RequestTimeout")
-            if attempt == ATTEMPTS - 1 or not passing:
-                raise
-            time.sleep(0.25 * 2**attempt)
-    raise AssertionError("unreachable")
+def inside(folder: Path, name: str) -> Path:
+    """`folder/name`, where that is really inside `folder`; object names may be anything."""
+    parts = PurePosixPath(name).parts
+    if not parts or name.startswith("/") or ".." in parts or "\0" in name:
+        raise UserError(f"{name!r}: an object's name that leads out of its folder; rename it in the bucket")
+    return folder / name
 
 
-def _side_by_side(call: Callable[[Any], None], items: Iterable[Any]) -> None:
-    """`call(item)` for all, some at a time; the first error ends it, and what has not begun is not begun."""
-    with ThreadPoolExecutor(PARALLEL) as pool:
-        futures = [pool.submit(call, item) for item in items]
-        try:
-            for future in futures:
-                future.result()
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+# --- folders that appear as a whole -------------------------------------------------------------------------------
 
 
 @contextmanager
-def _explained(uri: str) -> Iterator[None]:
-    """Turn the client's errors into ones that say what to do."""
-    import urllib3
-    from minio.error import MinioException, S3Error
+def _beside(folder: Path) -> Iterator[Path]:
+    """A temporary folder that takes the place of `folder` if all goes well, and vanishes if not."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.partial-", dir=folder.parent))
+    try:
+        yield partial
+        _replace(partial, folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
+
+@contextmanager
+def _resumed(folder: Path, identity: bytes) -> Iterator[Path]:
+    """A folder for contents of this identity that takes the place of `folder`, where it still is there at the end.
+
+    After an error it stays, hidden, and the next call finds it as it was left.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = folder.parent / f".{folder.name}.partial-{hashlib.sha256(identity).hexdigest()[:12]}"
+    with _locked(partial):
+        partial.mkdir(exist_ok=True)
+        yield partial
+        _journal(partial).unlink(missing_ok=True)
+        if partial.is_dir():
+            _replace(partial, folder)
+
+
+def _replace(partial: Path, folder: Path) -> None:
+    if folder.exists():
+        shutil.rmtree(folder)
+    partial.replace(folder)
+
+
+def _journal(partial: Path) -> Path:
+    """Names and offsets of the parts that have arrived, a line each; beside the folder."""
+    return partial.with_name(f"{partial.name}.parts")
+
+
+def _done(partial: Path) -> set[tuple[str, int]]:
+    """What the journal of an earlier try says; a line that was broken off ends it."""
+    done: set[tuple[str, int]] = set()
+    if _journal(partial).is_file():
+        for line in _journal(partial).read_text().splitlines():
+            try:
+                name, offset = json.loads(line)
+            except ValueError:
+                break
+            done.add((name, offset))
+    return done
+
+
+@contextmanager
+def _locked(place: Path) -> Iterator[None]:
+    """One process at a time works on `place`; the others wait. Where the file system has no locks, none does."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    path = place.parent / f".{place.name.lstrip('.')}.lock"
+    while True:
+        lock = path.open("ab")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        except OSError:
+            break
+        with suppress(FileNotFoundError):  # else the last holder removed it meanwhile: once more
+            if os.path.samestat(os.fstat(lock.fileno()), path.stat()):
+                break
+        lock.close()
     try:
         yield
-    except S3Error as error:
-        raise UserError(_reason(uri, error.code or "", error.message or "")) from error
-    except (urllib3.exceptions.HTTPError, MinioException) as error:
-        host = _endpoint()[0]
-        kind = type(getattr(error, "reason", None) or error).__name__
-        raise UserError(f"{uri}: no usable answer from {host} ({kind}); check AWS_ENDPOINT_URL") from error
-    except ValueError as error:
-        raise UserError(f"{uri}: {error}") from error
+    finally:
+        path.unlink(missing_ok=True)
+        lock.close()
 
 
-def _reason(uri: str, code: str, message: str) -> str:
-    host = _endpoint()[0]
-    if code in REFUSED:
-        return f"{uri}: {host} refused the keys ({code}); check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-    if code == "NoSuchBucket":
-        return f"{uri}: no such bucket at {host}; make it first, or check the name"
-    if code in GONE:
-        return f"{uri}: no such object at {host}"
-    return f"{uri}: {host} answered {code}: {message}"
+def _kept(manifest: bytes) -> Path | None:
+    """Where `CYTOLOOM_CACHE` has, or will have, the artifact with this manifest."""
+    root = os.environ.get("CYTOLOOM_CACHE")
+    return Path(root) / "artifacts" / hashlib.sha256(manifest).hexdigest() if root else None
+
+
+def _is_whole(kept: Path) -> bool:
+    """Whether the cache holds the artifact; one that is damaged is removed."""
+    if not kept.is_dir():
+        return False
+    try:
+        verify(kept)
+        return True
+    except ArtifactError as error:
+        log.info("the cached copy is damaged and fetched again (%s)", error)
+        shutil.rmtree(kept)
+        return False
+
+
+def _link(source: str, target: str) -> None:
+    """A hard link where the file system allows: fetched artifacts are never written to."""
+    try:
+        Path(target).hardlink_to(source)
+    except OSError:
+        shutil.copyfile(source, target)

@@ -49,16 +49,26 @@ class Server:
         data = folder / "data"
         data.mkdir(parents=True, exist_ok=True)
         flags = {"dir": str(data), "ip": "127.0.0.1", "ip.bind": "127.0.0.1", **SWITCHES, **ports}
-        command = [weed, "mini", *(f"-{name}={value}" for name, value in flags.items())]
-        with self.log.open("wb") as log:
+        self.folder = folder
+        self.command = [weed, "mini", *(f"-{name}={value}" for name, value in flags.items())]
+        self.start()
+
+    def start(self) -> None:
+        """Start, or start again with the data, the ports and the keys it had."""
+        with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                command, cwd=folder, env={**os.environ, **self.environment()}, stdout=log, stderr=log
+                self.command, cwd=self.folder, env={**os.environ, **self.environment()}, stdout=log, stderr=log
             )
         try:
             self._wait()
         except BaseException:
             self.stop()
             raise
+
+    def kill(self) -> None:
+        """End it at once, as a power cut does."""
+        self.process.kill()
+        self.process.wait()
 
     def environment(self) -> dict[str, str]:
         """What a client needs to know."""

@@ -3,10 +3,14 @@
 import os
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
+from s3_server import Server
 
+from shared import s3 as s3_module
 from shared import store
 from shared.artifacts import ImageSet, LabelSet, read_manifest, seal, verify
 from shared.errors import ArtifactError, UserError
@@ -60,9 +64,10 @@ def test_large_files_travel_in_parts(s3: str, tmp_path: Path, monkeypatch: pytes
 def test_the_manifest_arrives_last(s3: str, tmp_path: Path) -> None:
     sent = artifact(tmp_path / "sent")
     store.send(sent, f"{s3}/order")
-    (sent / "shards/000.tar").unlink()  # the second upload breaks off half-way
+    other = artifact(tmp_path / "other", size=2000)
+    (other / "shards/000.tar").unlink()  # the second upload breaks off half-way
     with pytest.raises(FileNotFoundError):
-        store.send(sent, f"{s3}/order")
+        store.send(other, f"{s3}/order")
     assert not store.exists(f"{s3}/order/artifact.json"), "a half-replaced artifact is none"
     with pytest.raises(ArtifactError, match=r"no artifact\.json"):
         store.fetch(f"{s3}/order", tmp_path / "fetched")
@@ -101,6 +106,179 @@ def test_the_cache_serves_and_heals(s3: str, s3_server, tmp_path: Path, monkeypa
     store.fetch(f"{s3}/cached", tmp_path / "three")
     verify(tmp_path / "three")
     assert kept.read_text() != "damaged"
+
+
+def test_the_cache_serves_several_processes_at_a_time(s3: str, tmp_path: Path) -> None:
+    store.send(artifact(tmp_path / "sent", size=3_000_000), f"{s3}/shared")
+    code = "import sys; from pathlib import Path; from shared import store; store.fetch(sys.argv[1], Path(sys.argv[2]))"
+    environment = {**os.environ, "CYTOLOOM_CACHE": str(tmp_path / "cache")}
+    started = [
+        subprocess.Popen([sys.executable, "-c", code, f"{s3}/shared", tmp_path / name], cwd=ROOT, env=environment)
+        for name in "abcd"
+    ]
+    assert [process.wait() for process in started] == [0, 0, 0, 0]
+    for name in "abcd":
+        verify(tmp_path / name)
+    (kept,) = (tmp_path / "cache/artifacts").iterdir()
+    verify(kept)
+
+
+def counted(monkeypatch: pytest.MonkeyPatch, name: str, then=lambda count: None) -> list[tuple]:
+    """Calls of a function of the store that came back; `then` is called with their number before the next one."""
+    calls: list[tuple] = []
+    real = getattr(store, name)
+
+    def call(*args):
+        then(len(calls))
+        result = real(*args)
+        calls.append(args)
+        return result
+
+    monkeypatch.setattr(store, name, call)
+    return calls
+
+
+@pytest.fixture
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "PART", 5 * 2**20)  # the least that S3 takes
+    monkeypatch.setattr(s3_module, "PARALLEL", 1)
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_a_download_that_was_broken_off_goes_on(s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.send(artifact(tmp_path / "sent", size=17_000_000), f"{s3}/broken")
+
+    def stop(count: int) -> None:
+        if count == 4:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        counted(patch, "_read", stop)
+        with pytest.raises(KeyboardInterrupt):
+            store.fetch(f"{s3}/broken", tmp_path / "fetched")
+    assert not (tmp_path / "fetched").exists()
+    calls = counted(monkeypatch, "_read")
+    store.fetch(f"{s3}/broken", tmp_path / "fetched")
+    verify(tmp_path / "fetched")
+    fetched = [key for _, key, *_ in calls if "artifact.json" not in key]
+    assert len(fetched) == 5 - 3  # four parts and the index; the manifest was the first of the four calls
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["fetched", "sent"]
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_what_a_broken_download_left_is_not_trusted(s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.send(artifact(tmp_path / "sent", size=17_000_000), f"{s3}/spoiled")
+
+    def stop(count: int) -> None:
+        if count == 4:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        counted(patch, "_read", stop)
+        with pytest.raises(KeyboardInterrupt):
+            store.fetch(f"{s3}/spoiled", tmp_path / "fetched")
+    (left,) = tmp_path.glob(".fetched.partial-*/shards/000.tar")
+    with left.open("r+b") as stream:
+        stream.write(b"not what it was")
+    store.fetch(f"{s3}/spoiled", tmp_path / "fetched")
+    verify(tmp_path / "fetched")
+
+
+def test_what_is_there_already_is_not_sent_again(s3: str, tmp_path: Path) -> None:
+    sent = artifact(tmp_path / "sent")
+    store.send(sent, f"{s3}/twice")
+    before = modified(f"{s3}/twice/shards/000.tar")
+    time.sleep(1.1)  # the server counts in seconds
+    store.put(f"{s3}/twice/index.jsonl", b"something else")
+    store.send(sent, f"{s3}/twice")
+    assert modified(f"{s3}/twice/shards/000.tar") == before < modified(f"{s3}/twice/index.jsonl")
+    store.fetch(f"{s3}/twice", tmp_path / "fetched")
+    verify(tmp_path / "fetched")
+
+
+def modified(uri: str):
+    return s3_module.client().stat_object(*s3_module.split(uri)).last_modified
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_two_writers_of_one_artifact_leave_one_of_the_two(s3: str, tmp_path: Path, monkeypatch) -> None:
+    """The one that was overtaken says so; what is there in the end is whole."""
+    mine, theirs = artifact(tmp_path / "mine"), artifact(tmp_path / "theirs", size=5000)
+
+    def overtake(count: int) -> None:
+        if count == 3 and not overtaken:
+            overtaken.append(True)
+            store.send(theirs, f"{s3}/contested")
+
+    overtaken: list[bool] = []
+    with monkeypatch.context() as patch:
+        counted(patch, "_holds", overtake)
+        with pytest.raises(UserError, match="another process is writing there"):
+            store.send(mine, f"{s3}/contested")
+    assert overtaken
+    store.fetch(f"{s3}/contested", tmp_path / "fetched")
+    assert verify(tmp_path / "fetched") == read_manifest(theirs)
+
+
+@pytest.fixture
+def own_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A server that a test may kill."""
+    server = Server(tmp_path / "server")
+    for name, value in server.environment().items():
+        monkeypatch.setenv(name, value)
+    yield server
+    server.stop()
+
+
+@pytest.mark.usefixtures("small_parts")
+@pytest.mark.parametrize("way", ["up", "down"])
+def test_a_server_that_is_killed_and_comes_back(own_server, tmp_path: Path, monkeypatch, way: str) -> None:
+    """In the middle of a transfer, which takes note and goes on."""
+    sent, uri = artifact(tmp_path / "sent", size=17_000_000), f"s3://{own_server.bucket}/killed"
+    threads: list[threading.Thread] = []
+
+    def kill(count: int) -> None:
+        if count == 2 and not threads:
+            own_server.kill()
+            threads.append(threading.Thread(target=own_server.start))
+            threads[0].start()
+
+    if way == "down":
+        store.send(sent, uri)
+        counted(monkeypatch, "_read", kill)
+        store.fetch(uri, tmp_path / "fetched")
+    else:
+        counted(monkeypatch, "_holds", kill)
+        store.send(sent, uri)
+    threads[0].join()
+    if way == "up":
+        store.fetch(uri, tmp_path / "fetched")
+    assert verify(tmp_path / "fetched") == read_manifest(sent)
+
+
+def test_a_server_that_is_not_there_is_told_at_once(monkeypatch: pytest.MonkeyPatch, s3: str, tmp_path: Path) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    began = time.monotonic()
+    with pytest.raises(UserError, match=r"no usable answer from 127\.0\.0\.1:9"):
+        store.fetch(f"{s3}/x", tmp_path / "x")
+    assert time.monotonic() - began < s3_module.PATIENCE / 2
+
+
+def test_kubeflow_writes_minio_for_its_own_store(s3: str, tmp_path: Path) -> None:
+    sent = artifact(tmp_path / "sent")
+    store.send(sent, f"{s3}/scheme".replace("s3://", "minio://"))
+    store.fetch(f"{s3}/scheme", tmp_path / "fetched")
+    assert verify(tmp_path / "fetched") == read_manifest(sent)
+
+
+@pytest.mark.parametrize("style", ["path", "auto"])
+def test_addressing_style_comes_from_the_environment(s3: str, monkeypatch: pytest.MonkeyPatch, style: str) -> None:
+    monkeypatch.setenv("AWS_S3_ADDRESSING_STYLE", style)
+    store.put(f"{s3}/style", style.encode())
+    assert store.get(f"{s3}/style") == style.encode()
+    monkeypatch.setenv("AWS_S3_ADDRESSING_STYLE", "both")
+    with pytest.raises(UserError, match="AWS_S3_ADDRESSING_STYLE"):
+        store.get(f"{s3}/style")
 
 
 def test_plain_objects(s3: str, tmp_path: Path) -> None:
