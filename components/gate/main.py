@@ -87,7 +87,8 @@ def _judged(
     found: list[Found] = []
     for image in track(images, f"gate: {what}", len(images)):
         maps = predict_maps(segmentor, config, image, tile=stage.tile, batch_size=stage.batch_size, device=where)
-        found.append(find(maps, image, sharpen=config.sharpen))
+        # without labels borders count, and where they were moved to edges both sides' are equally good
+        found.append(find(maps, image, sharpen="none" if truths is None else config.sharpen))
     masks = [one.mask for one in found]
     judgement = judge(masks, [grey(image) for image in images])
     return (judgement if truths is None else with_labels(judgement, found, truths, config.saddle)), masks

@@ -69,7 +69,6 @@ def run(stage: RefineMasks) -> Result:
                 clusters.probability(key),
                 image,
                 sharpen=sharpen,
-                first=not previous.entries,
                 confident=stage.confident,
                 ignore_band=stage.ignore_band,
                 min_area=stage.min_area,

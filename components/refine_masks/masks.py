@@ -47,7 +47,6 @@ def refine(
     image: np.ndarray,
     *,
     sharpen: Sharpen,
-    first: bool,
     confident: float,
     ignore_band: int,
     min_area: int,
@@ -55,9 +54,8 @@ def refine(
     """Soft proposal (H, W) float32 of an image (H, W, C) -> pseudo-instances.
 
     The border is where the probability is 0.5, and moves from there as `sharpen` says, see `shared.sharpen`. For
-    `edges` it is first found by watershed of the gradient, from markers that are `confident`, and what the proposal
-    contradicts is ignored; and it moves in the first round alone: proposals by texture are too large by their window,
-    later ones, from a segmentor, are not, and would shrink from round to round. min_area: px², 0 = from the image's own
+    `edges` it is found by watershed of the gradient from markers that are `confident`, and what the proposal contradicts
+    is ignored; to sharpen it as well makes masks shrink from round to round. min_area: px², 0 = from the image's own
     pieces.
     """
     plane, wanted = grey(image), probability >= 0.5
@@ -70,10 +68,8 @@ def refine(
         certain = np.where(contradicted, 0, 1).astype(np.float32)
     else:
         mask = wanted
-    mask = mask.astype(np.uint8)
-    if sharpen == "means" or first:
-        mask = sharpened(image, mask, sharpen)
-    mask, dropped, smallest = clean(mask, min_area)
+        mask = sharpened(image, mask.astype(np.uint8), sharpen) > 0
+    mask, dropped, smallest = clean(mask.astype(np.uint8), min_area)
     conf = np.rint(certain * 255).astype(np.uint8)
     conf[dropped] = 0
     filled = (mask > 0) & ~wanted & (conf == 0)

@@ -110,9 +110,7 @@ def main() -> None:
             ),
             (
                 "refine_masks",
-                lambda: refine(
-                    soft, plane[..., None], sharpen="edges", first=True, confident=0.9, ignore_band=1, min_area=0
-                ),
+                lambda: refine(soft, plane[..., None], sharpen="edges", confident=0.9, ignore_band=1, min_area=0),
                 "skimage",
                 lambda: flooded(soft, plane),
             ),
