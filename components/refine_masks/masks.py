@@ -54,9 +54,9 @@ def refine(
     """Soft proposal (H, W) float32 of an image (H, W, C) -> pseudo-instances.
 
     The border is where the probability is 0.5, and moves from there as `sharpen` says, see `shared.sharpen`. For
-    `edges` it is found by watershed of the gradient from markers that are `confident`, and what the proposal contradicts
-    is ignored; to sharpen it as well makes masks shrink from round to round. min_area: px², 0 = from the image's own
-    pieces.
+    `edges` it is found by watershed of the gradient from markers that are `confident`, and what the proposal
+    contradicts is ignored; to sharpen it as well makes masks shrink from round to round. min_area: px², 0 = from the
+    image's own pieces.
     """
     plane, wanted = grey(image), probability >= 0.5
     certain = np.clip(np.abs(probability - 0.5) / FULL_CONFIDENCE, 0, 1)
@@ -67,8 +67,7 @@ def refine(
         contradicted = np.where(mask, probability < low, probability > high)
         certain = np.where(contradicted, 0, 1).astype(np.float32)
     else:
-        mask = wanted
-        mask = sharpened(image, mask.astype(np.uint8), sharpen) > 0
+        mask = sharpened(image, wanted.astype(np.uint8), sharpen) > 0
     mask, dropped, smallest = clean(mask.astype(np.uint8), min_area)
     conf = np.rint(certain * 255).astype(np.uint8)
     conf[dropped] = 0
