@@ -1,4 +1,4 @@
-"""`cytoloom list | compile | lint | run | submit` (also `python -m pipelines`)."""
+"""`cytoloom list | compile | lint | run | submit | ui` (also `python -m pipelines`)."""
 
 import argparse
 import sys
@@ -48,6 +48,11 @@ def _parser() -> argparse.ArgumentParser:
     linting = commands.add_parser("lint", help="check compiled pipelines before a cluster sees them")
     linting.add_argument("files", nargs="+", type=Path, metavar="FILE.yaml")
     linting.set_defaults(do=_lint)
+    showing = commands.add_parser("ui", help="look at runs of this machine in a browser", allow_abbrev=False)
+    showing.add_argument("folder", type=Path, nargs="?", default=Path("runs"), help="a run or a folder of runs")
+    showing.add_argument("--host", default="127.0.0.1", help="address to listen on; default: this machine alone")
+    showing.add_argument("--port", type=int, default=8265, help="default: 8265; 0: any that is free")
+    showing.set_defaults(do=_ui)
     for command in (compiling, running, submitting):
         command.add_argument("--config", type=Path, metavar="FILE", help="YAML: {STAGE: {FIELD: VALUE}, rounds: N}")
         command.add_argument(
@@ -65,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--cpu", action="store_true", help="for a cluster without GPUs")
     _run_arguments(running)
     _submit_arguments(submitting)
-    for command in (listing, compiling, running, submitting, linting):
+    for command in (listing, compiling, running, submitting, linting, showing):
         command.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser
 
@@ -125,6 +130,12 @@ def _lint(args: argparse.Namespace) -> int:
     for finding in findings:
         print(finding)
     return 1 if any(finding.error for finding in findings) else 0
+
+
+def _ui(args: argparse.Namespace) -> int:
+    from pipelines.ui import serve
+
+    return serve(args.folder, args.host, args.port)
 
 
 def _submit(args: argparse.Namespace) -> int:

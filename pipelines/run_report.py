@@ -42,6 +42,15 @@ nav { font-size: 14px; margin: .4rem 0; } nav a { margin-right: 1rem; } a { colo
 
 def write(run_folder: Path) -> Path:
     """Make the report of a run from its `run.json` and artifacts, however far the run got; returns its path."""
+    target = run_folder / NAME
+    partial = target.with_name(f".{NAME}.partial")
+    report(run_folder).save(partial)
+    partial.replace(target)
+    return target
+
+
+def report(run_folder: Path) -> Page:
+    """The same as a page; nothing is written."""
     record = load(run_folder)
     page = Page(f"{record.pipeline}: {run_folder.resolve().name}", STYLE)
     sections: list[tuple[str, Callable[[Page, Path, RunRecord], None]]] = [
@@ -65,11 +74,7 @@ def write(run_folder: Path) -> Path:
             page.raw(f"<p class='error'>This part could not be made: {escape(str(error) or type(error).__name__)}</p>")
         if not name:
             page.raw("<nav>" + "".join(f"<a href='#{_anchor(n)}'>{escape(n)}</a>" for n in names) + "</nav>")
-    target = run_folder / NAME
-    partial = target.with_name(f".{NAME}.partial")
-    page.save(partial)
-    partial.replace(target)
-    return target
+    return page
 
 
 def _anchor(name: str) -> str:

@@ -1,0 +1,264 @@
+"""`cytoloom ui`: runs of this machine in a browser. Reads only, and nothing outside the run folders.
+
+    /                       every run
+    /runs/NAME/             its report, made anew at each look
+    /runs/NAME/FILE         a file or folder of it: stages' pages, logs, tables, pictures
+    /compare?a=NAME&b=NAME  two runs side by side
+
+Pages hold no script and ask nothing of other servers; headers forbid it as well.
+"""
+
+import contextlib
+import html
+import mimetypes
+import shutil
+import sys
+import time
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import parse_qs, quote, unquote, urlsplit
+
+from pipelines.record import NAME as RECORD
+from pipelines.record import RunRecord, load
+from pipelines.rounds import rounds
+from pipelines.ui_compare import compare
+from shared.errors import UserError
+from shared.report import Page, escape
+
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; img-src 'self' data:; style-src 'unsafe-inline'; "
+    "form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+PLAIN = {".txt", ".csv", ".json", ".jsonl", ".yaml", ".md", ".log"}
+"""Shown as text, whatever a browser would do with them."""
+PAGES = {".html"}
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+DEPTH = 3
+"""Folders below the one given in which runs are looked for."""
+
+
+def serve(folder: Path, host: str, port: int) -> int:
+    """Serve until interrupted; the first line says where."""
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; give a run folder, or one with runs in it")
+    try:
+        server = Server(folder, host, port)
+    except OSError as error:
+        raise UserError(f"--host {host} --port {port}: {error.strerror}; try --port 0") from error
+    print(f"http://{host}:{server.server_address[1]}/  (Ctrl-C ends it)", flush=True)
+    if host not in LOOPBACK:
+        print("warning: everybody who reaches this machine can look at these runs", file=sys.stderr)
+    with contextlib.suppress(KeyboardInterrupt):
+        server.serve_forever(poll_interval=0.2)
+    server.server_close()
+    return 0
+
+
+class Server(ThreadingHTTPServer):
+    """Serves the runs below a folder."""
+
+    daemon_threads = True
+
+    def __init__(self, folder: Path, host: str, port: int) -> None:
+        self.folder = folder.resolve()
+        super().__init__((host, port), Handler)
+
+    def knows(self, host: str) -> bool:
+        """Whether a request's Host is one of this server's: a page elsewhere must not reach it by a name of its own."""
+        name = urlsplit(f"//{host}").hostname or ""
+        return self.server_address[0] not in LOOPBACK or name in LOOPBACK
+
+    def runs(self) -> dict[str, Path]:
+        """Name -> folder of every run, the latest first; the folder itself may be one."""
+        if (self.folder / RECORD).is_file():
+            return {self.folder.name: self.folder}
+        found: list[Path] = []
+        level = [self.folder]
+        for _ in range(DEPTH):
+            inner = sorted(path for place in level for path in _folders(place))
+            found += [path for path in inner if (path / RECORD).is_file()]
+            level = [path for path in inner if not (path / RECORD).is_file()]
+        found.sort(key=lambda path: -(path / RECORD).stat().st_mtime)
+        return {path.relative_to(self.folder).as_posix(): path for path in found}
+
+    def run(self, path: str) -> tuple[str, Path, str] | None:
+        """Which run a path below /runs/ is in: its name, its folder, and the rest of the path."""
+        for name, folder in sorted(self.runs().items(), key=lambda item: -len(item[0])):
+            if path == name or path.startswith(f"{name}/"):
+                return name, folder, path[len(name) + 1 :]
+        return None
+
+
+def _folders(place: Path) -> list[Path]:
+    try:
+        return [path for path in place.iterdir() if path.is_dir() and not path.is_symlink() and path.name[:1] != "."]
+    except OSError:
+        return []
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Answers GET and HEAD alone."""
+
+    server: Server
+    server_version = "cytoloom"
+    sys_version = ""
+
+    def log_message(self, *_: object) -> None:
+        """No line for each request."""
+
+    def do_HEAD(self) -> None:
+        """As GET, without a body."""
+        self.do_GET()
+
+    def do_GET(self) -> None:
+        """Find what is asked for, or say that it is not there."""
+        url = urlsplit(self.path)
+        path = unquote(url.path)
+        if not self.server.knows(self.headers.get("Host", "")):
+            self._text(HTTPStatus.MISDIRECTED_REQUEST, "not served under this name")
+            return
+        try:
+            if path == "/":
+                self._page(overview(self.server.runs()))
+            elif path == "/compare":
+                self._compare(parse_qs(url.query))
+            elif path.startswith("/runs/") and (found := self.server.run(path.removeprefix("/runs/"))):
+                self._run(*found, slash=path.endswith("/"))
+            else:
+                self._missing()
+        except UserError as error:
+            self._text(HTTPStatus.INTERNAL_SERVER_ERROR, str(error))
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # the browser has gone elsewhere
+
+    def _compare(self, query: dict[str, list[str]]) -> None:
+        runs = self.server.runs()
+        names = [query.get(side, [""])[0] for side in ("a", "b")]
+        if not all(name in runs for name in names):
+            self._text(HTTPStatus.BAD_REQUEST, "choose two runs on the first page")
+            return
+        self._page(compare(names[0], runs[names[0]], names[1], runs[names[1]]))
+
+    def _run(self, name: str, folder: Path, rest: str, *, slash: bool) -> None:
+        if not rest and not slash:  # links of the report are relative
+            self._send(HTTPStatus.MOVED_PERMANENTLY, b"", {"Location": f"/runs/{quote(name)}/"})
+        elif not rest:
+            from pipelines.run_report import report
+
+            page = report(folder)
+            page.raw("<p><a href='/'>all runs</a> &nbsp; <a href='./files/'>files</a></p>")
+            self._page(page)
+        else:
+            self._file(name, folder, rest.removeprefix("files/") if rest.startswith("files/") else rest)
+
+    def _file(self, name: str, folder: Path, rest: str) -> None:
+        """A file, or the listing of a folder, that really is in the run: no link leads out, no `..`."""
+        path = folder / rest
+        try:
+            real = path.resolve(strict=True)
+        except (OSError, ValueError, RuntimeError):
+            self._missing()
+            return
+        hidden = any(part.startswith(".") for part in Path(rest).parts)
+        if hidden or not real.is_relative_to(folder.resolve()):
+            self._missing()
+        elif real.is_dir():
+            self._page(listing(name, folder, real))
+        elif real.is_file():
+            self._stream(real)
+        else:
+            self._missing()
+
+    def _stream(self, path: Path) -> None:
+        kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+        if path.suffix in PLAIN:
+            kind = "text/plain; charset=utf-8"
+        elif path.suffix in PAGES:
+            kind = "text/html; charset=utf-8"
+        with path.open("rb") as stream:
+            size = path.stat().st_size
+            self._head(HTTPStatus.OK, {"Content-Type": kind, "Content-Length": str(size)})
+            if self.command == "GET":
+                shutil.copyfileobj(stream, self.wfile)
+
+    def _page(self, page: Page) -> None:
+        self._send(HTTPStatus.OK, page.html().encode(), {"Content-Type": "text/html; charset=utf-8"})
+
+    def _missing(self) -> None:
+        self._text(HTTPStatus.NOT_FOUND, "no such page")
+
+    def _text(self, status: HTTPStatus, text: str) -> None:
+        self._send(status, (text + "\n").encode(), {"Content-Type": "text/plain; charset=utf-8"})
+
+    def _send(self, status: HTTPStatus, body: bytes, headers: dict[str, str]) -> None:
+        self._head(status, {**headers, "Content-Length": str(len(body))})
+        if self.command == "GET":
+            self.wfile.write(body)
+
+    def _head(self, status: HTTPStatus, headers: dict[str, str]) -> None:
+        self.send_response(status)
+        for name, value in {**HEADERS, **headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+
+
+# --- pages --------------------------------------------------------------------------------------------------------
+
+
+def overview(runs: dict[str, Path]) -> Page:
+    """Every run in a line, and a choice of two to compare."""
+    page = Page("Runs")
+    if not runs:
+        page.text("There is no run here yet: cytoloom run label_free --source DIR")
+        return page
+    head = "".join(f"<th>{name}</th>" for name in ("A", "B", "run", "pipeline", "state", "started", "s", "Dice", "F1"))
+    rows = []
+    for number, (name, folder) in enumerate(runs.items()):
+        link = f"<a href='/runs/{quote(name)}/'>{escape(name)}</a>"
+        choice = [
+            f"<td><input type='radio' name='{side}' value='{escape(name)}'{' checked' if number == first else ''}></td>"
+            for side, first in (("a", 1 if len(runs) > 1 else 0), ("b", 0))
+        ]
+        rows.append(f"<tr>{''.join(choice)}<td>{link}</td>{_facts(folder)}</tr>")
+    table = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+    page.raw(f"<form action='/compare'>{table}<p><button>Compare A with B</button></p></form>")
+    return page
+
+
+def _facts(folder: Path) -> str:
+    try:
+        record = load(folder)
+    except UserError as error:
+        return f"<td colspan='6'>{escape(str(error))}</td>"
+    started = time.strftime("%Y-%m-%d %H:%M", time.localtime(record.started)) if record.started else ""
+    cells = [record.pipeline, record.state, started, f"{record.seconds:.0f}", *_scores(record)]
+    return "".join(f"<td>{escape(cell)}</td>" for cell in cells)
+
+
+def _scores(record: RunRecord) -> list[str]:
+    """Dice and F1 of what was handed on, else of the last round that was scored."""
+    final = next((task.metrics for name, task in record.tasks.items() if name == "evaluate" and task.metrics), None)
+    scored = final or next((em.tasks["evaluate"].metrics for em in reversed(rounds(record)) if em.dice), {})
+    return [f"{scored[name]:.3f}" if name in scored else "" for name in ("dice", "f1")]
+
+
+def listing(name: str, folder: Path, place: Path) -> Page:
+    """What is in a folder of a run."""
+    inside = place.relative_to(folder.resolve()).as_posix()
+    page = Page(f"{name}/{'' if inside == '.' else inside}")
+    base = f"/runs/{quote(name)}/files/"
+    rows = []
+    for path in sorted(place.iterdir(), key=lambda path: (path.is_file(), path.name)):
+        if path.name.startswith(".") or not path.resolve().is_relative_to(folder.resolve()):
+            continue
+        shown = f"{path.name}/" if path.is_dir() else path.name
+        link = base + quote(path.relative_to(folder.resolve()).as_posix()) + ("/" if path.is_dir() else "")
+        size = "" if path.is_dir() else f"{path.stat().st_size:,}"
+        rows.append(f"<tr><td><a href='{html.escape(link)}'>{escape(shown)}</a></td><td class='n'>{size}</td></tr>")
+    page.raw(f"<table><thead><tr><th>name</th><th>bytes</th></tr></thead><tbody>{''.join(rows)}</tbody></table>")
+    page.raw(f"<p><a href='/runs/{quote(name)}/'>the run</a></p>")
+    return page
