@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from browser import shown
 
 from pipelines import record
 from shared.artifacts import is_artifact, verify
@@ -102,6 +103,35 @@ def test_the_terminal_ends_with_the_rounds_the_stages_and_the_report(run):
     assert "em-0" in out and "em-1" in out and "Dice" in out and "train_segmentor" in out
     assert out.strip().splitlines()[-1] == f"report: {run.out / 'report.html'}"
     assert (run.out / "report.html").is_file()
+
+
+def test_a_browser_draws_every_stages_page_as_the_pipeline_ui_shows_it(run):
+    """In an iframe that is cut off from everything: pictures and plots drawn, no error, and nothing is asked for."""
+    made = record.load(run.out)
+    pages = {task.stage: run.out / name / "report.html" for name, task in made.tasks.items() if not task.skipped}
+    pages["run"] = run.out / "report.html"
+    for stage, path in pages.items():
+        page = path.read_text()
+        found = shown(page)
+        assert found.console == [] and found.requests == [], stage
+        assert len(found.images) == page.count("<img ") and len(found.plots) == page.count("<svg "), stage
+        assert all(data > 0 and width > 0 for data, width in found.images), stage
+        assert all(shapes > 2 and width > 0 for shapes, width in found.plots), stage
+        assert found.images or found.plots, stage
+        assert "</table>" in page or found.images, stage
+
+
+def test_the_browser_would_notice(run):
+    page = (run.out / "report.html").read_text()
+    for fault, said in (
+        ("<script>throw new Error('broken')</script>", "broken"),
+        ("<script>localStorage.setItem('a', 1)</script>", "localStorage"),
+    ):
+        assert said in " ".join(shown(page.replace("</body>", fault + "</body>")).console)
+    asked = shown(page.replace("</body>", "<link rel='stylesheet' href='http://elsewhere.example/a.css'></body>"))
+    assert asked.requests == ["elsewhere.example/a.css"]
+    with pytest.raises(AssertionError, match="not drawn"):
+        shown(page.replace("</body>", "<img src='data:image/png;base64,AAAA'></body>"))
 
 
 def test_a_second_start_computes_nothing(run):
