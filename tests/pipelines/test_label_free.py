@@ -130,7 +130,7 @@ def test_the_browser_would_notice(run):
         assert said in " ".join(shown(page.replace("</body>", fault + "</body>")).console)
     asked = shown(page.replace("</body>", "<link rel='stylesheet' href='http://elsewhere.example/a.css'></body>"))
     assert asked.requests == ["elsewhere.example/a.css"]
-    with pytest.raises(AssertionError, match="not drawn"):
+    with pytest.raises(AssertionError, match="NOT DRAWN"):
         shown(page.replace("</body>", "<img src='data:image/png;base64,AAAA'></body>"))
 
 
