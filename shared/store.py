@@ -25,6 +25,8 @@ from shared.s3 import GONE, client, explained, has_bucket, retried, side_by_side
 
 PART = 32 * 2**20
 """Bytes of a part, both ways: a large file travels in parts, side by side."""
+BLOCK = 2**20
+"""Bytes that are taken from the network at a time."""
 SHA256 = "x-amz-meta-sha256"
 """Header of an object that was sent: hash of its contents."""
 
@@ -56,7 +58,7 @@ def get(uri: str) -> bytes:
     """Read one small object as a whole."""
     bucket, key = split(uri)
     with explained(uri):
-        return retried(lambda: _read(bucket, key, 0, 0))
+        return retried(lambda: _read(bucket, key))
 
 
 def remove(uri: str) -> None:
@@ -208,10 +210,7 @@ def _download(uri: str, sizes: dict[str, int], folder: Path) -> None:
         def part(job: tuple[str, int, int]) -> None:
             name, offset, length = job
             target = f"{key}/{name}" if key else name
-            data = retried(lambda: _read(bucket, target, offset, length), patient=True)
-            with (folder / name).open("r+b") as stream:
-                stream.seek(offset)
-                stream.write(data)
+            retried(lambda: _read_to(folder / name, bucket, target, offset, length), patient=True)
             with writing:
                 journal.write(json.dumps([name, offset]) + "\n")
                 journal.flush()
@@ -226,17 +225,31 @@ def _parts(sizes: dict[str, int]) -> Iterator[tuple[str, int, int]]:
             yield name, offset, min(PART, size - offset)
 
 
-def _read(bucket: str, key: str, offset: int, length: int) -> bytes:
-    """Bytes of one object from `offset`; length 0: all of them. A short answer is an error, to be tried again."""
-    response = client().get_object(bucket, key, offset=offset, length=length)
+def _read(bucket: str, key: str) -> bytes:
+    """All of one object."""
+    response = client().get_object(bucket, key)
     try:
-        data = response.read()
+        return response.read()
     finally:
         response.close()
         response.release_conn()
-    if length and len(data) != length:
-        raise UserError(f"s3://{bucket}/{key}: {len(data)} bytes from {offset} where {length} are expected; it changed")
-    return data
+
+
+def _read_to(path: Path, bucket: str, key: str, offset: int, length: int) -> None:
+    """Bytes of one object from `offset` to the same place in a file, block by block."""
+    response = client().get_object(bucket, key, offset=offset, length=length)
+    arrived = 0
+    try:
+        with path.open("r+b", buffering=0) as stream:
+            stream.seek(offset)
+            for block in response.stream(BLOCK):
+                stream.write(block)
+                arrived += len(block)
+    finally:
+        response.close()
+        response.release_conn()
+    if arrived != length:
+        raise UserError(f"s3://{bucket}/{key}: {arrived} bytes from {offset} where {length} are expected; it changed")
 
 
 def inside(folder: Path, name: str) -> Path:
