@@ -49,6 +49,12 @@ def cut_tile(image: np.ndarray, y: int, x: int, tile: int, halo: int) -> np.ndar
     return image[rows[:, None], columns]
 
 
+def middle(plane: np.ndarray, most: int) -> np.ndarray:
+    """The middle of an image (H, W, ...), `most` px on a side at most; a view."""
+    top, left = (max(0, (length - most) // 2) for length in plane.shape[:2])
+    return plane[top : top + most, left : left + most]
+
+
 def tile_batches(size: tuple[int, int], tile: int, halo: int, batch_size: int) -> Iterator[list[tuple[int, int]]]:
     """Core origins (y, x) of an image of `size` (H, W), row by row, `batch_size` at a time."""
     ys, xs = (tile_origins(length, tile, halo) for length in size)

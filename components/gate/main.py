@@ -21,7 +21,7 @@ from shared.progress import track
 from shared.proposals import grey
 from shared.report import Page
 from shared.stage import Result
-from shared.tiling import predict_maps
+from shared.tiling import middle, predict_maps
 
 PANELS = 3
 LOOK = 1024
@@ -35,8 +35,8 @@ def run(stage: Gate) -> Result:
         return Result(values={"best_round": stage.incumbent_round, "done": True}, skipped="the EM loop is over")
     reader, truth = ImageReader(stage.images), LabelReader(stage.truth)
     keys = _keys(stage, reader, truth)
-    cuts = [_middle(reader.read(key)) for key in keys]
-    truths = [_middle(truth.mask(key)) for key in keys] if stage.use_labels else None
+    cuts = [middle(reader.read(key), LOOK) for key in keys]
+    truths = [middle(truth.mask(key), LOOK) for key in keys] if stage.use_labels else None
     new, new_masks = _judged(stage, stage.candidate, cuts, truths, "candidate")
     old: Judgement | None = None
     old_masks = None
@@ -70,12 +70,6 @@ def _keys(stage: Gate, reader: ImageReader, truth: LabelReader) -> list[str]:
         wanted = "has labels and is of the split train" if stage.use_labels else "is of the split train"
         raise UserError(f"--images: none of the {len(reader)} images {wanted}; add some, or set --use_labels 0")
     return spread(keys, stage.most_images)
-
-
-def _middle(plane: np.ndarray) -> np.ndarray:
-    """At most LOOK x LOOK px of an image (H, W, ...)."""
-    top, left = (max(0, (length - LOOK) // 2) for length in plane.shape[:2])
-    return plane[top : top + LOOK, left : left + LOOK]
 
 
 def _judged(

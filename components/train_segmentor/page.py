@@ -7,7 +7,7 @@ from shared.labels import LabelReader
 from shared.models.segmentor import Segmentor, SegmentorConfig
 from shared.overlays import outline, to_rgb8
 from shared.report import Page
-from shared.tiling import predict
+from shared.tiling import middle, predict
 from shared.training import History
 
 PANELS = 3
@@ -32,8 +32,7 @@ def make_page(
     for i in np.linspace(0, len(keys) - 1, min(PANELS, len(keys))).round():
         key = keys[int(i)]
         image = reader.read(key)
-        middle = tuple(slice(max(0, (size - SIDE) // 2), max(0, (size - SIDE) // 2) + SIDE) for size in image.shape[:2])
-        part, pseudo = image[middle], labels.mask(key)[middle]
+        part, pseudo = middle(image, SIDE), middle(labels.mask(key), SIDE)
         probability = predict(segmentor, config, part, tile=TILE, batch_size=8, device=where)
         rgb8 = to_rgb8(part)
         page.heading(key)

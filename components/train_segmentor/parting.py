@@ -10,7 +10,7 @@ from shared.metrics import Tally, tally
 from shared.models.segmentor import Segmentor, SegmentorConfig
 from shared.progress import track
 from shared.sharpen import Sharpen
-from shared.tiling import predict_maps
+from shared.tiling import middle, predict_maps
 
 SADDLES = (0.8, 0.85, 0.75, 0.9, 0.7, 0.95, 0.6, 0.5, 0.4)
 """What is tried; the first of equals is taken."""
@@ -35,7 +35,7 @@ def learn_parting(
     cases: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     for key in track(drawn, "train_segmentor: parting", len(drawn)):
         if labels.entries[key].kind == "instances":
-            image, truth = (_middle(plane) for plane in (reader.read(key), labels.mask(key)))
+            image, truth = (middle(plane, LOOK) for plane in (reader.read(key), labels.mask(key)))
             cases.append((predict_maps(segmentor, config, image, tile=TILE, batch_size=8, device=where), image, truth))
     if max((int(truth.max(initial=0)) for *_, truth in cases), default=0) < 2:
         return config
@@ -51,8 +51,3 @@ def learn_parting(
 def _score(found: list[tuple[Found, np.ndarray]], saddle: float) -> float:
     numbers = sum((tally(truth, one.cells(saddle)) for one, truth in found), Tally()).metrics()
     return numbers["dice"] + numbers["f1"]
-
-
-def _middle(plane: np.ndarray) -> np.ndarray:
-    top, left = (max(0, (length - LOOK) // 2) for length in plane.shape[:2])
-    return plane[top : top + LOOK, left : left + LOOK]
