@@ -5,7 +5,7 @@ import numpy as np
 from components.extract_features.component import ExtractFeatures
 from components.extract_features.context import measure
 from components.extract_features.dense import DenseExtractor
-from components.extract_features.hand import HandExtractor
+from components.extract_features.filters import FilterExtractor
 from shared.devices import device
 from shared.errors import ArtifactError, UserError
 from shared.features import FeatureWriter
@@ -70,7 +70,7 @@ def _extractor(stage: ExtractFeatures, where: str) -> DenseExtractor:
         raise UserError(f"--halo: {stage.halo} px on either side leave nothing of a tile of {stage.tile} px")
     if stage.layers > encoder.config.depth:
         raise UserError(f"--layers: {stage.layers}, but the model has {encoder.config.depth} blocks")
-    extractor = (DenseExtractor if stage.of == "model" else HandExtractor)(
+    extractor = (DenseExtractor if stage.of == "model" else FilterExtractor)(
         encoder,
         tile=stage.tile,
         halo=stage.halo,

@@ -14,7 +14,7 @@ from scipy import ndimage
 from components.extract_features.component import ExtractFeatures
 from components.extract_features.context import _correction, measure
 from components.extract_features.dense import DenseExtractor
-from components.extract_features.hand import KINDS, SCALES, responses
+from components.extract_features.filters import KINDS, SCALES, responses
 from components.extract_features.main import run
 from shared.artifacts import FeatureSet, ImageSet, Model, seal, verify
 from shared.errors import ArtifactError, UserError

@@ -14,7 +14,7 @@ KINDS = 4
 """Features of each channel and scale: see `responses`."""
 
 
-class HandExtractor(DenseExtractor):
+class FilterExtractor(DenseExtractor):
     """Filter responses in the place of the encoder's tokens, on the same grid; the segmentor's foreground as ever."""
 
     @property
@@ -27,12 +27,9 @@ class HandExtractor(DenseExtractor):
         probability = super().describe(image, 1)[1] if self.segmentor else None
         (rows, columns), stride, offset = self.geometry(image.shape[:2], shifts)
         shown = match_channels(self.config.normalisation(image), self.config.channels)
-        before = -offset
-        after = [cells * stride - before - length for cells, length in zip((rows, columns), image.shape, strict=False)]
-        padded = cv2.copyMakeBorder(
-            np.ascontiguousarray(shown), before, max(after[0], 0), before, max(after[1], 0), cv2.BORDER_REFLECT
-        ).reshape(before + image.shape[0] + max(after[0], 0), -1, self.config.channels)
-        planes = responses(padded, self.config.shrink)[: rows * stride, : columns * stride]
+        height, width = image.shape[:2]
+        beyond = (-offset, rows * stride + offset - height), (-offset, columns * stride + offset - width)
+        planes = responses(np.pad(shown, (*beyond, (0, 0)), "symmetric"), self.config.shrink)
         tokens = planes.reshape(rows, stride, columns, stride, -1).mean(axis=(1, 3))
         return tokens.astype(np.float16), probability
 
