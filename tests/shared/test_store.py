@@ -144,9 +144,8 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(s3_module, "PARALLEL", 1)
 
 
-@pytest.mark.usefixtures("small_parts")
-def test_a_download_that_was_broken_off_goes_on(s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    store.send(artifact(tmp_path / "sent", size=17_000_000), f"{s3}/broken")
+def fetch_and_break_off(uri: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Begin a download, and stop it as Ctrl-C does once three parts have arrived."""
 
     def stop(count: int) -> None:
         if count == 3:
@@ -155,7 +154,13 @@ def test_a_download_that_was_broken_off_goes_on(s3: str, tmp_path: Path, monkeyp
     with monkeypatch.context() as patch:
         counted(patch, "_read_to", stop)
         with pytest.raises(KeyboardInterrupt):
-            store.fetch(f"{s3}/broken", tmp_path / "fetched")
+            store.fetch(uri, folder)
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_a_download_that_was_broken_off_goes_on(s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.send(artifact(tmp_path / "sent", size=17_000_000), f"{s3}/broken")
+    fetch_and_break_off(f"{s3}/broken", tmp_path / "fetched", monkeypatch)
     assert not (tmp_path / "fetched").exists()
     calls = counted(monkeypatch, "_read_to")
     store.fetch(f"{s3}/broken", tmp_path / "fetched")
@@ -167,15 +172,7 @@ def test_a_download_that_was_broken_off_goes_on(s3: str, tmp_path: Path, monkeyp
 @pytest.mark.usefixtures("small_parts")
 def test_what_a_broken_download_left_is_not_trusted(s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store.send(artifact(tmp_path / "sent", size=17_000_000), f"{s3}/spoiled")
-
-    def stop(count: int) -> None:
-        if count == 3:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        counted(patch, "_read_to", stop)
-        with pytest.raises(KeyboardInterrupt):
-            store.fetch(f"{s3}/spoiled", tmp_path / "fetched")
+    fetch_and_break_off(f"{s3}/spoiled", tmp_path / "fetched", monkeypatch)
     (left,) = tmp_path.glob(".fetched.partial-*/shards/000.tar")
     with left.open("r+b") as stream:
         stream.write(b"not what it was")
