@@ -1,4 +1,4 @@
-"""Talking to an S3 server: where it is, who one is, what is tried again, and what an error means. The one importer of minio.
+"""Talking to an S3 server: where it is, who one is, what is tried again, what an error means. The importer of minio.
 
 Where the server is and the keys come from the environment: AWS_ENDPOINT_URL, AWS_REGION, AWS_ACCESS_KEY_ID,
 AWS_SECRET_ACCESS_KEY (and AWS_SESSION_TOKEN, AWS_CA_BUNDLE, AWS_S3_ADDRESSING_STYLE). None of them is ever an argument
