@@ -5,10 +5,11 @@ BIN    := $(VENV)/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 LOCK    = $(abspath $(BIN))/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-annotate --no-header --python-version 3.11
 ENGINE ?= build/engine
+TARGETS ?= cpu faiss torch
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv dev run test test-gpu lint format s3 image push deploy engine engine-stop bench bench-gpu quality lock clean
+.PHONY: help venv dev run test test-gpu lint format s3 images push deploy engine engine-stop bench bench-gpu quality lock clean
 
 help: ## this list
 	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null || \
@@ -43,12 +44,13 @@ run: venv ## set-up and the demo: real images, results in runs/demo
 s3: dev ## a real S3 server on this machine, in the foreground, with a bucket
 	@$(BIN)/python tests/s3_server.py
 
-image: ## the image of all stages, built with Docker
-	@docker/build.sh torch
+images: ## the images of the stages, built with Docker: make images [TARGETS="cpu torch"]
+	@set -e; for target in $(TARGETS); do docker/build.sh $$target; done
 
-push: ## that image to a registry: make push REGISTRY=registry.example/lab
+push: ## these images to a registry: make push REGISTRY=registry.example/lab
 	@test -n "$(REGISTRY)" || { echo "error: make push REGISTRY=registry.example/lab" >&2; exit 1; }
-	@docker push "$$(CYTOLOOM_REGISTRY=$(REGISTRY) docker/build.sh torch)"
+	@set -e; for target in $(TARGETS); do \
+		image=$$(CYTOLOOM_REGISTRY=$(REGISTRY) docker/build.sh $$target); docker push "$$image"; done
 
 deploy: ## what a cluster needs beside Kubeflow: make deploy OVERLAY=gpu (or laptop)
 	@test -f "k8s/overlays/$(OVERLAY)/kustomization.yaml" || \
@@ -92,7 +94,7 @@ bench-gpu: dev ## the benchmarks that need a GPU
 
 lock: dev ## resolve requirements/*.in anew
 	@cd requirements && $(LOCK) --upgrade dev.in -o dev.lock
-	@cd requirements && for set in base torch cytoloom; do $(LOCK) --upgrade $$set.in -c dev.lock -o $$set.lock || exit 1; done
+	@cd requirements && for set in cpu faiss torch cytoloom; do $(LOCK) --upgrade $$set.in -c dev.lock -o $$set.lock || exit 1; done
 
 clean: ## remove what a build or a test leaves; the venv and runs/ stay
 	@rm -rf *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -1,7 +1,11 @@
-"""`python -m components` lists the stages; `python -m components STAGE ...` runs one."""
+"""`python -m components` lists the stages; `python -m components STAGE ...` runs one.
+
+In an image, `CYTOLOOM_TARGET` is the target of `docker/Dockerfile` it was built from: only stages for it are there.
+"""
 
 import importlib
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -31,17 +35,28 @@ def declaration(name: str) -> type[Stage]:
     return found[0]
 
 
+def targets(stage: type[Stage]) -> list[str]:
+    """Targets of `docker/Dockerfile` that a stage can run in."""
+    return [target for target in (stage.image, stage.gpu_image) if target]
+
+
 def command_line(argv: list[str]) -> int:
     """List, or run one stage; returns the exit code."""
+    target = os.environ.get("CYTOLOOM_TARGET")
+    held = [name for name in names() if not target or target in targets(declaration(name))]
     if argv[:1] == ["--versions"]:  # for the executor: what an image holds
-        print(json.dumps({name: code_version(name) for name in names()}))
+        print(json.dumps({name: code_version(name) for name in held}))
         return 0
     if not argv or argv[0] in ("-h", "--help"):
         print("usage: python -m components STAGE [--help | --field value ...]\n\nstages:")
-        for name in names():
+        for name in held:
             summary = (declaration(name).__doc__ or "").strip().splitlines()[0]
             print(f"  {name:18} {summary}")
         return 0
+    if argv[0] in names() and argv[0] not in held:
+        where = " or ".join(targets(declaration(argv[0])))
+        print(f"error: {argv[0]} needs the image {where}; this one, {target}, has {', '.join(held)}", file=sys.stderr)
+        return 2
     if argv[0] not in names():
         near = suggestion(argv[0], names())
         print(f"error: no stage {argv[0]!r}{near} (there are {', '.join(names())})", file=sys.stderr)

@@ -81,7 +81,7 @@ def _run_arguments(parser: argparse.ArgumentParser) -> None:
     add("--out", type=Path, metavar="RUN", help="run folder; default: runs/PIPELINE")
     add("--param", action="append", default=[], metavar="NAME=VALUE", dest="parameters", help="a run-time parameter")
     add("--runner", choices=["process", "docker"], default="process", help="how tasks are run; default: process")
-    add("--image", default="", metavar="REF", help="with --runner docker: run the stages in this image")
+    add("--image", default="", metavar="REF", help="with --runner docker: instead of the graph's, for its own stages")
     add("--jobs", type=int, metavar="N", help="tasks side by side, at most; default: from the number of cores")
     add("--no-cache", action="store_true", help="neither look into the cache that runs share nor fill it")
     add("--from", metavar="TASK", default="", dest="from_task", help="run this task and all after it again")

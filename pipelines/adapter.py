@@ -20,15 +20,16 @@ def image_reference(target: str) -> str:
 
 
 @cache
-def component(stage: type[Stage]) -> Any:
-    """The component that runs `python -m components SLUG` in the stage's image. Called in a pipeline, it adds a task.
+def component(stage: type[Stage], target: str) -> Any:
+    """The component that runs `python -m components SLUG` in the image built from `target`.
 
-    Which paths, uris and parameters a task has, the container learns from the executor input alone.
+    Called in a pipeline, it adds a task. Which paths, uris and parameters a task has, the container learns from the
+    executor input alone.
     """
 
     def declare(*_: Any) -> dsl.ContainerSpec:
         return dsl.ContainerSpec(
-            image=image_reference(stage.image),
+            image=image_reference(target),
             command=["python", "-m", "components", stage.slug(), "--executor-input", "{{$}}"],
         )
 
@@ -40,8 +41,10 @@ def component(stage: type[Stage]) -> Any:
 
 def step(config: Config, stage: type[Stage], **wired: Any) -> dsl.PipelineTask:
     """Add a task to the pipeline: what the graph wires, what `config` fixes, and the stage's resources."""
-    task = component(stage)(**wired, **config.constants(stage, wired))
-    return resources.apply(task, stage.slug(), config.profile or resources.PLAIN)
+    profile = config.profile or resources.PLAIN
+    target = (stage.gpu_image if profile.row(stage.slug()).gpu else "") or stage.image
+    task = component(stage, target)(**wired, **config.constants(stage, wired))
+    return resources.apply(task, stage.slug(), profile)
 
 
 def _argument(stage: type[Stage], name: str) -> inspect.Parameter:

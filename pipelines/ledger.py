@@ -1,6 +1,7 @@
 """Keeps the record of a run: every change of a task's state goes to `run.json` and, as a line, to the person."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from pipelines import record
@@ -14,10 +15,12 @@ from shared.rerun import rerun_command
 
 
 class Ledger:
-    """The record, its folder, and the display. `store`: uri below which artifacts are sent too, empty: nowhere."""
+    """The record, its folder, and the display."""
 
-    def __init__(self, record: RunRecord, run: Path, display: Display, store: str = "", image: str = "") -> None:
-        """image: reference of the image the tasks run in, for the commands that run them again."""
+    def __init__(
+        self, record: RunRecord, run: Path, display: Display, store: str, image: Callable[[Task], str]
+    ) -> None:
+        """store: uri below which artifacts are sent too, empty: nowhere; image: of a task, for its command."""
         self.record, self.run, self.display, self.store, self.image = record, run, display, store, image
 
     def begin(self, graph: Graph) -> None:
@@ -99,7 +102,7 @@ class Ledger:
         for key, value in ready.inputs.items():
             inside = Path(value.uri).is_relative_to(self.run)
             locations[key] = f"{root}/{Path(value.uri).relative_to(self.run)}" if inside else value.uri
-        return rerun_command(ready.stage, locations, self.image)
+        return rerun_command(ready.stage, locations, self.image(ready.task))
 
 
 def _blank(task: Task) -> TaskRecord:

@@ -28,6 +28,7 @@ SECRET_KEYS = (
 """Keys of the secret, and what they are called in a stage's environment; `shared.store` reads them there."""
 CACHE_PATH, CHECKPOINTS_PATH = "/cache", "/checkpoints"
 HOUR = 3600
+SHM = "2Gi"
 
 
 def _quantity(text: str) -> str:
@@ -64,7 +65,7 @@ class Resources(BaseModel):
     memory_request: Quantity = ""
     """Empty: as much as the limit; a pod that was promised less is the first to be evicted."""
     shm: Quantity = ""
-    """Size of /dev/shm; empty: the container's own."""
+    """Size of /dev/shm; empty: 2 GiB beside a GPU, else the container's own."""
     retries: NonNegativeInt = 2
     backoff: str = "30s"
     """Pause before the first retry; each is twice as long as the one before, up to ten minutes."""
@@ -77,7 +78,7 @@ class Resources(BaseModel):
     tolerations: tuple[Toleration, ...] = ()
 
 
-def _gpu(cpu: str = "4", shm: str = "2Gi", retries: int = 2, timeout: int = 6 * HOUR) -> Resources:
+def _gpu(cpu: str = "4", shm: str = SHM, retries: int = 2, timeout: int = 6 * HOUR) -> Resources:
     return Resources(gpu=1, memory="16Gi", cpu=cpu, shm=shm, retries=retries, timeout=timeout)
 
 
@@ -120,8 +121,14 @@ class Profile(BaseModel):
             given = {**own.model_dump(), **self.all, **self.stages.get(stage, {})}
             if self.cpu_only:
                 given |= {"gpu": 0, "shm": ""}
+            if given["gpu"] and not given["shm"]:
+                given["shm"] = SHM
             found[stage] = Resources(**given)
         return found
+
+    def row(self, stage: str) -> Resources:
+        """What the stage of this slug asks for; the least where the table does not have it."""
+        return self.rows.get(stage) or RESOURCES.get(stage) or Resources()
 
 
 PLAIN = Profile()
@@ -165,7 +172,7 @@ def apply(task: Any, stage: str, profile: Profile = PLAIN) -> Any:
     """Set the resources of `stage` (its slug) on a pipeline task, and return the task."""
     from kfp import kubernetes
 
-    row = profile.rows.get(stage) or RESOURCES.get(stage) or Resources()
+    row = profile.row(stage)
     task.set_memory_limit(row.memory).set_memory_request(row.memory_request or row.memory)
     task.set_cpu_limit(row.cpu).set_cpu_request(row.cpu_request or "250m")
     task.set_retry(row.retries, backoff_duration=row.backoff, backoff_factor=2.0, backoff_max_duration="600s")

@@ -1,7 +1,7 @@
 """Start a task's container: as a plain process of this machine, or with Docker.
 
-A runner is anything with `versions()`, `start(ready, words, log, gpu)`, which returns a `subprocess.Popen`, and
-`stop(ready, process)`; `clean()` ends what an earlier, killed executor may have left running.
+A runner is anything with `image(task)`, `versions()`, `start(ready, words, log, gpu)`, which returns a
+`subprocess.Popen`, and `stop(ready, process)`; `clean()` ends what an earlier, killed executor may have left running.
 """
 
 import ctypes
@@ -17,15 +17,15 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from components.__main__ import declaration, names
-from pipelines.taskgraph import Graph
+from pipelines.taskgraph import Graph, Task
 from pipelines.tasks import Prepared, externals
 from shared.errors import UserError
 from shared.version import ROOT, code_version
 
 HANDED_ON = ("CYTOLOOM_", "AWS_")
 """Environment variables with these beginnings reach containers, by name: no value shows in a list of processes."""
-OUTSIDE = ("CYTOLOOM_IMAGE", "CYTOLOOM_CACHE", "CYTOLOOM_TMP")
-"""Of these, places that are not inside a container."""
+OUTSIDE = ("CYTOLOOM_IMAGE", "CYTOLOOM_TARGET", "CYTOLOOM_CACHE", "CYTOLOOM_TMP")
+"""Of these, what says something else inside a container."""
 GRACE = 10.0
 """s between asking a task to end and killing it."""
 
@@ -33,7 +33,8 @@ GRACE = 10.0
 class Runner(Protocol):
     """What the executor needs of one."""
 
-    image: str
+    def image(self, task: Task) -> str:
+        """Reference of the image that a task runs in; empty where it is none."""
 
     def versions(self) -> dict[str, str]:
         """Code version of each stage as it will run."""
@@ -51,10 +52,12 @@ class Runner(Protocol):
 class ProcessRunner:
     """Tasks as processes with this Python. They end with the executor, however that ends."""
 
-    image = ""
-
     def __init__(self, run: Path) -> None:
         self.run = run
+
+    def image(self, _: Task) -> str:
+        """None."""
+        return ""
 
     def versions(self) -> dict[str, str]:
         """Code version of each stage in this tree."""
@@ -119,22 +122,25 @@ class DockerRunner:
     """Tasks as containers with host networking, the run folder at the same path inside as outside."""
 
     def __init__(self, run: Path, graph: Graph, image: str = "") -> None:
-        """image: runs every stage, instead of the image that the graph names."""
+        """image: for the stages that it is made for, instead of the images that the graph names."""
         self.run = run
         self.given = image
-        self.images = {image} if image else {task.image for task in graph.tasks.values() if task.stage}
-        self.image = next(iter(self.images)) if len(self.images) == 1 else ""
+        self.held: dict[str, str] = {}
+        """Code versions of the stages of `given`."""
+        self.tasks = [task for task in graph.tasks.values() if task.stage]
         self.label = f"cytoloom.run={hashlib.sha256(str(run).encode()).hexdigest()[:16]}"
 
     def versions(self) -> dict[str, str]:
-        """Code version of each stage inside the image, or images."""
+        """Code version of each stage inside the images."""
+        self.held = _held(self.given) if self.given else {}
         found: dict[str, str] = {}
-        for image in sorted(self.images):
-            answer = _docker(
-                "run", "--rm", "--network", "none", image, "--versions", what=f"{image}: the image cannot be run"
-            )
-            found |= json.loads(answer)
-        return found
+        for image in sorted({task.image for task in self.tasks if task.stage not in self.held}):
+            found |= _held(image)
+        return found | self.held
+
+    def image(self, task: Task) -> str:
+        """The given image where it is made for the task's stage, else what the graph names."""
+        return self.given if task.stage and task.stage in self.held else task.image
 
     def clean(self) -> None:
         """Remove containers of this run folder: those of an executor that was killed go on without it."""
@@ -144,7 +150,7 @@ class DockerRunner:
 
     def start(self, ready: Prepared, words: list[str], log: IO[bytes], gpu: int | None) -> "subprocess.Popen[bytes]":
         """Start `docker run` as the present user."""
-        image = (self.given if ready.task.stage else "") or ready.task.image
+        image = self.image(ready.task)
         env = {"CYTOLOOM_CHECKPOINTS": str(self.run / ".checkpoints"), **os.environ}
         options = ["--rm", "--name", self._name(ready), "--label", self.label, "--network", "host", "--ipc", "host"]
         options += ["--user", f"{os.getuid()}:{os.getgid()}", "--env", f"CYTOLOOM_IMAGE={image}"]
@@ -181,6 +187,12 @@ class DockerRunner:
             places = (str(getattr(ready.stage, name)) for name in externals(declaration(ready.task.stage)))
             paths |= {place for place in places if place and "://" not in place}
         return sorted(paths)
+
+
+def _held(image: str) -> dict[str, str]:
+    """Code version of each stage that an image is made for."""
+    asked = ("run", "--rm", "--network", "none", image, "--versions")
+    return dict(json.loads(_docker(*asked, what=f"{image}: the image cannot be run")))
 
 
 def _docker(*words: str, what: str) -> str:

@@ -15,6 +15,9 @@ from typing import IO
 from shared.artifacts import MANIFEST, is_artifact
 from shared.errors import UserError
 
+SCRATCH = ".cytoloom-"
+"""How names of folders for temporary files begin."""
+
 
 class Output:
     """One output folder in this file system, from the first byte to its delivery."""
@@ -69,6 +72,10 @@ class Output:
             else:
                 self._old.rename(self.target)
 
+    def _passing(self, item: Path) -> bool:
+        """Whether this is the lock, or a folder for temporary files where there was no other place for one."""
+        return item == self._lock_path or item.name.startswith(SCRATCH)
+
     def _refuse(self) -> None:
         if self.target.exists() and not self.target.is_dir():
             raise UserError(f"--{self.name}: {self.target} is a file; give a folder that does not exist yet")
@@ -77,7 +84,7 @@ class Output:
                 raise UserError(
                     f"--{self.name}: {self.target} holds a finished artifact; give another path, or --overwrite"
                 )
-        elif self.target.is_dir() and any(item != self._lock_path for item in self.target.iterdir()):
+        elif self.target.is_dir() and any(not self._passing(item) for item in self.target.iterdir()):
             raise UserError(f"--{self.name}: {self.target} is not empty and no artifact; give another path")
 
     def deliver(self) -> None:

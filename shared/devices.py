@@ -1,6 +1,10 @@
 """The device and threads a stage computes with."""
 
 import os
+from functools import cache
+
+from shared.errors import UserError
+from shared.log import log
 
 
 def threads() -> int:
@@ -9,8 +13,25 @@ def threads() -> int:
 
 
 def device() -> str:
-    """`CYTOLOOM_DEVICE`, else cuda where there is one, else cpu. Fixes torch's threads as well."""
+    """`CYTOLOOM_DEVICE`, else cuda where there is one, else cpu; says which. Fixes torch's threads as well."""
     import torch
 
     torch.set_num_threads(threads())
-    return os.environ.get("CYTOLOOM_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu")
+    where = os.environ.get("CYTOLOOM_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu")
+    if where.startswith("cuda"):
+        if not torch.cuda.is_available():
+            raise UserError(f"CYTOLOOM_DEVICE is {where}, and PyTorch finds no GPU; unset it, or say cpu")
+        log.info("computing on %s (%s)", torch.cuda.get_device_name(where), where)
+    else:
+        log.info("computing on the CPU, %d threads", threads())
+    return where
+
+
+@cache
+def faiss_gpus() -> int:
+    """How many GPUs faiss has, 0 where `CYTOLOOM_DEVICE` is cpu or faiss was built without them; says which."""
+    import faiss
+
+    count = 0 if os.environ.get("CYTOLOOM_DEVICE") == "cpu" else int(faiss.get_num_gpus())
+    log.info("clustering on %s", f"{count} GPUs" if count else f"the CPU, {threads()} threads")
+    return count

@@ -22,7 +22,7 @@ from shared import checkpoints
 from shared.answers import report_back, small_files, write_beside
 from shared.arguments import Task, from_executor_input, parse, suggestion
 from shared.artifacts import ImageSet, Manifest, is_artifact, read_manifest, seal, verify
-from shared.delivery import Output, check_apart, deliver_all
+from shared.delivery import SCRATCH, Output, check_apart, deliver_all
 from shared.errors import ArtifactError, UserError
 from shared.explain import describe, disk_watched
 from shared.log import log, set_up_logging
@@ -80,7 +80,7 @@ def execute(task: Task) -> Result:
     stage_type, ports = task.stage, task.stage.ports()
     code = code_version(stage_type.slug())
     with (
-        tempfile.TemporaryDirectory(prefix="cytoloom-", dir=os.environ.get("CYTOLOOM_TMP")) as temporary,
+        tempfile.TemporaryDirectory(prefix=SCRATCH, dir=_scratch(task)) as temporary,
         contextlib.ExitStack() as stack,
     ):
         _check_locations(task)
@@ -111,6 +111,21 @@ def execute(task: Task) -> Result:
             partial.replace(path)
         report_back(task, result, sealed, small)
     return result
+
+
+def _scratch(task: Task) -> str:
+    """Folder for temporary files: `CYTOLOOM_TMP`, else the system's, else (all read-only) the one the outputs go to."""
+    if given := os.environ.get("CYTOLOOM_TMP"):
+        return given
+    try:
+        return tempfile.gettempdir()
+    except FileNotFoundError:
+        for output in _outputs(task).values():
+            folder = next(parent for parent in (output.folder, *output.folder.parents) if parent.is_dir())
+            if os.access(folder, os.W_OK):
+                tempfile.tempdir = str(folder)  # for whatever else needs one
+                return tempfile.tempdir
+    raise UserError("no folder for temporary files can be written: set CYTOLOOM_TMP, or docker run --tmpfs /tmp")
 
 
 def _check_locations(task: Task) -> None:
@@ -202,7 +217,7 @@ def _checkpoints(task: Task, key: str) -> Iterator[None]:
     """Give the stage a folder for its checkpoints; it is removed when the stage succeeded, kept when it did not."""
     root, remote = os.environ.get("CYTOLOOM_CHECKPOINTS", "").rstrip("/"), ""
     if "://" in root:
-        folder, remote = Path(tempfile.mkdtemp(prefix="cytoloom-", dir=os.environ.get("CYTOLOOM_TMP"))), f"{root}/{key}"
+        folder, remote = Path(tempfile.mkdtemp(prefix=SCRATCH, dir=os.environ.get("CYTOLOOM_TMP"))), f"{root}/{key}"
     elif root:
         folder = Path(root) / key
     else:

@@ -79,6 +79,8 @@ class Stage(BaseModel):
 
     image: ClassVar[str]
     """Target in `docker/Dockerfile`."""
+    gpu_image: ClassVar[str] = ""
+    """Target that holds what the stage needs to use a GPU, where `image` does not."""
 
     report: Out[Html]
     """Page about what the stage did, one self-contained HTML file. Optional by hand."""

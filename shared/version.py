@@ -6,7 +6,8 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-LOCK = "requirements/torch.lock"
+LOCKS = [ROOT / f"requirements/{name}.lock" for name in ("cpu", "torch")]
+IMAGE_FILES = [*LOCKS, ROOT / "requirements/faiss.lock", ROOT / "docker/Dockerfile"]
 
 
 def _hash(paths: list[Path], extra: str = "") -> str:
@@ -19,14 +20,14 @@ def _hash(paths: list[Path], extra: str = "") -> str:
 
 @cache
 def code_version(stage: str) -> str:
-    """Hash of the stage's folder, `shared/` and the lock file: editing a README re-runs nothing."""
-    return _hash([*_files(f"components/{stage}"), *_files("shared"), ROOT / LOCK])
+    """Hash of the stage's folder, `shared/` and the lock files: editing a README re-runs nothing."""
+    return _hash([*_files(f"components/{stage}"), *_files("shared"), *LOCKS])
 
 
 @cache
 def image_version() -> str:
-    """Hash of all that goes into a stage image: its tag."""
-    return _hash([*_files("components"), *_files("shared"), ROOT / LOCK, ROOT / "docker/Dockerfile"])
+    """Hash of all that goes into the images of the stages: their tag."""
+    return _hash([*_files("components"), *_files("shared"), *IMAGE_FILES])
 
 
 def _files(folder: str) -> list[Path]:

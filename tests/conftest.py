@@ -123,8 +123,8 @@ def docker_engine():
 
 
 @pytest.fixture(scope="session")
-def stage_image(docker_engine) -> str:
-    """Reference of the image of all stages, built from the present code."""
-    from docker_engine import image
+def stage_images(docker_engine) -> dict[str, str]:
+    """Target -> reference of the images that hold all stages, built from the present code."""
+    from docker_engine import images
 
-    return image()
+    return images("cpu", "torch")

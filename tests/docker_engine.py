@@ -1,7 +1,7 @@
-"""A Docker engine and the image of the stages, for the tests marked `docker`.
+"""A Docker engine and the images of the stages, for the tests marked `docker`.
 
-An engine that answers is used as it is. Where none does, `docker/engine.sh` starts one for the time of the tests. An
-image of the present version is built unless there is one.
+An engine that answers is used as it is. Where none does, `docker/engine.sh` starts one for the time of the tests.
+Images of the present version are built unless they are there.
 """
 
 import os
@@ -49,12 +49,13 @@ def engine() -> Iterator[None]:
             os.environ["DOCKER_HOST"] = before
 
 
-def image() -> str:
-    """Reference of the image of the stages as they are now."""
+def images(*targets: str) -> dict[str, str]:
+    """Target -> reference of the image of the stages as they are now, built unless it is there."""
     base = os.environ.get("BASE_IMAGE", "")
     if not base:
         pulled = subprocess.run(["docker", "pull", "--quiet", "python:3.11-slim-bookworm"], capture_output=True)
         if pulled.returncode:  # no image registry within reach
             script("docker/engine.sh", "base", LOCAL_BASE)
             base = LOCAL_BASE
-    return script("docker/build.sh", "torch", **({"BASE_IMAGE": base} if base else {})).splitlines()[-1]
+    given = {"BASE_IMAGE": base} if base else {}
+    return {target: script("docker/build.sh", target, **given).splitlines()[-1] for target in targets}

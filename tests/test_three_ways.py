@@ -54,13 +54,14 @@ def source(tmp_path_factory: pytest.TempPathFactory, nuclei) -> Path:
 
 
 @pytest.fixture(scope="module")
-def graph(tmp_path_factory: pytest.TempPathFactory, stage_image: str) -> Path:
-    """The compiled graph, whose tasks name the image."""
+def graph(tmp_path_factory: pytest.TempPathFactory, stage_images: dict[str, str]) -> Path:
+    """The compiled graph, whose tasks name the images."""
     folder = tmp_path_factory.mktemp("graph")
     (folder / "run.yaml").write_text(json.dumps(SMALL))
     done = pipelines("compile", "label_free", "--config", folder / "run.yaml", "-o", folder / "label_free.yaml")
     assert done.returncode == 0, done.stderr
-    assert stage_image in (folder / "label_free.yaml").read_text()
+    compiled = (folder / "label_free.yaml").read_text()
+    assert set(re.findall(r"image: (\S+)", compiled)) == set(stage_images.values())
     return folder / "label_free.yaml"
 
 
@@ -97,13 +98,11 @@ def by_processes(graph: Path, source: Path, tmp_path_factory: pytest.TempPathFac
 
 
 @pytest.fixture(scope="module")
-def by_containers(
-    graph: Path, source: Path, tmp_path_factory: pytest.TempPathFactory, stage_image: str, s3_server
-) -> tuple[Path, str]:
+def by_containers(graph: Path, source: Path, tmp_path_factory: pytest.TempPathFactory, s3_server) -> tuple[Path, str]:
     """Run folder, and all that the run printed."""
     out = tmp_path_factory.mktemp("containers") / "run"
     where = f"s3://{s3_server.bucket}/three-ways"
-    options = ["--no-cache", "--runner", "docker", "--image", stage_image, "--store", where]
+    options = ["--no-cache", "--runner", "docker", "--store", where]
     done = pipelines("run", graph, "--source", source, "--out", out, *options, **s3_server.environment())
     assert done.returncode == 0, done.stdout + done.stderr
     return out, done.stdout + done.stderr
@@ -182,10 +181,10 @@ def test_the_printed_command_runs_again_from_s3_to_s3(
     assert verify(tmp_path / "again").digest == made
 
 
-def test_a_failing_container_fails_the_run(graph: Path, tmp_path: Path, stage_image: str) -> None:
+def test_a_failing_container_fails_the_run(graph: Path, tmp_path: Path) -> None:
     (tmp_path / "source").mkdir()
     (tmp_path / "source/a.tif").write_text("no image at all")
-    options = ["--no-cache", "--runner", "docker", "--image", stage_image]
+    options = ["--no-cache", "--runner", "docker"]
     done = pipelines("run", graph, "--source", tmp_path / "source", "--out", tmp_path / "run", *options)
     assert done.returncode == 1
     errors = [line for line in done.stderr.splitlines() if "error" in line.lower()]

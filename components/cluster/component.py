@@ -14,7 +14,8 @@ class Cluster(Stage):
     The proposal is a soft foreground mask; from the second round on the segmentor's probability is fused in.
     """
 
-    image: ClassVar[str] = "torch"
+    image: ClassVar[str] = "cpu"
+    gpu_image: ClassVar[str] = "faiss"
 
     images: In[ImageSet]
     """The images the features are of."""

@@ -14,7 +14,7 @@ class Ingest(Stage):
     Decodes every file, lists those it cannot use with the reason, and recognises the layout of the folder.
     """
 
-    image: ClassVar[str] = "torch"
+    image: ClassVar[str] = "cpu"
 
     source: Annotated[str, External]
     """Folder, file or `s3://bucket/prefix` of images."""

@@ -16,7 +16,7 @@ class RefineMasks(Stage):
     to the side whose mean intensity around it is nearer.
     """
 
-    image: ClassVar[str] = "torch"
+    image: ClassVar[str] = "cpu"
 
     images: In[ImageSet]
     """The images the proposals are of."""

@@ -160,7 +160,9 @@ def rows(name: str, variant: str, seed: str, source: Path, run: Path) -> Iterato
     if not python(command, run.with_suffix(".log")):
         return
     record = RunRecord.model_validate_json((run / "run.json").read_text())
-    seconds = sum(task.seconds for task in record.tasks.values())
+    done = record.tasks.values()
+    seconds = elapsed([(task.started, task.started + task.seconds) for task in done if task.started])
+    seconds += sum(task.seconds for task in done if not task.started)  # done in an earlier sitting
     images, truth = (run / record.tasks["ingest"].outputs[output].path for output in ("images", "labels"))
     labels = run / record.tasks["infer"].outputs["predictions"].path / "labels"
 
@@ -169,6 +171,15 @@ def rows(name: str, variant: str, seed: str, source: Path, run: Path) -> Iterato
 
     for kind, scores in scored(ImageReader(images), LabelReader(truth), predicted).items():
         yield Row(name, variant, seed, kind, scores, *rounds(record), seconds)
+
+
+def elapsed(spans: list[tuple[float, float]]) -> float:
+    """Seconds during which at least one task was running, the length of the spans' union."""
+    total, end = 0.0, 0.0
+    for start, stop in sorted(spans):
+        total += max(0.0, stop - max(start, end))
+        end = max(end, stop)
+    return total
 
 
 def no_em(name: str, source: Path, run: Path) -> Iterator[Row]:

@@ -29,7 +29,7 @@ def spec(stage) -> dict:
     """The component as kfp compiles it."""
     from google.protobuf import json_format
 
-    return json_format.MessageToDict(component(stage).pipeline_spec)
+    return json_format.MessageToDict(component(stage, stage.image).pipeline_spec)
 
 
 def only_component(spec: dict) -> dict:
@@ -75,6 +75,22 @@ def test_the_registry_comes_from_the_environment_and_the_tag_from_the_code(monke
     assert image_reference("torch") == f"cytoloom/torch:{image_version()}"
     monkeypatch.setenv("CYTOLOOM_REGISTRY", "registry.example/lab")
     assert image_reference("torch") == f"registry.example/lab/torch:{image_version()}"
+
+
+@pytest.mark.parametrize(("gpus", "target"), [(0, "cpu"), (1, "faiss")])
+def test_a_stage_that_is_given_a_gpu_runs_in_the_image_that_can_use_it(gpus, target, tmp_path):
+    import yaml
+
+    from pipelines import resources
+    from pipelines.config import Config
+    from pipelines.graphs import compile_graph
+
+    profile = resources.Profile(stages={"cluster": {"gpu": gpus}})
+    compile_graph("label_free", Config(1, profile=profile), tmp_path / "graph.yaml")
+    graph, _ = yaml.safe_load_all((tmp_path / "graph.yaml").read_text())
+    containers = [executor["container"] for executor in graph["deploymentSpec"]["executors"].values()]
+    (cluster,) = [container for container in containers if "cluster" in container["command"]]
+    assert cluster["image"] == image_reference(target)
 
 
 def test_resources_name_stages_that_exist():

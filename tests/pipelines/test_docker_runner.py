@@ -37,14 +37,14 @@ def until(condition: Callable[[], bool], process: subprocess.Popen, seconds: flo
 
 
 @pytest.fixture
-def start(tmp_path: Path, stage_image: str, nuclei) -> Callable[[], subprocess.Popen]:
+def start(tmp_path: Path, stage_images: dict[str, str], nuclei) -> Callable[[], subprocess.Popen]:
     """Starts a run that would train for hours, one image of real nuclei."""
     import tifffile
 
     (tmp_path / "source").mkdir()
     tifffile.imwrite(tmp_path / "source/a.tif", nuclei[:128, :128, 0])
     words = ["run", "label_free", "--source", tmp_path / "source", "--out", tmp_path / "run", "--no-cache"]
-    words += ["--runner", "docker", "--image", stage_image, "--set", "rounds=1"]
+    words += ["--runner", "docker", "--set", "rounds=1"]
     words += ["--set", "pretrain.crop=64", "--set", "pretrain.batch_size=2", "--param", "pretrain_steps=1000000"]
     env = {**os.environ, "CYTOLOOM_THREADS": "1", "CYTOLOOM_DEVICE": "cpu"}
 

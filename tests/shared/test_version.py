@@ -28,7 +28,9 @@ def test_a_stage_has_a_version_of_its_own_code(tree):
     assert after["smooth"] != before["smooth"] and after["other"] == before["other"]
 
 
-@pytest.mark.parametrize("path", ["shared/images.py", "shared/new.py", "requirements/torch.lock"])
+@pytest.mark.parametrize(
+    "path", ["shared/images.py", "shared/new.py", *(f"requirements/{name}.lock" for name in ("cpu", "torch"))]
+)
 def test_shared_code_and_the_lock_are_part_of_every_version(tree, path):
     before = versions(tree)
     with (tree.root / path).open("a") as stream:

@@ -1,0 +1,158 @@
+"""The images of the stages, built and run by a real engine, as hardened as a cluster may ask for."""
+
+import ast
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tifffile
+
+from components.__main__ import declaration, names, targets
+from shared.artifacts import ImageSet, Model, verify
+from shared.version import code_version, image_version
+
+ROOT = Path(__file__).parents[1]
+HARDENED = ("--network=none", "--read-only", "--user=10001", "--cap-drop=ALL", "--security-opt=no-new-privileges")
+MODULES = {
+    "imagecodecs": "imagecodecs",
+    "opencv-contrib-python-headless": "cv2",
+    "scikit-image": "skimage",
+    "faiss-cpu": "faiss",
+    "faiss-gpu": "faiss",
+}
+"""Distribution -> the module it installs, where the names differ."""
+
+
+def held(target: str) -> list[str]:
+    """The stages that a target is for."""
+    return [name for name in names() if target in targets(declaration(name))]
+
+
+def docker(*words: object) -> subprocess.CompletedProcess:
+    return subprocess.run(["docker", *map(str, words)], capture_output=True, text=True)
+
+
+@pytest.fixture
+def writable(tmp_path: Path) -> Path:
+    """A folder that user 10001 may write to, and nobody else but root."""
+    folder = tmp_path / "out"
+    folder.mkdir(mode=0o700)
+    os.chown(folder, 10001, 10001)
+    return folder
+
+
+@pytest.fixture
+def plain(tmp_path: Path, nuclei) -> Path:
+    """Two plain images of real nuclei."""
+    folder = tmp_path / "plain"
+    folder.mkdir()
+    for i in range(2):
+        tifffile.imwrite(folder / f"{i}.tif", nuclei[:128, 128 * i : 128 * i + 128, 0])
+    return folder
+
+
+@pytest.fixture(params=["cpu", "torch"])
+def target(request) -> str:
+    return request.param
+
+
+@pytest.mark.docker
+@pytest.mark.timeout(1500)
+class TestImages:
+    def test_without_arguments_the_stages_are_listed(self, target: str, stage_images: dict[str, str]) -> None:
+        done = docker("run", "--rm", *HARDENED, stage_images[target])
+        assert done.returncode == 0, done.stderr
+        assert re.findall(r"^  (\w+) ", done.stdout, re.M) == held(target)
+
+    def test_its_stages_have_the_versions_they_have_outside(self, target: str, stage_images: dict[str, str]) -> None:
+        done = docker("run", "--rm", *HARDENED, stage_images[target], "--versions")
+        assert json.loads(done.stdout) == {name: code_version(name) for name in held(target)}
+
+    def test_a_stage_of_another_image_is_refused_by_name(self, stage_images: dict[str, str]) -> None:
+        done = docker("run", "--rm", *HARDENED, stage_images["cpu"], "pretrain", "--images", "/x", "--encoder", "/y")
+        assert done.returncode == 2 and not done.stdout
+        assert done.stderr == f"error: pretrain needs the image torch; this one, cpu, has {', '.join(held('cpu'))}\n"
+
+    def test_the_image_says_what_it_is_and_runs_as_nobody(self, target: str, stage_images: dict[str, str]) -> None:
+        (found,) = json.loads(docker("image", "inspect", stage_images[target]).stdout)
+        labels = {key.rpartition(".")[2]: value for key, value in found["Config"]["Labels"].items()}
+        assert labels["version"] == image_version() and labels["licenses"] == "MIT"
+        assert re.fullmatch(r"[0-9a-f]{40}|unknown", labels["revision"])
+        assert found["Config"]["User"] == "10001:10001"
+
+    def test_nothing_is_installed_that_its_stages_do_not_need(self, stage_images: dict[str, str]) -> None:
+        code = "import importlib.util as u; print([n for n in ('torch', 'kfp', 'faiss', 'timm') if u.find_spec(n)])"
+        found = {
+            target: docker("run", "--rm", *HARDENED, image, "python", "-c", code).stdout.strip()
+            for target, image in stage_images.items()
+        }
+        assert found == {"cpu": "['faiss']", "torch": "['torch']"}
+
+    def test_a_stage_without_a_network_runs_hardened(
+        self, stage_images: dict[str, str], plain: Path, writable: Path
+    ) -> None:
+        """No network, nothing writable but the output, no rights; what it made is an artifact outside."""
+        mounts = ["-v", f"{plain}:/plain:ro", "-v", f"{writable}:/out"]
+        outputs = [word for name in ("images", "labels", "no_labels") for word in (f"--{name}", f"/out/{name}")]
+        done = docker("run", "--rm", *HARDENED, *mounts, stage_images["cpu"], "ingest", "--source", "/plain", *outputs)
+        assert done.returncode == 0, done.stderr
+        assert verify(writable / "images", ImageSet).stage == "ingest"
+        assert sorted(path.name for path in writable.iterdir()) == ["images", "labels", "no_labels"], (
+            "nothing else is left"
+        )
+
+    def test_training_runs_hardened_and_says_on_what(
+        self, stage_images: dict[str, str], plain: Path, writable: Path
+    ) -> None:
+        """The output is the mount itself, and the only place for temporary files."""
+        mounts = ["-v", f"{plain}:/plain:ro", "-v", f"{writable}:/out"]
+        small = {"size": "nano", "patch": 16, "crop": 64, "batch_size": 2, "steps": 2, "shrink": 1}
+        options = [word for name, value in small.items() for word in (f"--{name}", value)]
+        words = ["pretrain", "--images", "/plain", "--encoder", "/out", *options]
+        done = docker("run", "--rm", *HARDENED, *mounts, stage_images["torch"], *words)
+        assert done.returncode == 0, done.stderr
+        assert verify(writable, Model).stage == "pretrain"
+        assert not [path.name for path in writable.iterdir() if path.name.startswith(".")]
+        assert re.search(r"computing on the CPU, \d+ threads", done.stderr)
+
+    def test_with_nowhere_to_write_it_says_so(self, stage_images: dict[str, str], plain: Path) -> None:
+        outputs = [word for name in ("images", "labels", "no_labels") for word in (f"--{name}", f"/out/{name}")]
+        words = ["ingest", "--source", "/plain", *outputs]
+        done = docker("run", "--rm", *HARDENED, "-v", f"{plain}:/plain:ro", stage_images["cpu"], *words)
+        assert done.returncode == 1
+        assert "no folder for temporary files can be written: set CYTOLOOM_TMP, or docker run --tmpfs" in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def imports(paths: list[Path]) -> set[str]:
+    """Top-level names that these files import, wherever in them."""
+    trees = [node for path in paths for node in ast.walk(ast.parse(path.read_text()))]
+    plain = {alias.name.partition(".")[0] for node in trees if isinstance(node, ast.Import) for alias in node.names}
+    return plain | {node.module.partition(".")[0] for node in trees if isinstance(node, ast.ImportFrom) and node.module}
+
+
+def required(name: str) -> set[str]:
+    """Distributions that `requirements/NAME.in` and what it includes ask for."""
+    found = set()
+    for line in (ROOT / f"requirements/{name}.in").read_text().splitlines():
+        if line.startswith("-r "):
+            found |= required(line.removeprefix("-r ").removesuffix(".in"))
+        elif line and not line.startswith("#"):
+            found.add(line.partition("==")[0])
+    return found
+
+
+@pytest.mark.parametrize("target", ["cpu", "faiss", "torch"])
+def test_what_an_image_requires_is_what_its_stages_import(target: str) -> None:
+    folders = ["shared", *(f"components/{stage}" for stage in held(target))]
+    files = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
+    used = {name for name in imports(files) if name not in sys.stdlib_module_names}
+    installed = {MODULES.get(name, name) for name in required(target)}
+    optional = {"bioio", "pylibCZIrw", "components", "shared"}
+    assert installed <= used, "in the image, and imported by none of its stages"
+    missing = used - installed - optional - ({"torch", "safetensors"} if target != "torch" else {"faiss"})
+    assert not missing, "imported, and not in the image"
