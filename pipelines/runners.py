@@ -4,14 +4,12 @@ A runner is anything with `image(task)`, `versions()`, `start(ready, words, log,
 `subprocess.Popen`, and `stop(ready, process)`; `clean()` ends what an earlier, killed executor may have left running.
 """
 
-import ctypes
 import hashlib
 import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Protocol
@@ -20,6 +18,7 @@ from components.__main__ import declaration, names
 from pipelines.taskgraph import Graph, Task
 from pipelines.tasks import Prepared, externals
 from shared.errors import UserError
+from shared.orphans import dies_with
 from shared.version import ROOT, code_version
 
 HANDED_ON = ("CYTOLOOM_", "AWS_")
@@ -64,7 +63,7 @@ class ProcessRunner:
         return {name: code_version(name) for name in names()}
 
     def clean(self) -> None:
-        """Nothing to do: see `_dies_with`."""
+        """Nothing to do: see `dies_with`."""
 
     def start(self, ready: Prepared, words: list[str], log: IO[bytes], gpu: int | None) -> "subprocess.Popen[bytes]":
         """Start a process in a group of its own, so that Ctrl-C reaches the executor alone."""
@@ -88,7 +87,7 @@ class ProcessRunner:
                 env=env,
                 cwd=ROOT,
                 start_new_session=True,
-                preexec_fn=_dies_with(os.getpid()),
+                preexec_fn=dies_with(os.getpid()),
             )
         except OSError as error:
             raise UserError(f"{ready.task.name}: {words[0]} cannot be started: {error.strerror}") from error
@@ -97,20 +96,6 @@ class ProcessRunner:
         """SIGTERM, or SIGKILL, to the process and its children."""
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL if kill else signal.SIGTERM)
-
-
-def _dies_with(parent: int) -> Callable[[], None] | None:
-    """For `preexec_fn`: have Linux kill the child when the executor dies, so that no orphan writes into the folder."""
-    if not sys.platform.startswith("linux"):
-        return None
-    prctl = ctypes.CDLL(None, use_errno=True).prctl
-
-    def arrange() -> None:
-        prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-        if os.getppid() != parent:
-            os._exit(1)
-
-    return arrange
 
 
 def _visible(gpu: int) -> str:

@@ -109,10 +109,14 @@ def is_payload(name: str) -> bool:
     return Path(name).name not in NOT_PAYLOAD and not name.endswith(".log")
 
 
-def content_digest(files: dict[str, File], skipped: str | None = None) -> str:
-    """Hash of the payload files' paths and sha256, independent of where the folder is."""
+def content_digest(files: dict[str, File], kind: str = "", skipped: str | None = None) -> str:
+    """Hash of the payload files' paths and sha256, independent of where the folder is.
+
+    What was skipped is told from what is empty. A model that a skipped stage handed on is the same model: whoever
+    scored it need not do so again.
+    """
     payload = [[name, files[name].sha256] for name in sorted(files) if is_payload(name)]
-    text = json.dumps([payload, bool(skipped)], separators=(",", ":"))
+    text = json.dumps([payload, bool(skipped) and kind != Model.__name__], separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -148,7 +152,7 @@ def seal(
     files = hash_folder(folder)
     manifest = Manifest(
         type=kind.__name__,
-        digest=content_digest(files, skipped),
+        digest=content_digest(files, kind.__name__, skipped),
         skipped=skipped,
         stage=stage,
         parameters=parameters or {},
@@ -221,6 +225,6 @@ def verify(folder: Path, kind: type[Artifact] | None = None) -> Manifest:
     present = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()} - {MANIFEST}
     if extra := sorted(present - set(manifest.files)):
         raise ArtifactError(f"{folder / extra[0]}: not listed in {MANIFEST}; {remedy}")
-    if content_digest(manifest.files, manifest.skipped) != manifest.digest:
+    if content_digest(manifest.files, manifest.type, manifest.skipped) != manifest.digest:
         raise ArtifactError(f"{folder / MANIFEST}: its digest does not match its file list; {remedy}")
     return manifest

@@ -21,6 +21,11 @@ def folder() -> Path | None:
     return _folder.get()
 
 
+def place() -> tuple[Path | None, str]:
+    """What `use` was called with, for a process that works at the same task."""
+    return _folder.get(), _remote.get()
+
+
 def use(path: Path | None, remote: str = "") -> None:
     """Set by the runner before `run` is called. remote: uri below which the checkpoint lives, where that is a store."""
     if path is not None:

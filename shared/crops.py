@@ -93,9 +93,9 @@ class Crops:
         y, x = (int(rng.integers(max(1, length - side + 1))) for length in self._sizes[key])
         return Window(key, y, x, side, int(rng.integers(4)), bool(rng.integers(2)))
 
-    def batch(self, count: int, rng: np.random.Generator) -> np.ndarray:
-        """(count, size, size, channels) float32."""
-        return np.stack([self.cut(window) for window in self.windows(count, rng)])
+    def batch(self, count: int, rng: np.random.Generator, part: slice = slice(None)) -> np.ndarray:
+        """`part` of `count` random crops: (n, size, size, channels) float32."""
+        return np.stack([self.cut(window) for window in self.windows(count, rng)[part]])
 
     def cut(self, window: Window) -> np.ndarray:
         """One window as a crop (size, size, channels) float32."""

@@ -150,12 +150,21 @@ def _compute(stage: Stage, places: dict[str, Path]) -> Result:
     for name, port in stage.ports("out").items():
         if port.is_artifact:
             places[name].mkdir(parents=True, exist_ok=True)
-    run: Run = importlib.import_module(f"components.{stage.slug()}.main").run
-    result = run(stage)
+    result = _run(stage)
     declared = {name for name, port in stage.ports("out").items() if port.is_value}
     if set(result.values) != declared:
         raise RuntimeError(f"run returned the values {sorted(result.values)}, declared are {sorted(declared)}")
     return result
+
+
+def _run(stage: Stage) -> Result:
+    if (most := stage.most_processes()) > 1:
+        from shared.distributed import run_in_parallel, workers
+
+        if (count := min(most, workers())) > 1:
+            return run_in_parallel(stage, count)
+    run: Run = importlib.import_module(f"components.{stage.slug()}.main").run
+    return run(stage)
 
 
 def _outputs(task: Task) -> dict[str, Output]:

@@ -103,6 +103,10 @@ class Stage(BaseModel):
         """Field name -> field, of everything that is not a port."""
         return {name: field for name, field in cls.model_fields.items() if port_of(field) is None}
 
+    def most_processes(self) -> int:
+        """How many processes `run`, as configured, can share its batches between; see `shared.distributed`."""
+        return 1
+
     def parameter_values(self) -> dict[str, Any]:
         """Parameter name -> its value as JSON knows it."""
         return self.model_dump(mode="json", include=set(self.parameters()))

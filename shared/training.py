@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from shared import checkpoints
+from shared import checkpoints, distributed
 from shared.errors import UserError
 from shared.log import log
 
@@ -132,7 +132,8 @@ class Checkpoint:
     """All that a training loop needs to go on: modules, optimiser, random states, step and history, in one file.
 
     Written as a whole or not at all, every `CYTOLOOM_CHECKPOINT_SECONDS` (30 where it is not set).
-    How often it is written changes no result. Without a folder (`run` called by hand) it does nothing.
+    How often it is written changes no result. Without a folder (`run` called by hand) it does nothing. Of several
+    processes the first one writes, and all read.
     """
 
     def __init__(self, **parts: HasState) -> None:
@@ -144,7 +145,9 @@ class Checkpoint:
 
     def resume(self) -> tuple[int, History]:
         """Restore the last saved state: the step to go on from and the history so far, or (0, [])."""
-        checkpoints.bring()
+        if distributed.rank() == 0:
+            checkpoints.bring()
+        distributed.wait_for_all()
         saved = read_checkpoint(self.path) if self.path else None
         if saved is None:
             return 0, []
@@ -156,7 +159,7 @@ class Checkpoint:
 
     def save_if_due(self, step: int, history: History) -> None:
         """Save where enough time has passed; `step`: steps done so far."""
-        if self.path and time.monotonic() - self._last >= self.every:
+        if self.path and distributed.rank() == 0 and time.monotonic() - self._last >= self.every:
             self.save(step, history)
             self._last = time.monotonic()
 

@@ -52,3 +52,7 @@ class Pretrain(Stage):
     goes on from it and is measured against it. Empty: from scratch."""
     seed: NonNegativeInt = 0
     """Of weights, crops and masks."""
+
+    def most_processes(self) -> int:
+        """As many as there are crops in a batch; one where there is nothing to train."""
+        return 1 if self.objective == "none" else self.batch_size

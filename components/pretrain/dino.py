@@ -10,10 +10,12 @@ import math
 
 import numpy as np
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from shared.crops import Crops, augmented, turned_square
+from shared.distributed import largest, mean, part, total
 from shared.models.encoder import Encoder
 from shared.training import average, step_generator, to_device, torch_generator, watch_spread
 
@@ -49,8 +51,18 @@ class Head(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., width) -> cosine with every prototype (..., PROTOTYPES)."""
-        rows = F.batch_norm(x.flatten(0, -2), None, None, training=True)
+        rows = standardised(x.flatten(0, -2))
         return F.normalize(self.mlp(rows.reshape(x.shape)), dim=-1) @ F.normalize(self.prototypes, dim=-1).T
+
+
+def standardised(rows: Tensor, eps: float = 1e-5) -> Tensor:
+    """(M, width) less its mean, by its standard deviation, column by column; over the rows of all processes."""
+    if not dist.is_initialized():
+        return F.batch_norm(rows, None, None, training=True, eps=eps)
+    rows = rows.float()
+    count = total(rows.new_tensor(len(rows)))
+    centred = rows - total(rows.sum(dim=0)) / count
+    return centred * (total((centred**2).sum(dim=0)) / count + eps).rsqrt()
 
 
 class Network(nn.Module):
@@ -81,9 +93,9 @@ def targets(logits: Tensor, rounds: int = 3) -> Tensor:
     DINO's running centre: with the small batches of a small machine the centre lags, and training collapses.
     """
     scaled = logits.float() / TEACHER_TEMPERATURE
-    q = (scaled - scaled.max()).exp()
+    q = (scaled - largest(scaled.max())).exp()
     for _ in range(rounds):
-        q = q / q.sum(dim=0, keepdim=True).clamp_min(1e-30)
+        q = q / total(q.sum(dim=0, keepdim=True)).clamp_min(1e-30)
         q = q / q.sum(dim=1, keepdim=True).clamp_min(1e-30)
     return q
 
@@ -94,7 +106,7 @@ def dino_loss(teacher: Tensor, student: Tensor) -> Tensor:
     teacher: (2, N, K) probabilities of the global views; student: (V, N, K) logits of all views, the same two first.
     """
     pairs = [(a, b) for a in range(len(teacher)) for b in range(len(student)) if a != b]
-    return torch.stack([cross_entropy(teacher[a], student[b]).mean() for a, b in pairs]).mean()
+    return torch.stack([mean(cross_entropy(teacher[a], student[b])) for a, b in pairs]).mean()
 
 
 def momentum(step: int, steps: int) -> float:
@@ -136,9 +148,10 @@ class DinoObjective:
 
     def loss(self, step: int, batch_size: int) -> Tensor:
         """Loss of this step's views: class tokens across views, and hidden patches within the global views."""
-        large, small = (to_device(part, self.device) for part in self._views(step, batch_size))
+        mine = part(batch_size)
+        large, small = (to_device(views, self.device) for views in self._views(step, batch_size, mine))
         count = (large.shape[2] // self.encoder.config.patch) ** 2
-        noise = torch.rand(len(large), count, generator=torch_generator(self.seed, step, 1))
+        noise = torch.rand(2, batch_size, count, generator=torch_generator(self.seed, step, 1))[:, mine].flatten(0, 1)
         hidden = (noise.argsort(dim=1).argsort(dim=1) < max(1, round(HIDDEN * count))).to(self.device)
         with torch.no_grad():
             views, patches = self.teacher(large)
@@ -147,22 +160,23 @@ class DinoObjective:
             self.spread = 0.9 * self.spread + 0.1 * spread
         large_views, large_patches = self.student(large, hidden)
         logits = self.student.head(torch.cat([large_views, self.student(small)[0]]))
-        n = batch_size
+        n = len(large) // 2
         view_loss = dino_loss(wanted[0].reshape(2, n, -1), logits.reshape(2 + LOCAL_VIEWS, n, -1))
-        patch_loss = cross_entropy(wanted[1], self.student.patch_head(large_patches[hidden])).mean()
+        patch_loss = mean(cross_entropy(wanted[1], self.student.patch_head(large_patches[hidden])))
         return view_loss + patch_loss
 
-    def _views(self, step: int, count: int) -> tuple[np.ndarray, np.ndarray]:
-        """Global views (2 * count, S, S, C) and local views (LOCAL_VIEWS * count, s, s, C)."""
+    def _views(self, step: int, count: int, mine: slice) -> tuple[np.ndarray, np.ndarray]:
+        """Of n = `mine` of `count` crops: global views (2 * n, S, S, C), local views (LOCAL_VIEWS * n, s, s, C)."""
         rng = step_generator(self.seed, step)
-        crops = self.crops.batch(count, rng)
+        generators = rng.spawn(count)[mine]
+        crops = list(zip(self.crops.batch(count, rng, mine), generators, strict=True))
         patch = self.encoder.config.patch
         large, small = (
             max(patch, int(self.crops.size * share) // patch * patch) for share in (GLOBAL_SIZE, LOCAL_SIZE)
         )
         return (
-            np.stack([view(crop, large, GLOBAL_AREA, rng) for _ in range(2) for crop in crops]),
-            np.stack([view(crop, small, LOCAL_AREA, rng) for _ in range(LOCAL_VIEWS) for crop in crops]),
+            np.stack([view(crop, large, GLOBAL_AREA, own) for _ in range(2) for crop, own in crops]),
+            np.stack([view(crop, small, LOCAL_AREA, own) for _ in range(LOCAL_VIEWS) for crop, own in crops]),
         )
 
     def after_step(self, step: int, steps: int) -> None:

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from shared.crops import Crops
+from shared.distributed import part, total
 from shared.models.encoder import Block, Encoder, initialise, sincos_positions
 from shared.training import step_generator, to_device, torch_generator, watch_spread
 
@@ -50,7 +51,7 @@ class Mae(nn.Module):
         nn.init.normal_(self.mask_token, std=0.02)
 
     def forward(self, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Loss, prediction (N, T, patch² * C) and mask (N, T), 1 = hidden.
+        """Loss, prediction (N, T, patch² * C) and mask (N, T), 1 = hidden. The loss is that of all processes.
 
         x: (N, C, H, W); noise: (N, T) in [0, 1): the patches with the smallest values are the ones that stay visible.
         """
@@ -64,7 +65,8 @@ class Mae(nn.Module):
         prediction = self._decode(encoded, restore, grid)
         mask = torch.ones_like(noise).scatter(1, kept, 0.0)
         error = F.mse_loss(prediction.float(), normalised(patches), reduction="none").mean(dim=2)
-        return (error * mask).sum() / mask.sum(), prediction, mask
+        wrong, hidden = total(torch.stack([(error * mask).sum(), mask.sum()]))
+        return wrong / hidden, prediction, mask
 
     def _decode(self, encoded: Tensor, restore: Tensor, grid: tuple[int, int]) -> Tensor:
         """Encoded class token and visible tokens (N, 1 + V, width) -> pixels of all patches (N, T, patch² * C).
@@ -128,9 +130,10 @@ class MaeObjective:
 
     def loss(self, step: int, batch_size: int) -> Tensor:
         """Loss of the crops and masks of this step."""
-        x = to_device(self.crops.batch(batch_size, step_generator(self.seed, step)), self.device)
+        mine = part(batch_size)
+        x = to_device(self.crops.batch(batch_size, step_generator(self.seed, step), mine), self.device)
         count = (x.shape[2] // self.module.patch) * (x.shape[3] // self.module.patch)
-        noise = torch.rand(len(x), count, generator=torch_generator(self.seed, step, 1)).to(self.device)
+        noise = torch.rand(batch_size, count, generator=torch_generator(self.seed, step, 1))[mine].to(self.device)
         loss, prediction, _ = self.module(x, noise)
         wanted = normalised(patches_of(x[:WATCHED], self.module.patch))
         parts = (prediction[:WATCHED].detach(), wanted)

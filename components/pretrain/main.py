@@ -13,6 +13,7 @@ from components.pretrain.mae import MaeObjective
 from components.pretrain.start import channels_of, given_segmentor, shrink_of, starting_encoder, training_keys
 from shared.crops import Crops
 from shared.devices import device
+from shared.distributed import average_gradients
 from shared.images import ImageReader
 from shared.models.encoder import Encoder, EncoderConfig, save_encoder
 from shared.pca import pca_rgb
@@ -87,6 +88,7 @@ def train(stage: Pretrain, objective: MaeObjective | DinoObjective, where: str) 
         watch_loss(value, step)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
+        average_gradients(objective.module.parameters())
         torch.nn.utils.clip_grad_norm_(objective.module.parameters(), 3.0)
         optimiser.step()
         objective.after_step(step, stage.steps)

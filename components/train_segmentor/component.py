@@ -43,3 +43,7 @@ class TrainSegmentor(Stage):
     """Number of the EM round; each draws other crops."""
     skip: bool = False
     """Copy `model` at once: the EM loop has converged."""
+
+    def most_processes(self) -> int:
+        """As many as there are crops in a batch; one where there is nothing to train."""
+        return 1 if self.skip else self.batch_size

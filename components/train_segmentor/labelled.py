@@ -16,6 +16,8 @@ FOREGROUND_SHARE = 0.5
 """Share of crops that are centred near a foreground pixel, where the image has one."""
 LABEL_BYTES = 2**29
 SCALE = np.array([1, 1 / 255, 1 / 255], np.float32)[:, None, None]
+DRAWN = 4 + 3
+"""Numbers that each crop draws: `_to_foreground` and `jitter_intensity`."""
 DRAWN_SHARE = 0.5
 """Share of crops from images whose masks a person drew, where there are any."""
 
@@ -64,17 +66,21 @@ class LabelledCrops:
         self._bytes += planes.nbytes
         return planes
 
-    def batch(self, count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Images (count, size, size, channels) and what they should give (count, 3, size, size), float32.
+    def batch(self, count: int, rng: np.random.Generator, part: slice = slice(None)) -> tuple[np.ndarray, np.ndarray]:
+        """`part` of `count` crops: images (n, size, size, channels) and what they should give (n, 3, size, size).
 
-        The latter: foreground {0, 1}, how much that is trusted in [0, 1], and depth in [0, 1].
+        Both float32. The latter: foreground {0, 1}, how much that is trusted in [0, 1], and depth in [0, 1].
         """
         images, wanted = [], []
         chosen = self.crops.windows(count, rng)
         if self.drawn:
             few = round(DRAWN_SHARE * count)
             chosen = self.drawn.windows(few, rng) + chosen[few:]
-        for window in chosen:
+        wanted_here = range(count)[part]
+        for i, window in enumerate(chosen):
+            if i not in wanted_here:
+                rng.random(DRAWN)  # so that the next one's numbers do not depend on it
+                continue
             window = self._to_foreground(window, rng)
             images.append(jitter_intensity(self.crops.cut(window), rng))
             planes = cut_window(self.planes(window.key), window)

@@ -1,8 +1,13 @@
-"""Losses of the segmentor's maps against masks that are only partly trusted."""
+"""Losses of the segmentor's maps against masks that are only partly trusted.
+
+Over the whole batch, wherever its parts are: see `shared.distributed`.
+"""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from shared.distributed import total
 
 DICE_WEIGHT = 0.5
 DEPTH_WEIGHT = 1.0
@@ -14,11 +19,12 @@ def foreground_loss(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
 
     logits, target {0, 1}, weight in [0, 1]: (N, H, W). Pixels of weight 0 count in neither part.
     """
-    entropy = F.binary_cross_entropy_with_logits(logits, target, weight, reduction="sum") / weight.sum().clamp(min=1)
+    entropy = F.binary_cross_entropy_with_logits(logits, target, weight, reduction="sum")
     probability = torch.sigmoid(logits)
     hit = (weight * probability * target).sum()
     both = (weight * (probability + target)).sum()
-    return entropy + DICE_WEIGHT * (1 - (2 * hit + 1) / (both + 1))
+    entropy, hit, both, trusted = total(torch.stack([entropy, hit, both, weight.sum()]))
+    return entropy / trusted.clamp(min=1) + DICE_WEIGHT * (1 - (2 * hit + 1) / (both + 1))
 
 
 def depth_loss(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
@@ -27,4 +33,5 @@ def depth_loss(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     logits, target and weight in [0, 1]: (N, H, W).
     """
     entropy = F.binary_cross_entropy_with_logits(logits, target, weight, reduction="sum")
-    return entropy / weight.sum().clamp(min=1)
+    entropy, trusted = total(torch.stack([entropy, weight.sum()]))
+    return entropy / trusted.clamp(min=1)

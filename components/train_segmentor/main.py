@@ -17,6 +17,7 @@ from components.train_segmentor.page import make_page
 from components.train_segmentor.parting import learn_parting
 from shared.artifacts import copy_payload
 from shared.devices import device, threads
+from shared.distributed import average_gradients, part
 from shared.errors import UserError
 from shared.images import ImageReader
 from shared.labels import SHARPENED, LabelReader
@@ -108,7 +109,8 @@ def train(
     progress = Progress("train_segmentor", stage.steps, "steps", first)
     for step in range(first, stage.steps):
         set_learning_rate(optimiser, cosine(step, stage.steps, peak=rate, warmup=max(1, stage.steps // 10)))
-        images, wanted = crops.batch(stage.batch_size, step_generator(stage.seed, stage.number * stage.steps + step))
+        rng = step_generator(stage.seed, stage.number * stage.steps + step)
+        images, wanted = crops.batch(stage.batch_size, rng, part(stage.batch_size))
         target, weight, depth = torch.from_numpy(wanted).to(where).unbind(1)
         with torch.autocast("cuda", torch.bfloat16, enabled=where.startswith("cuda")):
             logits = segmentor(to_device(images, where))
@@ -119,6 +121,7 @@ def train(
         watch_loss(loss.item(), step)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
+        average_gradients(segmentor.parameters())
         torch.nn.utils.clip_grad_norm_(segmentor.parameters(), 1.0)
         optimiser.step()
         average(mean, segmentor, min(AVERAGE, (1 + step) / (10 + step)))
