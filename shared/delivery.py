@@ -17,6 +17,8 @@ from shared.errors import UserError
 
 SCRATCH = ".cytoloom-"
 """How names of folders for temporary files begin."""
+CHECKPOINTS = ".checkpoints"
+"""Where checkpoints are kept beside the outputs."""
 
 
 class Output:
@@ -73,8 +75,8 @@ class Output:
                 self._old.rename(self.target)
 
     def _passing(self, item: Path) -> bool:
-        """Whether this is the lock, or a folder for temporary files where there was no other place for one."""
-        return item == self._lock_path or item.name.startswith(SCRATCH)
+        """Whether this is the lock, or, of an output that is a mount point, what had no other place to be."""
+        return item == self._lock_path or item.name == CHECKPOINTS or item.name.startswith(SCRATCH)
 
     def _refuse(self) -> None:
         if self.target.exists() and not self.target.is_dir():

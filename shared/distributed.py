@@ -121,7 +121,8 @@ def run_in_parallel(stage: Stage, count: int) -> Result:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)  # says what is said below, at length
+    for name in ("torch.distributed", "torch.multiprocessing"):  # say what is said below, at length
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     log.info("training in %d processes", count)
     each = str(max(1, threads() // count))
     with tempfile.TemporaryDirectory(prefix="cytoloom-") as temporary, _environment(CYTOLOOM_THREADS=each):
@@ -166,7 +167,6 @@ def _work(kind: type[Stage], fields: dict[str, Any], place: tuple[Path | None, s
     dies_with(parent)()
     mine = int(os.environ["RANK"])
     stage = kind.model_validate(fields)
-    set_up_logging(stage.slug())
     if mine:
         sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115, for the life of the process
         void = Path(scratch, f"outputs-{mine}")
@@ -174,6 +174,7 @@ def _work(kind: type[Stage], fields: dict[str, Any], place: tuple[Path | None, s
         for folder in outputs.values():
             folder.mkdir(parents=True)
         stage = stage.model_copy(update=outputs)
+    set_up_logging(stage.slug())
     checkpoints.use(*place)
     on_gpu = os.environ.get("CYTOLOOM_DEVICE", "cuda") == "cuda" and torch.cuda.is_available()
     if on_gpu:

@@ -28,6 +28,8 @@ def rerun_command(stage: Stage, locations: Mapping[str, str], image: str = "") -
         if "://" not in location:
             location = str(Path(location).absolute())
             folder = location if port.direction == "in" else str(Path(location).parent)
+            if folder == "/":  # the output is a mount point of its own, as may be inside a container
+                folder = f"{location}-again"
             mounts[folder] = "ro" if port.direction == "in" and mounts.get(folder) != "rw" else "rw"
         words += [f"--{name}", location if port.direction == "in" else f"{location}-again"]
     for name, value in _changed(stage).items():

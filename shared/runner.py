@@ -22,7 +22,7 @@ from shared import checkpoints
 from shared.answers import report_back, small_files, write_beside
 from shared.arguments import Task, from_executor_input, parse, suggestion
 from shared.artifacts import ImageSet, Manifest, is_artifact, read_manifest, seal, verify
-from shared.delivery import SCRATCH, Output, check_apart, deliver_all
+from shared.delivery import CHECKPOINTS, SCRATCH, Output, check_apart, deliver_all
 from shared.errors import ArtifactError, UserError
 from shared.explain import describe, disk_watched
 from shared.log import log, set_up_logging
@@ -230,8 +230,8 @@ def _checkpoints(task: Task, key: str) -> Iterator[None]:
     elif root:
         folder = Path(root) / key
     else:
-        local = [output.target.parent for output in _outputs(task).values()]
-        folder = (local[0] / ".checkpoints" if local else Path.home() / ".cache/cytoloom/checkpoints") / key
+        local = [output.folder for output in _outputs(task).values()]
+        folder = (local[0] / CHECKPOINTS if local else Path.home() / ".cache/cytoloom/checkpoints") / key
     checkpoints.use(folder, remote)
     try:
         yield
