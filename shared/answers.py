@@ -27,8 +27,13 @@ def small_files(task: Task, result: Result) -> dict[str, str]:
     return files
 
 
-def report_back(task: Task, result: Result, sealed: dict[str, Manifest], small: dict[str, str]) -> None:
-    """Log what came out, send small files to the store, and write what Kubeflow reads."""
+def report_back(
+    task: Task, result: Result, sealed: dict[str, Manifest], counts: dict[str, int], small: dict[str, str]
+) -> None:
+    """Log what came out, send small files to the store, and write what Kubeflow reads.
+
+    counts: output -> number of images, of the sets among them.
+    """
     for location, text in small.items():
         if "://" in location:
             from shared import store
@@ -40,8 +45,13 @@ def report_back(task: Task, result: Result, sealed: dict[str, Manifest], small: 
         log.info("%s = %.6g", name, number)
     if task.executor_output is None:
         return
+
+    def metadata(name: str) -> dict[str, Any]:
+        count = {"images": counts[name]} if name in counts else {}
+        return _metadata(name, result, sealed) | count
+
     artifacts = {
-        name: {"artifacts": [{"name": task.names[name], "uri": uri, "metadata": _metadata(name, result, sealed)}]}
+        name: {"artifacts": [{"name": task.names[name], "uri": uri, "metadata": metadata(name)}]}
         for name, uri in task.uris.items()
     }
     output = {"parameterValues": result.values, "artifacts": artifacts}
@@ -50,13 +60,13 @@ def report_back(task: Task, result: Result, sealed: dict[str, Manifest], small: 
 
 
 def _metadata(name: str, result: Result, sealed: dict[str, Manifest]) -> dict[str, Any]:
-    """What Kubeflow's UI shows beside an artifact."""
+    """What Kubeflow's UI shows beside an artifact: what it is, where it comes from, and how good it is."""
     if name == "metrics":
         return dict(result.metrics)
     if name not in sealed:
         return {}
     manifest = sealed[name]
-    return {
+    return dict(result.metrics) | {
         "type": manifest.type,
         "digest": manifest.digest,
         "skipped": manifest.skipped or "",

@@ -173,6 +173,15 @@ def copy_payload(source: Path, target: Path) -> None:
             shutil.copy(path, target / path.name)
 
 
+def image_count(folder: Path) -> int | None:
+    """How many images a set is of, features and labels of images included; None where the artifact is no set."""
+    index = folder / "index.jsonl"
+    if not index.is_file():
+        return None
+    with index.open("rb") as lines:
+        return sum(1 for _ in lines)
+
+
 def is_artifact(folder: Path) -> bool:
     """Whether `folder` claims to be an artifact, true or not: it has an `artifact.json`."""
     return (folder / MANIFEST).is_file()

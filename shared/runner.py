@@ -21,7 +21,7 @@ from pydantic import ValidationError
 from shared import checkpoints
 from shared.answers import report_back, small_files, write_beside
 from shared.arguments import Task, from_executor_input, parse, suggestion
-from shared.artifacts import ImageSet, Manifest, is_artifact, read_manifest, seal, verify
+from shared.artifacts import ImageSet, Manifest, image_count, is_artifact, read_manifest, seal, verify
 from shared.delivery import CHECKPOINTS, SCRATCH, Output, check_apart, deliver_all
 from shared.errors import ArtifactError, UserError
 from shared.explain import describe, disk_watched
@@ -100,6 +100,7 @@ def execute(task: Task) -> Result:
         with disk_watched(places, ports), _checkpoints(task, key):
             result = _compute(stage, places)
             sealed = _seal_all(stage, places, inputs, result, code)
+            counts = {name: count for name in sealed if (count := image_count(places[name])) is not None}
             small = small_files(task, result)
             written = []
             for location in (where for where in small if "://" not in where):
@@ -109,7 +110,7 @@ def execute(task: Task) -> Result:
             deliver_all(list(outputs.values()))
         for partial, path in written:
             partial.replace(path)
-        report_back(task, result, sealed, small)
+        report_back(task, result, sealed, counts, small)
     return result
 
 

@@ -116,6 +116,8 @@ def test_executor_input_is_answered_as_kubeflow_reads_it(tree, small_images, tmp
     first = read["artifacts"]["first"]["artifacts"][0]
     assert first["name"] == "first-name" and first["uri"] == f"{tmp_path}/first"
     assert first["metadata"]["digest"] == verify(tmp_path / "first", LabelSet).digest
+    assert first["metadata"]["images"] == len((tmp_path / "first/index.jsonl").read_text().splitlines())
+    assert first["metadata"]["resumed"] == 0.0, "the stage's metrics stand beside what it made"
 
     # kfp's own reader of the whole task: a file of text is a string even where it looks like a number
     spec = pipeline_spec_pb2.ComponentSpec()
