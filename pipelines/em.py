@@ -13,6 +13,9 @@ from components.train_segmentor.component import TrainSegmentor
 from pipelines.adapter import step
 from pipelines.config import Config
 
+SCORED = 40
+"""Labelled images that a round is scored on, at most: enough to see how the rounds compare."""
+
 
 class Round(NamedTuple):
     """What a round hands to the next one."""
@@ -88,7 +91,7 @@ def em_round(config: Config) -> Any:
             use_labels=use_labels,
             skip=done,
         )
-        step(config, Evaluate, images=images, truth=truth, model=segmentor)
+        step(config, Evaluate, images=images, truth=truth, model=segmentor, most_images=SCORED)
         return Round(
             segmentor,
             refined.outputs["labels"],

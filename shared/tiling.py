@@ -4,7 +4,9 @@ The grid and the batches depend on the image's size, the tile, the halo and the 
 worked on piece by piece (`predict_blocks`, into a memory map) and one in memory (`predict`) give the same pixels.
 """
 
+import math
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,6 +29,41 @@ def tile_origins(size: int, tile: int, halo: int) -> list[int]:
     return list(range(0, size, core))
 
 
+LARGER = 1.25
+"""How many times as large as asked for a tile may be, where fewer pixels are computed then."""
+STEP = 16
+"""px; sides of tiles are multiples of it."""
+
+
+def tile_spans(size: int, tile: int, halo: int, unit: int = 1) -> list[tuple[int, int, int]]:
+    """Tiles along one axis of `size` px, evenly spread: first px of each, and the span [start, stop) it answers for.
+
+    Firsts are multiples of `unit`. None reaches beyond the image by a unit or more, unless the image is smaller than
+    one tile. Where two meet, both have seen at least `halo` px beyond their spans.
+
+    >>> tile_spans(500, tile=256, halo=32)
+    [(0, 0, 189), (122, 189, 311), (244, 311, 500)]
+    """
+    if tile <= 2 * halo:
+        raise ValueError(f"a tile of {tile} px has no core left with {halo} px of halo on either side")
+    if size <= tile:
+        return [(0, 0, size)]
+    count = math.ceil((size - 2 * halo) / (tile - 2 * halo))
+    last = -(-(size - tile) // unit)
+    firsts = [round(i * last / (count - 1)) * unit for i in range(count)]
+    cuts = [0, *((a + b + tile) // 2 for a, b in pairwise(firsts)), size]
+    return [(first, *span) for first, span in zip(firsts, pairwise(cuts), strict=True)]
+
+
+def fitting_tile(size: int, tile: int, halo: int, step: int = STEP) -> int:
+    """Of the sides from `tile` to a quarter more, that of which the fewest px are computed along an axis of `size` px.
+
+    256 px take two tiles of 144 px instead of three of 128.
+    """
+    sides = range(tile, int(LARGER * tile) + 1, step)
+    return min(sides, key=lambda side: (len(tile_spans(size, side, halo)) * side, side))
+
+
 def default_halo(tile: int) -> int:
     """px of halo for a tile: an eighth of it."""
     return tile // 8
@@ -44,8 +81,15 @@ def reflect_index(start: int, stop: int, size: int) -> np.ndarray:
 
 def cut_tile(image: np.ndarray, y: int, x: int, tile: int, halo: int) -> np.ndarray:
     """The tile whose core begins at (y, x): (tile, tile, C), reflected where it reaches beyond the image (H, W, C)."""
-    rows = reflect_index(y - halo, y - halo + tile, image.shape[0])
-    columns = reflect_index(x - halo, x - halo + tile, image.shape[1])
+    return cut(image, y - halo, x - halo, tile, tile)
+
+
+def cut(image: np.ndarray, y: int, x: int, height: int, width: int) -> np.ndarray:
+    """The rectangle (height, width, C) that begins at (y, x), reflected where it reaches beyond the image (H, W, C)."""
+    if y >= 0 and x >= 0 and y + height <= image.shape[0] and x + width <= image.shape[1]:
+        return image[y : y + height, x : x + width]
+    rows = reflect_index(y, y + height, image.shape[0])
+    columns = reflect_index(x, x + width, image.shape[1])
     return image[rows[:, None], columns]
 
 
@@ -76,7 +120,8 @@ def predict(
     """Foreground probability of one image: (H, W, C) of any dtype -> (H, W) float32 in [0, 1].
 
     tile: px on a side as the network sees it (`shrink` of its config times as many of the image), halo included, a
-    multiple of 16; halo: px thrown away at each side (default: tile / 8).
+    multiple of 16; up to a quarter more where that fits the image better. halo: px thrown away where two tiles meet
+    (default: tile / 8).
     """
     return predict_maps(segmentor, config, image, maps=1, tile=tile, halo=halo, batch_size=batch_size, device=device)[0]
 
@@ -124,19 +169,20 @@ def predict_blocks(
     halo = default_halo(tile) if halo is None else halo
     shrink = config.encoder.shrink
     tile, halo = tile * shrink, halo * shrink
-    core = tile - 2 * halo
-    height, width = image.shape[:2]
+    sides = [fitting_tile(length, tile, halo, STEP * shrink) for length in image.shape[:2]]
+    rows, columns = (tile_spans(*of, halo, shrink) for of in zip(image.shape[:2], sides, strict=True))
     normalisation = config.encoder.normalisation
     limits = normalisation.limits(image)
     segmentor.eval().to(device)
-    for origins in tile_batches((height, width), tile, halo, batch_size):
-        tiles = [normalisation.apply(cut_tile(image, y, x, tile, halo), limits) for y, x in origins]
+    places = [(row, column) for row in rows for column in columns]
+    for first in range(0, len(places), batch_size):
+        some = places[first : first + batch_size]
+        tiles = [normalisation.apply(cut(image, row[0], column[0], *sides), limits) for row, column in some]
         tiles = [match_channels(shrunk(item, shrink), config.encoder.channels) for item in tiles]
         batch = np.stack(tiles).transpose(0, 3, 1, 2)
         with torch.inference_mode():
             logits = segmentor(torch.from_numpy(np.ascontiguousarray(batch)).to(device))
             logits = enlarged(logits[:, : len(out)], shrink)  # (N, maps, tile, tile)
             maps = torch.sigmoid(logits).float().cpu().numpy()
-        for (y, x), planes in zip(origins, maps, strict=True):
-            part = out[:, y : y + core, x : x + core]
-            part[...] = planes[:, halo : halo + part.shape[1], halo : halo + part.shape[2]]
+        for ((y, *ys), (x, *xs)), planes in zip(some, maps, strict=True):
+            out[:, slice(*ys), slice(*xs)] = planes[:, ys[0] - y : ys[1] - y, xs[0] - x : xs[1] - x]

@@ -24,10 +24,12 @@ class Evaluate(Stage):
     """A segmentor."""
     scores: Out[Scores]
     """`scores.json` over all images and `scores.csv` per image."""
+    most_images: NonNegativeInt = 0
+    """Labelled images to score, evenly spread over the set; 0: all."""
     batch_size: PositiveInt = 4
     """Tiles per forward pass."""
     tile: int = Field(128, ge=64, multiple_of=16)
-    """px on the side of a tile as the network sees it, halo included."""
+    """px on the side of a tile as the network sees it, halo included; up to a quarter more where that fits an image."""
     threshold: float = Field(0.5, gt=0, lt=1)
     """Foreground probability from which on a pixel is cell."""
     min_distance: int = Field(4, ge=1)

@@ -14,6 +14,7 @@ from shared.cells import find
 from shared.devices import device
 from shared.errors import ArtifactError
 from shared.images import ImageReader
+from shared.keys import spread
 from shared.labels import LabelReader
 from shared.metrics import Tally, tally
 from shared.models.segmentor import load_segmentor
@@ -41,7 +42,8 @@ def run(stage: Evaluate) -> Result:
     where = device()
     sharpen = config.sharpen if stage.sharpen == "auto" else stage.sharpen
     total, rows, extremes = Tally(), [], Extremes()
-    for key in track(truth.keys(), "evaluate", len(truth)):
+    keys = spread(truth.keys(), stage.most_images or len(truth))
+    for key in track(keys, "evaluate", len(keys)):
         image, true = read_pair(stage, images, truth, key)
         maps = predict_maps(segmentor, config, image, tile=stage.tile, batch_size=stage.batch_size, device=where)
         found = find(maps, image, threshold=stage.threshold, sharpen=sharpen).cells(

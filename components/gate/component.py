@@ -46,7 +46,7 @@ class Gate(Stage):
     most_images: PositiveInt = 16
     """Images that are looked at, evenly spread."""
     tile: int = Field(128, ge=64, multiple_of=16)
-    """px on the side of a tile as the network sees it, halo included."""
+    """px on the side of a tile as the network sees it, halo included; up to a quarter more where that fits an image."""
     batch_size: PositiveInt = 4
     """Tiles per forward pass."""
     skip: bool = False

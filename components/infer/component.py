@@ -22,7 +22,7 @@ class Infer(Stage):
     batch_size: PositiveInt = 4
     """Tiles per forward pass."""
     tile: int = Field(128, ge=64, multiple_of=16)
-    """px on the side of a tile as the network sees it, halo included."""
+    """px on the side of a tile as the network sees it, halo included; up to a quarter more where that fits an image."""
     block: int = Field(4096, ge=256, multiple_of=16)
     """px; the probability of larger images is kept on disk and read so many rows at a time. Same pixels either way."""
     threshold: float = Field(0.5, gt=0, lt=1)

@@ -84,6 +84,14 @@ def test_without_labels_it_says_so_and_passes(images, model, tmp_path):
     assert result.metrics == {} and result.skipped in result.page.html()
 
 
+def test_some_of_the_images_spread_over_the_set(images, model, tmp_path):
+    truth = write_truth(tmp_path / "truth", MASKS)
+    _, scores, rows = score(images, truth, model, tmp_path / "some", most_images=2)
+    assert scores["n"] == 2 and [row["image"] for row in rows] == ["a", "c"]
+    _, scores, _ = score(images, truth, model, tmp_path / "all", most_images=9)
+    assert scores["n"] == 3
+
+
 def test_foreground_truth_is_scored_by_pixels_alone(images, model, tmp_path):
     masks = MASKS | {"b": (MASKS["b"] > 0).astype(np.uint8)}
     truth = write_truth(tmp_path / "truth", masks, {"b": "foreground"})

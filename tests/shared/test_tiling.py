@@ -12,7 +12,7 @@ from small_segmentor import CONFIG, trained
 from torch import nn
 
 from shared.normalise import Normalisation
-from shared.tiling import cut_tile, predict, predict_blocks, reflect_index, tile_origins
+from shared.tiling import cut_tile, fitting_tile, predict, predict_blocks, reflect_index, tile_origins, tile_spans
 
 
 class Local(nn.Module):
@@ -40,6 +40,23 @@ def test_cores_cover_every_pixel_once(size):
         tile_origins(size, tile=32, halo=16)
 
 
+@pytest.mark.parametrize("size", [1, 63, 64, 65, 96, 97, 256, 500, 1022])
+@pytest.mark.parametrize(("tile", "unit"), [(64, 1), (80, 1), (144, 1), (64, 4)])
+def test_spans_cover_every_pixel_once_with_a_halo_between(size, tile, unit):
+    spans = tile_spans(size, tile, 8, unit)
+    assert [start for _, start, _ in spans] == [0, *(stop for _, _, stop in spans[:-1])] and spans[-1][2] == size
+    assert all(first % unit == 0 and (0 <= first < size - tile + unit or size < tile) for first, _, _ in spans)
+    for (first, start, _), (before, _, stop) in zip(spans[1:], spans, strict=False):
+        assert start - first >= 8 and before + tile - stop >= 8
+
+
+def test_a_tile_fits_the_image_better_where_it_may_be_larger():
+    sides = {size: fitting_tile(size, 128, 16) for size in (100, 256, 360, 512, 1024)}
+    assert sides == {100: 128, 256: 144, 360: 144, 512: 128, 1024: 160}
+    for size, side in sides.items():
+        assert side * len(tile_spans(size, side, 16)) <= 128 * len(tile_spans(size, 128, 16))
+
+
 @pytest.mark.parametrize("size", [2, 3, 17])
 def test_reflection_is_numpys(size):
     expected = np.pad(np.arange(size), (40, 25), mode="reflect")
@@ -57,9 +74,10 @@ def test_a_tile_is_cut_from_the_reflected_image():
 def test_tiles_give_what_the_whole_image_gives(size):
     image = wheel_nuclei()[0][: size[0], : size[1], None]
     found = predict(Local(), local(), image, tile=64, halo=8, batch_size=3, device="cpu")
-    whole = np.pad(Normalisation()(image)[..., 0], 8, mode="reflect")
+    lacking = [(0, max(0, fitting_tile(length, 64, 8) - length)) for length in size]
+    whole = np.pad(Normalisation()(image)[..., 0], lacking, mode="reflect")
     with torch.no_grad():
-        expected = torch.sigmoid(Local()(torch.from_numpy(whole)[None, None])[0, 0, 8:-8, 8:-8])
+        expected = torch.sigmoid(Local()(torch.from_numpy(whole)[None, None])[0, 0, : size[0], : size[1]])
     np.testing.assert_allclose(found, expected, atol=1e-5)
     assert found.dtype == np.float32 and found.shape == size
 
@@ -68,12 +86,13 @@ def test_tiles_give_what_the_whole_image_gives(size):
 def test_a_shrunk_image_gives_what_opencv_makes_of_the_whole(factor):
     image = wheel_nuclei()[0][:200, :160, None]
     found = predict(Local(), local(factor), image, tile=64, halo=8, batch_size=3, device="cpu")
-    edge = 8 * factor
-    whole = np.pad(Normalisation()(image)[..., 0], edge, mode="reflect")
+    sides = [fitting_tile(length, 64 * factor, 8 * factor, 16 * factor) for length in (200, 160)]
+    lacking = [(0, max(0, side - length)) for side, length in zip(sides, (200, 160), strict=True)]
+    whole = np.pad(Normalisation()(image)[..., 0], lacking, mode="reflect")
     small = cv2.resize(whole, None, fx=1 / factor, fy=1 / factor, interpolation=cv2.INTER_AREA)
     with torch.no_grad():
         logits = Local()(torch.from_numpy(small)[None, None])[0, 0].numpy()
-    large = cv2.resize(logits, whole.shape[::-1], interpolation=cv2.INTER_LINEAR)[edge:-edge, edge:-edge]
+    large = cv2.resize(logits, whole.shape[::-1], interpolation=cv2.INTER_LINEAR)[:200, :160]
     np.testing.assert_allclose(found, 1 / (1 + np.exp(-large)), atol=1e-5)
 
 
