@@ -88,6 +88,7 @@ class Segmentor(nn.Module):
         self.head = nn.Sequential(
             nn.Conv2d(2 * FULL, 2 * FULL, 3, padding=1), nn.SiLU(), nn.Conv2d(2 * FULL, len(config.heads), 1)
         )
+        self.to(memory_format=torch.channels_last)  # convolutions of few channels: twice as fast on a CPU
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) float32, normalised, H and W multiples of 16 -> logits (N, heads, H, W)."""
@@ -95,6 +96,7 @@ class Segmentor(nn.Module):
 
     def decode(self, x: Tensor, tokens: Tensor) -> Tensor:
         """Images (N, C, H, W) and their token maps (N, width, H/patch, W/patch) -> logits (N, heads, H, W)."""
+        x = x.contiguous(memory_format=torch.channels_last)
         half = self.down_half(F.pixel_unshuffle(x, 2))
         quarter = self.down_quarter(half)
         eighth = self.down_eighth(quarter)
