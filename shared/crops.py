@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from shared.balance import look, shares
 from shared.images import ImageReader
 from shared.normalise import Normalisation, match_channels
 from shared.tiling import reflect_index
@@ -74,17 +75,24 @@ class Crops:
         scale: float = 1.25,
         shrink: int = 1,
         cache_bytes: int = CACHE_BYTES,
+        balanced: bool = False,
     ) -> None:
-        """size: px on the side of a crop, of `shrink` px of the image each; scale: how much larger or smaller still."""
+        """size: px on the side of a crop, of `shrink` px of the image each; scale: how much larger or smaller still.
+
+        balanced: rare kinds of images more often than their area's share, see `shared.balance`.
+        """
         self.keys, self.size, self.channels, self.scale, self.shrink = keys, size, channels, scale, shrink
         self.cache = ImageCache(reader, normalisation, cache_bytes)
         sizes = [(reader.entries[key].height, reader.entries[key].width) for key in keys]
         self._sizes = dict(zip(keys, sizes, strict=True))
         areas = np.array([h * w for h, w in sizes], np.float64)
-        self._share = areas / areas.sum()
+        self._share = shares(keys, areas, self._look) if balanced else areas / areas.sum()
+
+    def _look(self, key: str) -> np.ndarray:
+        return look(*self.cache.get(key), self.cache.normalisation)
 
     def windows(self, count: int, rng: np.random.Generator) -> list[Window]:
-        """Random windows; every pixel of the set is about equally likely. Four to an image, to decode fewer images."""
+        """Random windows; where not balanced, every pixel of the set is about equally likely. Four to an image."""
         chosen = rng.choice(len(self.keys), size=-(-count // 4), p=self._share)
         return [self._window(self.keys[chosen[i // 4]], rng) for i in range(count)]
 

@@ -39,7 +39,7 @@ class LabelledCrops:
     ) -> None:
         self.labels, self.size, self.label_bytes = labels, size, label_bytes
         of = partial(Crops, reader, size=size, channels=channels, normalisation=normalisation, shrink=shrink)
-        self.crops = of(keys)
+        self.crops = of(keys, balanced=True)
         known = set(labels.info.notes.get(LABELLED, []))
         self.drawn_keys = [key for key in keys if key in known]
         self.drawn = of(self.drawn_keys) if self.drawn_keys else None

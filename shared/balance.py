@@ -1,0 +1,51 @@
+"""How often a training loop should look at each image: rare kinds of images more often than their share of the set.
+
+In a set of mixed kinds, most crops would be of the most common kind, long after that is learned. An image is drawn in
+proportion to (its area / density)^0.75, where the density is the area of the set's images that look like it. In a set
+of one kind the density is the same everywhere, and only the area counts.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from shared.keys import spread
+from shared.normalise import Normalisation, match_channels
+
+POWER = 0.75
+"""Between 0, every image alike, and 1, every look alike. Measured on fluorescence, tissue and cytology mixed, one round
+(held-out F1): 0.5 .864 .656 .424; 0.75 .861 .652 .504; 1 .854 .689 .296; without, area alone, .853 .544 .467."""
+ALIKE = 0.1
+"""Images alike: root mean square difference of their looks, of normalised intensities."""
+PERCENTILES = (10, 25, 50, 75, 90)
+EVERY = 4
+"""px; one pixel in so many, along both axes, is looked at."""
+MOST = 512
+"""Images that are looked at, evenly spread; of a larger set the others count as the median of these."""
+
+
+def look(image: np.ndarray, limits: list[tuple[float, float]], normalisation: Normalisation) -> np.ndarray:
+    """How an image (H, W, C) looks as a whole: (15,) float32, percentiles of three channels, each normalised."""
+    some = match_channels(normalisation.apply(image[::EVERY, ::EVERY], limits), 3)
+    return np.percentile(some.reshape(-1, 3), PERCENTILES, axis=0).astype(np.float32).ravel()
+
+
+def shares(keys: list[str], areas: np.ndarray, look_of: Callable[[str], np.ndarray]) -> np.ndarray:
+    """How likely each image is to be drawn: (n,) float64, sum 1.
+
+    areas: (n,) px; look_of: key -> `look` of that image.
+    """
+    chosen = {key: look_of(key) for key in spread(keys, MOST)}
+    known = np.array([key in chosen for key in keys])
+    looks = np.stack(list(chosen.values()))
+    density = np.array([(_alike(one, looks) * areas[known]).sum() for one in looks])
+    weight = areas.astype(np.float64)
+    weight[known] /= density
+    weight[~known] /= np.median(density)
+    weight **= POWER
+    return weight / weight.sum()
+
+
+def _alike(one: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """How alike a look (15,) is to others (n, 15): (n,) in (0, 1], a Gaussian of the difference."""
+    return np.exp(-((others - one) ** 2).mean(axis=1) / (2 * ALIKE**2))

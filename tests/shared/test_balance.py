@@ -1,0 +1,63 @@
+"""Rare kinds of images are drawn more often than their area's share; alike ones by area."""
+
+import numpy as np
+import pytest
+from real_labels import wheel_nuclei
+
+from shared import balance
+from shared.balance import look, shares
+from shared.normalise import Normalisation
+
+NORMALISATION = Normalisation()
+
+
+def looks(images: dict[str, np.ndarray]):
+    return lambda key: look(images[key], NORMALISATION.limits(images[key]), NORMALISATION)
+
+
+@pytest.fixture(scope="module")
+def nuclei() -> dict[str, np.ndarray]:
+    """Sixteen crops of real nuclei."""
+    plane = wheel_nuclei()[0]
+    return {f"n{i}": plane[128 * (i // 4) :][:128, 128 * (i % 4) :][:, :128, None] for i in range(16)}
+
+
+def negative(image: np.ndarray) -> np.ndarray:
+    """The same, dark on light."""
+    return image.max() - image
+
+
+def test_of_images_that_look_alike_each_counts_as_its_area_says() -> None:
+    image = wheel_nuclei()[0][:256, :256, None]
+    images = {"a": image, "b": image[:, ::-1], "c": image[::-1]}
+    areas = np.array([4.0, 4.0, 1.0])
+    np.testing.assert_allclose(shares(list(images), areas, looks(images)), areas**0.75 / (areas**0.75).sum(), rtol=1e-3)
+
+
+def test_one_of_another_kind_is_drawn_more_often_but_not_as_often_as_all_others(nuclei) -> None:
+    images = nuclei | {"other": negative(nuclei["n0"])}
+    found = dict(zip(images, shares(list(images), np.ones(17), looks(images)), strict=True))
+    assert sum(found.values()) == pytest.approx(1)
+    assert 3 / 17 < found["other"] < 1 / 2
+    alike = np.array([found[key] for key in nuclei])
+    assert found["other"] > 4 * np.median(alike)
+
+
+def test_of_a_large_set_some_are_looked_at_and_the_rest_count_as_the_median(nuclei, monkeypatch) -> None:
+    monkeypatch.setattr(balance, "MOST", 5)
+    seen = []
+
+    def look_of(key: str) -> np.ndarray:
+        seen.append(key)
+        return looks(nuclei)(key)
+
+    found = dict(zip(nuclei, shares(list(nuclei), np.ones(16), look_of), strict=True))
+    assert len(seen) == 5
+    rest = {found[key] for key in nuclei if key not in seen}
+    assert len(rest) == 1 and rest.pop() == pytest.approx(np.median([found[key] for key in seen]))
+
+
+def test_grey_and_coloured_images_can_be_compared() -> None:
+    grey = wheel_nuclei()[0][:64, :64, None]
+    images = {"grey": grey, "colour": np.repeat(grey, 3, axis=2), "five": np.repeat(grey, 5, axis=2)}
+    np.testing.assert_allclose(shares(list(images), np.ones(3), looks(images)), 1 / 3, rtol=1e-6)
