@@ -51,7 +51,9 @@ def em_round(config: Config) -> Any:
         stop_agreement: float,
         seed: int,
     ) -> Round:
-        features = step(config, ExtractFeatures, images=images, model=model, skip=done).outputs["features"]
+        features = step(
+            config, ExtractFeatures, images=images, truth=truth, model=model, use_labels=use_labels, skip=done
+        ).outputs["features"]
         clusters = step(
             config,
             Cluster,

@@ -158,6 +158,8 @@ def explained(uri: str) -> Iterator[None]:
         host = endpoint()[0]
         kind = type(getattr(error, "reason", None) or error).__name__
         remedy = "check AWS_CA_BUNDLE" if _is_certificate(error) else "check AWS_ENDPOINT_URL"
+        if "WRONG_VERSION_NUMBER" in str(error):
+            remedy = "there is no TLS there: AWS_ENDPOINT_URL should begin with http://"
         raise UserError(f"{uri}: no usable answer from {host} ({kind}); {remedy}") from error
     except ValueError as error:
         raise UserError(f"{uri}: {error}") from error

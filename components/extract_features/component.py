@@ -2,23 +2,29 @@
 
 from typing import ClassVar, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt
 
-from shared.artifacts import FeatureSet, ImageSet, Model
+from shared.artifacts import FeatureSet, ImageSet, LabelSet, Model
 from shared.stage import In, Out, Stage
 
 
 class ExtractFeatures(Stage):
-    """Dense patch features of every image; from a segmentor its foreground probability as well."""
+    """Dense patch features of the images the loop learns from; from a segmentor its foreground probability as well."""
 
     image: ClassVar[str] = "torch"
 
     images: In[ImageSet]
     """Images to embed, those of the split train."""
+    truth: In[LabelSet]
+    """Labels of some images. Looked at only where `use_labels` is above 0."""
     model: In[Model]
     """Encoder from `pretrain`, or the last round's segmentor; which, its config.json says."""
     features: Out[FeatureSet]
     """float16 [tokens, channels], and the token grid of each image."""
+    most_images: PositiveInt = 500
+    """Of a larger set so many images are embedded, evenly spread: more teach the loop nothing. `infer` takes all."""
+    use_labels: NonNegativeInt = 0
+    """So many labelled images are among them in any case."""
     batch_size: PositiveInt = 16
     """Tiles per forward pass."""
     tile: int = Field(128, ge=32, multiple_of=16)

@@ -1,4 +1,4 @@
-"""Dense features of every training image, and the segmentor's foreground probability where the model is one."""
+"""Dense features of the training images, and the segmentor's foreground probability where the model is one."""
 
 import numpy as np
 
@@ -10,6 +10,9 @@ from shared.devices import device
 from shared.errors import ArtifactError, UserError
 from shared.features import FeatureWriter
 from shared.images import ImageReader
+from shared.keys import spread
+from shared.labels import LabelReader
+from shared.log import log
 from shared.models.encoder import load_encoder
 from shared.models.files import read_config
 from shared.overlays import to_rgb8
@@ -30,9 +33,7 @@ def run(stage: ExtractFeatures) -> Result:
             pass
         return Result(skipped="the EM loop has converged")
     reader = ImageReader(stage.images)
-    keys = reader.keys("train")
-    if not keys:
-        raise UserError(f"--images: {reader.folder}: none of its {len(reader)} images is of the split train")
+    keys = learned_from(stage, reader)
     where = device()
     extractor = _extractor(stage, where)
     if stage.of == "model":
@@ -51,6 +52,20 @@ def run(stage: ExtractFeatures) -> Result:
                 panels.append((key, thumbnail(to_rgb8(image)), thumbnail(tokens), foreground))
     metrics = {"images": float(len(keys)), "tokens": float(count), "channels": float(extractor.channels)}
     return Result(metrics=metrics, page=_page(metrics, panels))
+
+
+def learned_from(stage: ExtractFeatures, reader: ImageReader) -> list[str]:
+    """Keys of the training images to embed, sorted: all, or some of many. Raises UserError where there are none."""
+    keys = reader.keys("train")
+    if not keys:
+        raise UserError(f"--images: {reader.folder}: none of its {len(reader)} images is of the split train")
+    chosen = set(spread(keys, stage.most_images))
+    if stage.use_labels:
+        labelled = [key for key in sorted(LabelReader(stage.truth).entries) if key in set(keys)]
+        chosen |= set(labelled[: stage.use_labels])
+    if len(chosen) < len(keys):
+        log.info("%d of %d images are learned from: --most_images", len(chosen), len(keys))
+    return sorted(chosen)
 
 
 def _extractor(stage: ExtractFeatures, where: str) -> DenseExtractor:

@@ -16,15 +16,17 @@ from components.extract_features.context import _correction, measure
 from components.extract_features.dense import DenseExtractor
 from components.extract_features.filters import KINDS, SCALES, responses
 from components.extract_features.main import run
-from shared.artifacts import FeatureSet, ImageSet, Model, seal, verify
+from shared.artifacts import FeatureSet, ImageSet, LabelSet, Model, seal, verify
 from shared.errors import ArtifactError, UserError
 from shared.features import FeatureReader
 from shared.images import ImageReader, ImageWriter
+from shared.labels import LabelWriter
 from shared.models.encoder import Encoder, EncoderConfig, save_encoder
 from shared.models.files import save_model
-from shared.models.segmentor import Segmentor, SegmentorConfig, load_segmentor, save_segmentor
+from shared.models.segmentor import Segmentor, SegmentorConfig, enlarged, load_segmentor, save_segmentor
+from shared.normalise import shrunk
 from shared.stage import Result
-from shared.tiling import predict
+from shared.tiling import cut_tile, tile_batches
 
 SMALL = {"tile": 64, "halo": 16, "batch_size": 8}
 
@@ -58,9 +60,11 @@ def write_encoder(folder: Path, encoder: Encoder) -> Path:
     return folder
 
 
-def extract(images: Path, model: Path, out: Path, **parameters) -> tuple[FeatureReader, Result]:
+def extract(
+    images: Path, model: Path, out: Path, truth: Path = Path("unread"), **parameters
+) -> tuple[FeatureReader, Result]:
     out.mkdir()
-    result = run(ExtractFeatures(images=images, model=model, features=out, **{**SMALL, **parameters}))
+    result = run(ExtractFeatures(images=images, truth=truth, model=model, features=out, **{**SMALL, **parameters}))
     seal(out, FeatureSet, skipped=result.skipped)
     return FeatureReader(out), result
 
@@ -174,6 +178,20 @@ def test_the_correction_finds_what_views_have_in_common() -> None:
     np.testing.assert_allclose(matrix, np.diag([1, 1, 1, 0, 0]), atol=0.15)
 
 
+@torch.inference_mode()
+def by_the_same_tiles(segmentor: Segmentor, found: SegmentorConfig, image: np.ndarray) -> np.ndarray:
+    """Foreground probability (H, W), each tile's core as the segmentor gives it for the reflected tile alone."""
+    shrink, normalisation = found.encoder.shrink, found.encoder.normalisation
+    tile, halo = SMALL["tile"] * shrink, SMALL["halo"] * shrink
+    out = np.empty(image.shape[:2], np.float32)
+    for [(y, x)] in tile_batches(out.shape, tile, halo, 1):
+        cut = shrunk(normalisation.apply(cut_tile(image, y, x, tile, halo), normalisation.limits(image)), shrink)
+        logits = enlarged(segmentor(torch.from_numpy(cut.transpose(2, 0, 1).copy())[None]), shrink)[0, 0]
+        part = out[y : y + tile - 2 * halo, x : x + tile - 2 * halo]
+        part[...] = torch.sigmoid(logits)[halo : halo + part.shape[0], halo : halo + part.shape[1]]
+    return out
+
+
 @pytest.mark.parametrize(
     ("shifts", "shrink", "grid"), [(1, 1, (12, 13)), (2, 1, (23, 26)), (1, 2, (6, 7)), (2, 2, (12, 13))]
 )
@@ -188,10 +206,27 @@ def test_a_segmentor_gives_features_and_its_probability(
     images = write_images(tmp_path / "images", [image])
     reader, result = extract(images, tmp_path / "model", tmp_path / "features", shifts=shifts)
     segmentor, found = load_segmentor(tmp_path / "model")
-    expected = predict(segmentor, found, image, tile=64, halo=SMALL["halo"], batch_size=8, device="cpu")
+    expected = by_the_same_tiles(segmentor, found, image)
     np.testing.assert_allclose(reader.probability("image0"), expected, atol=0.5 / 255 + 1e-6)
     assert reader.tokens("image0").shape == (*grid, 256)
     assert "foreground" in result.page.html()
+
+
+def test_of_many_images_some_evenly_spread_and_the_labelled_ones(tmp_path: Path) -> None:
+    plane = wheel_nuclei()[0]
+    splits = ["train"] * 7 + ["test"]
+    images = write_images(tmp_path / "images", [plane[64 * i :][:64, :64] for i in range(8)], splits)
+    with LabelWriter(tmp_path / "truth", "truth") as writer:
+        for key in ("image1", "image2", "image4", "image7"):
+            writer.add(key, np.ones((64, 64), np.uint8), "foreground")
+    seal(tmp_path / "truth", LabelSet)
+    model = write_encoder(tmp_path / "encoder", new_encoder())
+    some, _ = extract(images, model, tmp_path / "some", tmp_path / "truth", most_images=3)
+    assert sorted(some.entries) == ["image0", "image3", "image6"]
+    few, _ = extract(images, model, tmp_path / "few", tmp_path / "truth", most_images=3, use_labels=2)
+    assert sorted(few.entries) == ["image0", "image1", "image2", "image3", "image6"]
+    whole, _ = extract(images, model, tmp_path / "all", tmp_path / "truth")
+    assert sorted(whole.entries) == [f"image{i}" for i in range(7)], "all that are of the split train"
 
 
 def test_training_images_alone_and_the_same_bytes_again(tmp_path: Path) -> None:
