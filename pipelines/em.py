@@ -13,7 +13,7 @@ from components.train_segmentor.component import TrainSegmentor
 from pipelines.adapter import step
 from pipelines.config import Config
 
-SCORED = 40
+SCORED = 20
 """Labelled images that a round is scored on, at most: enough to see how the rounds compare."""
 
 

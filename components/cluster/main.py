@@ -1,6 +1,8 @@
 """Group the features of the whole set and say which groups are cells."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import cv2
 import numpy as np
@@ -17,6 +19,7 @@ from shared.images import ImageReader
 from shared.keys import spread
 from shared.labels import LABELLED, LabelReader, LabelWriter, soft_mask
 from shared.log import log
+from shared.parallel import in_order
 from shared.progress import track
 from shared.proposals import Proposal, candidates, choose, grey
 from shared.stage import Result
@@ -24,6 +27,8 @@ from shared.stage import Result
 JUDGED_IMAGES = 64
 """Images, evenly spread over the set, that proposals and clusters are judged on."""
 PANELS = 3
+HELD = 48
+"""Bytes for each px of an image in hand."""
 
 
 @dataclass
@@ -85,9 +90,14 @@ def _by_proposal(stage: Cluster, images: ImageReader, features: FeatureReader, c
     keys = spread(features.keys(), JUDGED_IMAGES)
     proposal = choose(candidates(images.read(key) for key in keys))
     tally = Tally(len(clusters))
-    for key in keys:
+
+    def one(key: str) -> tuple[np.ndarray, np.ndarray]:
         mask = (proposal.probability(images.read(key)) >= 0.5).astype(np.float32)
-        tally.add(clusters.assign(features.tokens(key)), grid.to_tokens(mask, features.entries[key]))
+        return clusters.assign(features.tokens(key)), grid.to_tokens(mask, features.entries[key])
+
+    with ThreadPoolExecutor(threads()) as pool:
+        for found in in_order(pool, one, keys, partial(held, images)):
+            tally.add(*found)
     foreground = tally.judge()
     return Rule(clusters, foreground, proposal, stage.cluster_weight * foreground.dice, stage.model_weight)
 
@@ -140,20 +150,24 @@ def _write(stage: Cluster, rule: Rule, images: ImageReader, features: FeatureRea
         "cluster_weight": rule.cluster_weight,
         LABELLED: known,
     }
-    with LabelWriter(stage.clusters, "pseudo", notes) as writer:
-        for key in track(keys, "cluster", len(keys)):
-            image = images.read(key)
-            probability, number = rule.apply(image, features, key)
-            if key in known:
-                probability = truth.probability(key)
-                mask, conf = truth.mask(key), truth.conf(key)
-                writer.add(key, mask, truth.entries[key].kind, conf, {"cluster": number})
-            else:
-                mask, conf = soft_mask(probability)
-                writer.add(key, mask, "foreground", conf, {"cluster": number})
+
+    def one(key: str) -> tuple[str, np.ndarray, np.ndarray, np.ndarray, Panel | None]:
+        image = images.read(key)
+        probability, number = rule.apply(image, features, key)
+        if key in known:
+            probability = truth.probability(key)
+            mask, conf = truth.mask(key), truth.conf(key)
+        else:
+            mask, conf = soft_mask(probability)
+        return key, mask, conf, number, Panel(key, image, number, probability) if key in shown else None
+
+    with LabelWriter(stage.clusters, "pseudo", notes) as writer, ThreadPoolExecutor(threads()) as pool:
+        each = in_order(pool, one, keys, partial(held, images))
+        for key, mask, conf, number, panel in track(each, "cluster", len(keys)):
+            writer.add(key, mask, truth.entries[key].kind if key in known else "foreground", conf, {"cluster": number})
             area.append(float((mask > 0).mean()))
-            if key in shown:
-                panels.append(Panel(key, image, number, probability))
+            if panel:
+                panels.append(panel)
     metrics = {
         "foreground_share": float(np.mean(area)),
         "separability": rule.proposal.separability,
@@ -162,6 +176,11 @@ def _write(stage: Cluster, rule: Rule, images: ImageReader, features: FeatureRea
     }
     page = make_page(rule.proposal, rule.foreground, rule.cluster_weight, panels)
     return Result(metrics=metrics, page=page)
+
+
+def held(images: ImageReader, key: str) -> int:
+    """Bytes in memory while this image is worked on, about."""
+    return HELD * images.entries[key].height * images.entries[key].width
 
 
 def _empty(stage: Cluster, reason: str) -> Result:

@@ -2,6 +2,9 @@
 
 import csv
 import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,13 +14,14 @@ import numpy as np
 from components.evaluate.component import Evaluate
 from components.evaluate.pictures import Extremes, panel
 from shared.cells import find
-from shared.devices import device
+from shared.devices import device, threads
 from shared.errors import ArtifactError
 from shared.images import ImageReader
 from shared.keys import spread
 from shared.labels import LabelReader
 from shared.metrics import Tally, tally
 from shared.models.segmentor import load_segmentor
+from shared.parallel import in_order
 from shared.progress import track
 from shared.report import Page
 from shared.stage import Result
@@ -43,24 +47,46 @@ def run(stage: Evaluate) -> Result:
     sharpen = config.sharpen if stage.sharpen == "auto" else stage.sharpen
     total, rows, extremes = Tally(), [], Extremes()
     keys = spread(truth.keys(), stage.most_images or len(truth))
-    for key in track(keys, "evaluate", len(keys)):
-        image, true = read_pair(stage, images, truth, key)
-        maps = predict_maps(segmentor, config, image, tile=stage.tile, batch_size=stage.batch_size, device=where)
-        found = find(maps, image, threshold=stage.threshold, sharpen=sharpen).cells(
+
+    def predicted() -> Iterator[Predicted]:
+        for key in keys:
+            image, true = read_pair(stage, images, truth, key)
+            maps = predict_maps(segmentor, config, image, tile=stage.tile, batch_size=stage.batch_size, device=where)
+            yield Predicted(key, image, true, maps)
+
+    def scored(one: Predicted) -> tuple[Predicted, np.ndarray, Tally]:
+        found = find(one.maps, one.image, threshold=stage.threshold, sharpen=sharpen).cells(
             stage.saddle or config.saddle,
             min_distance=stage.min_distance,
             min_area=stage.min_area,
             min_share=stage.min_share,
         )
-        known = scored_part(truth, key)
-        one = tally(true * known, found * known, instances=truth.entries[key].kind == "instances")
-        total = total + one
-        row = score_row(key, images.entries[key].source, one)
-        rows.append(row)
-        extremes.add(score_of(row), row["source"], partial(panel, image, true, found))
+        known = scored_part(truth, one.key)
+        instances = truth.entries[one.key].kind == "instances"
+        return one, found, tally(one.true * known, found * known, instances=instances)
+
+    with ThreadPoolExecutor(threads()) as pool:  # while cells are parted in one image, the network sees the next
+        each = in_order(pool, scored, predicted(), lambda one: 4 * one.maps.nbytes)
+        for one, found, score in track(each, "evaluate", len(keys)):
+            total = total + score
+            row = score_row(one.key, images.entries[one.key].source, score)
+            rows.append(row)
+            extremes.add(score_of(row), row["source"], partial(panel, one.image, one.true, found))
     write_scores(stage.scores, total, rows)
     metrics = total.metrics() | {"images": float(total.images)}
     return Result(metrics=metrics, page=page(metrics, total, rows, extremes))
+
+
+@dataclass
+class Predicted:
+    """What the network said of an image."""
+
+    key: str
+    image: np.ndarray
+    true: np.ndarray
+    """(H, W) label image"""
+    maps: np.ndarray
+    """(M, H, W) float32"""
 
 
 def read_pair(stage: Evaluate, images: ImageReader, truth: LabelReader, key: str) -> tuple[np.ndarray, np.ndarray]:

@@ -2,7 +2,9 @@
 
 import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +14,11 @@ from components.infer.measure import measure
 from components.infer.writers import CellTable, overlay, write_labels, write_png
 from shared.cells import find
 from shared.coco import annotations, dataset
-from shared.devices import device
+from shared.devices import device, threads
 from shared.images import ImageEntry, ImageReader
 from shared.models.segmentor import SegmentorConfig, load_segmentor
 from shared.overlays import thumbnail
+from shared.parallel import in_order
 from shared.progress import track
 from shared.report import Page
 from shared.stage import Result
@@ -26,10 +29,22 @@ Predict = Callable[[np.ndarray, np.ndarray], None]
 PANELS, ROWS_SHOWN, AREA_BINS = 8, 40, 24
 
 
+@dataclass
+class Finished:
+    """What is left of an image once its files are written."""
+
+    key: str
+    measured: dict[str, np.ndarray]
+    annotations: list[dict]
+    """Numbered from 1; the whole file is numbered through."""
+    picture: np.ndarray | None
+    """For the page, of the first images."""
+
+
 def run(stage: Infer) -> Result:
-    """Predict every image, write its files at once, and keep only what the page and `coco.json` need."""
+    """Predict every image, write its files, and keep only what the page and `coco.json` need."""
     images = ImageReader(stage.images)
-    predict = predictor(stage)
+    predict, config = predictor(stage)
     for name in ("labels", "semantic", "overlays"):
         (stage.predictions / name).mkdir()
     keys = images.keys()
@@ -38,16 +53,28 @@ def run(stage: Infer) -> Result:
     panels: list[tuple[np.ndarray, str]] = []
     with (stage.predictions / "cells.csv").open("w", encoding="utf-8", newline="") as stream:
         cells = CellTable(stream, list(images.entries.values()))
-        for number, key in enumerate(track(keys, "infer", len(keys)), 1):
-            entry, image = images.entries[key], images.read(key)
-            mask, labels = predicted(stage, predict, image)
-            drawn = write_image(stage.predictions, entry, image, mask, labels)
-            measured = measure(labels, image)
-            cells.add(entry, measured)
-            areas[key] = measured["area_px"]
-            found += annotations(labels, number, len(found) + 1)
-            if len(panels) < PANELS:
-                panels.append((thumbnail(drawn, 640), f"{entry.source}: {len(areas[key])} cells"))
+
+        def predicted() -> Iterator[tuple[int, str, np.ndarray, np.ndarray]]:
+            for number, key in enumerate(keys, 1):
+                image = images.read(key)
+                yield number, key, image, maps_of(stage, predict, config, image)
+
+        def finished(item: tuple[int, str, np.ndarray, np.ndarray]) -> Finished:
+            number, key, image, maps = item
+            mask, labels = cells_of(stage, config, image, maps)
+            drawn = write_image(stage.predictions, images.entries[key], image, mask, labels)
+            picture = thumbnail(drawn, 640) if number <= PANELS else None
+            return Finished(key, measure(labels, image), annotations(labels, number, 1), picture)
+
+        with ThreadPoolExecutor(threads()) as pool:  # while one image is finished, the network sees the next
+            each = in_order(pool, finished, predicted(), lambda item: 2 * item[2].nbytes + 6 * item[3].nbytes)
+            for one in track(each, "infer", len(keys)):
+                entry = images.entries[one.key]
+                cells.add(entry, one.measured)
+                areas[one.key] = one.measured["area_px"]
+                found += [{**item, "id": len(found) + number} for number, item in enumerate(one.annotations, 1)]
+                if one.picture is not None:
+                    panels.append((one.picture, f"{entry.source}: {len(areas[one.key])} cells"))
     write_coco(stage.predictions / "coco.json", [images.entries[key] for key in keys], found)
     every = np.concatenate([np.zeros(0, np.int64), *areas.values()])
     metrics = {
@@ -70,25 +97,31 @@ def predictor(stage: Infer) -> tuple[Predict, SegmentorConfig]:
     return predict, config
 
 
-def predicted(
-    stage: Infer, predictor: tuple[Predict, SegmentorConfig], image: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Foreground mask (H, W) uint8 {0, 1} and label image (H, W); a large image's maps are kept on disk meanwhile."""
-    predict, config = predictor
+def maps_of(stage: Infer, predict: Predict, config: SegmentorConfig, image: np.ndarray) -> np.ndarray:
+    """What the network says of an image: (maps, H, W) float32; of a large one on disk, in a file without a name."""
     shape = config.maps, *image.shape[:2]
-    with tempfile.TemporaryFile(dir=stage.predictions.parent) as file:
-        large = max(image.shape[:2]) > stage.block
-        out = np.memmap(file, np.float32, "w+", shape=shape) if large else np.empty(shape, np.float32)
-        predict(image, out)
-        sharpen = config.sharpen if stage.sharpen == "auto" else stage.sharpen
-        found = find(out, image, threshold=stage.threshold, sharpen=sharpen, rows=stage.block)
-        labels = found.cells(
-            stage.saddle or config.saddle,
-            min_distance=stage.min_distance,
-            min_area=stage.min_area,
-            min_share=stage.min_share,
-        )
-        return found.mask, labels
+    if max(image.shape[:2]) <= stage.block:
+        maps = np.empty(shape, np.float32)
+    else:
+        with tempfile.TemporaryFile(dir=stage.predictions.parent) as file:  # mapped, it lives until the array goes
+            maps = np.memmap(file, np.float32, "w+", shape=shape)
+    predict(image, maps)
+    return maps
+
+
+def cells_of(
+    stage: Infer, config: SegmentorConfig, image: np.ndarray, maps: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Foreground mask (H, W) uint8 {0, 1} and label image (H, W) of an image and its maps."""
+    sharpen = config.sharpen if stage.sharpen == "auto" else stage.sharpen
+    found = find(maps, image, threshold=stage.threshold, sharpen=sharpen, rows=stage.block)
+    labels = found.cells(
+        stage.saddle or config.saddle,
+        min_distance=stage.min_distance,
+        min_area=stage.min_area,
+        min_share=stage.min_share,
+    )
+    return found.mask, labels
 
 
 def write_image(folder: Path, entry: ImageEntry, image: np.ndarray, mask: np.ndarray, labels: np.ndarray) -> np.ndarray:

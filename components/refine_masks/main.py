@@ -1,6 +1,8 @@
 """The E-step: pseudo-masks from soft proposals."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import cv2
 import numpy as np
@@ -15,6 +17,7 @@ from shared.images import ImageReader
 from shared.keys import spread
 from shared.labels import LABELLED, SHARPENED, LabelReader, LabelWriter
 from shared.overlays import outline, to_rgb8
+from shared.parallel import in_order
 from shared.progress import track
 from shared.proposals import grey
 from shared.report import Page
@@ -24,6 +27,8 @@ from shared.stage import Result
 JUDGED_IMAGES = 32
 """Images, evenly spread, whose proposals say whether the set needs the watershed."""
 PANELS = 3
+HELD = 32
+"""Bytes for each px of an image in hand."""
 WATERSHED = "watershed"
 """Note of the labels: whether their borders were found by the watershed."""
 
@@ -62,29 +67,34 @@ def run(stage: RefineMasks) -> Result:
     labelled = list(clusters.info.notes.get(LABELLED, []))
     sharpen: Sharpen = "edges" if by_edges else "means" if stage.edges == "auto" else "none"
     notes = {"edge_score": score, WATERSHED: by_edges, SHARPENED: sharpen, LABELLED: labelled}
-    with LabelWriter(stage.labels, "pseudo", notes) as writer:
-        for key in track(keys, "refine", len(keys)):
-            image = images.read(key)
-            refined = refine(
-                clusters.probability(key),
-                image,
-                sharpen=sharpen,
-                confident=stage.confident,
-                ignore_band=stage.ignore_band,
-                min_area=stage.min_area,
-            )
-            if key in labelled:  # drawn by a person: nothing to refine
-                refined = Refined(clusters.mask(key), clusters.conf(key), refined.min_area)
-                writer.add(key, refined.labels, clusters.entries[key].kind, refined.conf)
-            else:
-                writer.add(key, refined.labels, "instances", refined.conf)
+
+    def one(key: str) -> tuple[str, Refined, Panel | None]:
+        image = images.read(key)
+        refined = refine(
+            clusters.probability(key),
+            image,
+            sharpen=sharpen,
+            confident=stage.confident,
+            ignore_band=stage.ignore_band,
+            min_area=stage.min_area,
+        )
+        if key in labelled:  # drawn by a person: nothing to refine
+            refined = Refined(clusters.mask(key), clusters.conf(key), refined.min_area)
+        mask = (clusters.mask(key) > 0).astype(np.uint8) if key in shown else None
+        return key, refined, None if mask is None else Panel(key, image, mask, refined)
+
+    with LabelWriter(stage.labels, "pseudo", notes) as writer, ThreadPoolExecutor(threads()) as pool:
+        each = in_order(pool, one, keys, partial(held, images))
+        for key, refined, panel in track(each, "refine", len(keys)):
+            kind = clusters.entries[key].kind if key in labelled else "instances"
+            writer.add(key, refined.labels, kind, refined.conf)
             if key in previous.entries:
                 agreement.append(dice(refined.labels, previous.mask(key)))
             areas.append(float((refined.labels > 0).mean()))
             smallest.append(refined.min_area)
             ignored.append(float((refined.conf == 0).mean()))
-            if key in shown:
-                panels.append(Panel(key, image, (clusters.mask(key) > 0).astype(np.uint8), refined))
+            if panel:
+                panels.append(panel)
     metrics = {
         "agreement": float(np.mean(agreement)) if agreement else 0.0,
         "edge_score": score,
@@ -96,10 +106,19 @@ def run(stage: RefineMasks) -> Result:
     return Result(metrics=metrics, values={"agreement": metrics["agreement"]}, page=_page(metrics, panels))
 
 
+def held(images: ImageReader, key: str) -> int:
+    """Bytes in memory while this image is worked on, about."""
+    return HELD * images.entries[key].height * images.entries[key].width
+
+
 def _edge_score(images: ImageReader, clusters: LabelReader, keys: list[str]) -> float:
     """Median edge score of the proposals of some images; 0 where none has a border."""
-    scores = (edge_score((clusters.mask(key) > 0).astype(np.uint8), gradient(grey(images.read(key)))) for key in keys)
-    known = [score for score in scores if score is not None]
+
+    def one(key: str) -> float | None:
+        return edge_score((clusters.mask(key) > 0).astype(np.uint8), gradient(grey(images.read(key))))
+
+    with ThreadPoolExecutor(threads()) as pool:
+        known = [score for score in in_order(pool, one, keys, partial(held, images)) if score is not None]
     return float(np.median(known)) if known else 0.0
 
 

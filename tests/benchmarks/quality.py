@@ -97,7 +97,7 @@ class Row:
     kind: str
     scores: dict[str, float]
     rounds: list[tuple[float, float]]
-    """Dice and F1 of every round that ran, on up to 40 labelled images of both splits."""
+    """Dice and F1 of every round that ran, on up to 20 labelled images of both splits."""
     chosen: int | None
     """Number of the round that was handed on."""
     seconds: float

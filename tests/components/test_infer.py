@@ -219,5 +219,5 @@ def test_probabilities_lie_on_disk_above_the_block_size(model, images, tmp_path)
     kinds = []
     for block in (256, 512):
         asked = stage(images, model, tmp_path / str(block), block=block)
-        main.predicted(asked, (lambda image, out: kinds.append(type(out)), CONFIG), IMAGE[:, :300, None])
+        main.maps_of(asked, lambda image, out: kinds.append(type(out)), CONFIG, IMAGE[:, :300, None])
     assert kinds == [np.memmap, np.ndarray]
