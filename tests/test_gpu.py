@@ -1,0 +1,85 @@
+"""On a GPU: the same results as on the CPU, up to the precision it computes with. `make test-gpu`."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from loop_artifacts import Data, dice
+from real_labels import ROOT, wheel_nuclei
+from small_segmentor import CONFIG, trained
+
+from components.cluster.lloyd import kmeans, nearest
+from shared.devices import faiss_gpus
+from shared.tiling import predict
+
+pytestmark = [pytest.mark.gpu, pytest.mark.timeout(600)]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Data:
+    """The wheel's nuclei, in four parts."""
+    image, mask = wheel_nuclei()
+    parts = [(image[y : y + 256, x : x + 256], mask[y : y + 256, x : x + 256]) for y in (0, 256) for x in (0, 256)]
+    return Data(tmp_path_factory.mktemp("gpu"), parts)
+
+
+def train(data: Data, objective: str, out: Path, **environment: str) -> tuple[dict[str, float], str]:
+    """Metrics of a short pretraining, and what was said."""
+    out.mkdir()
+    arguments = {"images": data.images, "encoder": out / "encoder", "metrics": out / "metrics.json"}
+    arguments |= {"objective": objective, "steps": 20, "batch_size": 16, "crop": 64, "shrink": 1}
+    words = [str(word) for name, value in arguments.items() for word in (f"--{name}", value)]
+    done = subprocess.run(
+        [sys.executable, "-m", "components", "pretrain", *words],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads((out / "metrics.json").read_text()), done.stderr
+
+
+@pytest.mark.parametrize("objective", ["mae", "dino"])
+def test_training_goes_the_same_way(data: Data, objective: str, tmp_path: Path) -> None:
+    on_gpu, said = train(data, objective, tmp_path / "gpu", CYTOLOOM_DEVICE="cuda", CYTOLOOM_WORKERS="1")
+    on_cpu, _ = train(data, objective, tmp_path / "cpu", CYTOLOOM_DEVICE="cpu")
+    assert f"computing on {torch.cuda.get_device_name(0)}" in said
+    assert on_gpu["loss"] == pytest.approx(on_cpu["loss"], rel=0.02)
+
+
+def test_several_gpus_share_the_batch(data: Data, tmp_path: Path) -> None:
+    if torch.cuda.device_count() < 2:
+        pytest.skip("one GPU only")
+    one, _ = train(data, "mae", tmp_path / "one", CYTOLOOM_WORKERS="1")
+    all_of_them, said = train(data, "mae", tmp_path / "all")
+    assert f"training in {torch.cuda.device_count()} processes" in said
+    assert all_of_them["loss"] == pytest.approx(one["loss"], rel=0.01)
+
+
+def test_predictions_are_those_of_the_cpu() -> None:
+    image, mask = wheel_nuclei()
+    found = [
+        predict(trained(), CONFIG, image[..., None], tile=128, batch_size=8, device=where) for where in ("cuda", "cpu")
+    ]
+    assert np.abs(found[0] - found[1]).max() < 0.02
+    assert dice(found[0] >= 0.5, mask) == pytest.approx(dice(found[1] >= 0.5, mask), abs=1e-3)
+
+
+def test_clusters_are_as_tight(monkeypatch: pytest.MonkeyPatch) -> None:
+    if not faiss_gpus():
+        pytest.skip("faiss-gpu is not installed: requirements/faiss.lock has it")
+    image = wheel_nuclei()[0].astype(np.float32)
+    points = np.lib.stride_tricks.sliding_window_view(image, (8, 8))[::2, ::2].reshape(-1, 64).copy()
+    inertia = {}
+    for where in ("cuda", "cpu"):
+        monkeypatch.setenv("CYTOLOOM_DEVICE", where)
+        faiss_gpus.cache_clear()
+        centroids = kmeans(points, 16, 0)
+        inertia[where] = float(((points - centroids[nearest(points, centroids)]) ** 2).sum())
+    assert inertia["cuda"] == pytest.approx(inertia["cpu"], rel=0.01)
