@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from minio import Minio
 from s3_server import Server
 
 from shared import s3 as s3_module
@@ -265,6 +266,22 @@ def test_kubeflow_writes_minio_for_its_own_store(s3: str, tmp_path: Path) -> Non
     store.send(sent, f"{s3}/scheme".replace("s3://", "minio://"))
     store.fetch(f"{s3}/scheme", tmp_path / "fetched")
     assert verify(tmp_path / "fetched") == read_manifest(sent)
+
+
+def test_minios_own_client_reads_what_we_wrote_and_writes_what_we_read(s3: str, s3_server: Server, tmp_path) -> None:
+    host = s3_server.endpoint.removeprefix("http://")
+    theirs = Minio(host, s3_server.key, s3_server.secret, secure=False, region="us-east-1")
+    sent = artifact(tmp_path / "sent", size=9_000_000)
+    store.send(sent, f"{s3}/ours")
+    for item in theirs.list_objects(s3_server.bucket, "ours/", recursive=True):
+        theirs.fget_object(s3_server.bucket, item.object_name, str(tmp_path / item.object_name))
+    assert verify(tmp_path / "ours", ImageSet) == read_manifest(sent)
+    for path in sorted(sent.rglob("*")):
+        if path.is_file():
+            name = f"theirs/{path.relative_to(sent).as_posix()}"
+            theirs.fput_object(s3_server.bucket, name, str(path), part_size=5 * 2**20)
+    store.fetch(f"{s3}/theirs", tmp_path / "fetched")
+    assert verify(tmp_path / "fetched", ImageSet) == read_manifest(sent)
 
 
 @pytest.mark.parametrize("style", ["path", "auto"])
