@@ -27,8 +27,8 @@ class ExtractFeatures(Stage):
     """So many labelled images are among them in any case."""
     batch_size: PositiveInt = 16
     """Tiles per forward pass."""
-    tile: int = Field(128, ge=32, multiple_of=16)
-    """px on the side of a tile as the network sees it, halo included."""
+    tile: int = Field(160, ge=32, multiple_of=16)
+    """px on the side of a tile as the network sees it, halo included. 160: cores of 128 px, which fit common sizes."""
     halo: int = Field(16, ge=0, multiple_of=16)
     """px at each side of a tile whose features are thrown away."""
     shifts: Literal[1, 2] = 1
