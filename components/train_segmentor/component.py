@@ -25,7 +25,7 @@ class TrainSegmentor(Stage):
     """Whether later rounds may pass through: the pseudo-masks stopped changing."""
     agreement: float = Field(0.0, ge=0, le=1)
     """Dice of this round's pseudo-masks with the last round's, from `refine_masks`."""
-    stop_agreement: float = Field(0.98, gt=0, le=1)
+    stop_agreement: float = Field(0.97, gt=0, le=1)
     """Agreement from which on the loop counts as converged."""
     steps: PositiveInt = 300
     """Optimiser steps."""
