@@ -138,6 +138,10 @@ class ImageReader:
         """Keys in ascending order, of the named splits only where any is named."""
         return sorted(key for key, entry in self.entries.items() if not splits or entry.split in splits)
 
+    def pixels(self, key: str) -> int:
+        """Height times width of one image, px."""
+        return self.entries[key].height * self.entries[key].width
+
     def read(self, key: str) -> np.ndarray:
         """One image: (H, W, C) in its own dtype."""
         entry = self.entries[key]

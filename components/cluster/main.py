@@ -2,7 +2,6 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 
 import cv2
 import numpy as np
@@ -28,7 +27,7 @@ JUDGED_IMAGES = 64
 """Images, evenly spread over the set, that proposals and clusters are judged on."""
 PANELS = 3
 HELD = 48
-"""Bytes for each px of an image in hand."""
+"""Bytes for each px of an image while it is worked on, about."""
 
 
 @dataclass
@@ -96,7 +95,7 @@ def _by_proposal(stage: Cluster, images: ImageReader, features: FeatureReader, c
         return clusters.assign(features.tokens(key)), grid.to_tokens(mask, features.entries[key])
 
     with ThreadPoolExecutor(threads()) as pool:
-        for found in in_order(pool, one, keys, partial(held, images)):
+        for found in in_order(pool, one, keys, lambda key: HELD * images.pixels(key)):
             tally.add(*found)
     foreground = tally.judge()
     return Rule(clusters, foreground, proposal, stage.cluster_weight * foreground.dice, stage.model_weight)
@@ -162,7 +161,7 @@ def _write(stage: Cluster, rule: Rule, images: ImageReader, features: FeatureRea
         return key, mask, conf, number, Panel(key, image, number, probability) if key in shown else None
 
     with LabelWriter(stage.clusters, "pseudo", notes) as writer, ThreadPoolExecutor(threads()) as pool:
-        each = in_order(pool, one, keys, partial(held, images))
+        each = in_order(pool, one, keys, lambda key: HELD * images.pixels(key))
         for key, mask, conf, number, panel in track(each, "cluster", len(keys)):
             writer.add(key, mask, truth.entries[key].kind if key in known else "foreground", conf, {"cluster": number})
             area.append(float((mask > 0).mean()))
@@ -176,11 +175,6 @@ def _write(stage: Cluster, rule: Rule, images: ImageReader, features: FeatureRea
     }
     page = make_page(rule.proposal, rule.foreground, rule.cluster_weight, panels)
     return Result(metrics=metrics, page=page)
-
-
-def held(images: ImageReader, key: str) -> int:
-    """Bytes in memory while this image is worked on, about."""
-    return HELD * images.entries[key].height * images.entries[key].width
 
 
 def _empty(stage: Cluster, reason: str) -> Result:

@@ -22,7 +22,7 @@ class ExtractFeatures(Stage):
     features: Out[FeatureSet]
     """float16 [tokens, channels], and the token grid of each image."""
     most_images: PositiveInt = 500
-    """Of a larger set so many images are embedded, evenly spread: more teach the loop nothing. `infer` takes all."""
+    """Of a larger set so many images are embedded, evenly spread: a round draws some 2,400 crops in all."""
     use_labels: NonNegativeInt = 0
     """So many labelled images are among them in any case."""
     batch_size: PositiveInt = 16

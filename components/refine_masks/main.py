@@ -2,7 +2,6 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 
 import cv2
 import numpy as np
@@ -28,7 +27,7 @@ JUDGED_IMAGES = 32
 """Images, evenly spread, whose proposals say whether the set needs the watershed."""
 PANELS = 3
 HELD = 32
-"""Bytes for each px of an image in hand."""
+"""Bytes for each px of an image while it is worked on, about."""
 WATERSHED = "watershed"
 """Note of the labels: whether their borders were found by the watershed."""
 
@@ -84,7 +83,7 @@ def run(stage: RefineMasks) -> Result:
         return key, refined, None if mask is None else Panel(key, image, mask, refined)
 
     with LabelWriter(stage.labels, "pseudo", notes) as writer, ThreadPoolExecutor(threads()) as pool:
-        each = in_order(pool, one, keys, partial(held, images))
+        each = in_order(pool, one, keys, lambda key: HELD * images.pixels(key))
         for key, refined, panel in track(each, "refine", len(keys)):
             kind = clusters.entries[key].kind if key in labelled else "instances"
             writer.add(key, refined.labels, kind, refined.conf)
@@ -106,11 +105,6 @@ def run(stage: RefineMasks) -> Result:
     return Result(metrics=metrics, values={"agreement": metrics["agreement"]}, page=_page(metrics, panels))
 
 
-def held(images: ImageReader, key: str) -> int:
-    """Bytes in memory while this image is worked on, about."""
-    return HELD * images.entries[key].height * images.entries[key].width
-
-
 def _edge_score(images: ImageReader, clusters: LabelReader, keys: list[str]) -> float:
     """Median edge score of the proposals of some images; 0 where none has a border."""
 
@@ -118,7 +112,9 @@ def _edge_score(images: ImageReader, clusters: LabelReader, keys: list[str]) -> 
         return edge_score((clusters.mask(key) > 0).astype(np.uint8), gradient(grey(images.read(key))))
 
     with ThreadPoolExecutor(threads()) as pool:
-        known = [score for score in in_order(pool, one, keys, partial(held, images)) if score is not None]
+        known = [
+            score for score in in_order(pool, one, keys, lambda key: HELD * images.pixels(key)) if score is not None
+        ]
     return float(np.median(known)) if known else 0.0
 
 
