@@ -1,7 +1,7 @@
 """Dense prediction by tiles on one fixed grid.
 
-Two kinds of grid: predictions take tiles that stay within the image and fit its size (`tile_spans`); features take equal
-cores with a halo all around (`tile_batches`), since what is taken off a feature depends on its place in the tile.
+Two kinds of grid: predictions take tiles that stay within the image and fit its size (`tile_spans`); features take
+equal cores with a halo all around (`tile_batches`), since what is taken off a feature depends on its place in the tile.
 
 The grid and the batches depend on the image's size, the tile, the halo and the batch size alone. So an image that is
 worked on piece by piece (`predict_blocks`, into a memory map) and one in memory (`predict`) give the same pixels.
