@@ -60,6 +60,7 @@ def _argument(stage: type[Stage], name: str) -> inspect.Parameter:
         annotation = dsl.OutputPath(port.kind)
     else:
         annotation = (dsl.Input if port.direction == "in" else dsl.Output)[artifact_class(port.kind)]
+        default = None if port.optional else default
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
 
 

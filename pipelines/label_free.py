@@ -54,8 +54,8 @@ def build(config: Config) -> Any:
                 seed=seed,
             ).set_display_name(f"em-{number}")
             state = {name: after.outputs[name] for name in state}
-        step(config, Evaluate, images=images, truth=truth, model=state["best"])
-        step(config, Infer, images=images, model=state["best"])
+        found = step(config, Infer, images=images, model=state["best"])
+        step(config, Evaluate, images=images, truth=truth, predictions=found.outputs["predictions"])
 
     em = em_round(config)  # after the defaults above: they say which settings the graph feeds by parameter
     return dsl.pipeline(name="label-free", description=(__doc__ or "").splitlines()[0])(label_free)

@@ -54,7 +54,7 @@ def parse(stage: type[Stage], argv: list[str]) -> Task:
     locations = {name: where for name in ports if (where := args.pop(name)) is not None}
     if empty := [name for name, location in locations.items() if not location.strip()]:
         raise UserError(f"--{empty[0]}: an empty path")
-    needed = [name for name, port in ports.items() if port.is_artifact and name not in locations]
+    needed = [name for name, port in ports.items() if port.needed and name not in locations]
     fields = stage.parameters()
     needed += [name for name, info in fields.items() if info.is_required() and name not in args]
     if needed:
@@ -72,7 +72,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser(stage: type[Stage]) -> argparse.ArgumentParser:
-    needed = [f"--{n} PATH" for n, port in stage.ports().items() if port.is_artifact]
+    needed = [f"--{n} PATH" for n, port in stage.ports().items() if port.needed]
     needed += [f"--{n} {_metavar(info)}" for n, info in stage.parameters().items() if info.is_required()]
     usage = textwrap.fill(
         " ".join([f"python -m components {stage.slug()}", *needed, "[--field\xa0value\xa0...]"]),
@@ -90,7 +90,7 @@ def _parser(stage: type[Stage]) -> argparse.ArgumentParser:
     groups = {name: parser.add_argument_group(name) for name in ("inputs", "outputs", "parameters", "how to run")}
     ports = stage.ports()
     for name in sorted(ports, key=lambda n: not ports[n].is_artifact):  # report and metrics come last
-        kind = ports[name].kind.__name__ + ("" if ports[name].is_artifact else ", optional")
+        kind = ports[name].kind.__name__ + ("" if ports[name].needed else ", optional")
         group = groups["inputs" if ports[name].direction == "in" else "outputs"]
         group.add_argument(f"--{name}", metavar="PATH", help=_help(stage.model_fields[name].description, kind))
     for name, info in stage.parameters().items():

@@ -1,4 +1,4 @@
-"""How often a training loop should look at each image: rare kinds of images more often than their share of the set.
+"""Which images to learn from, and how often: rare kinds of images more often than their share of the set.
 
 In a set of mixed kinds, most crops would be of the most common kind, long after that is learned. An image is drawn in
 proportion to (its area / density)^0.75, where the density is the area of the set's images that look like it. In a set
@@ -44,6 +44,24 @@ def shares(keys: list[str], areas: np.ndarray, look_of: Callable[[str], np.ndarr
     weight[~known] /= np.median(density)
     weight **= POWER
     return weight / weight.sum()
+
+
+def some_of(keys: list[str], areas: np.ndarray, budget: float, look_of: Callable[[str], np.ndarray]) -> list[str]:
+    """Keys of about `budget` px in all, in order: all where they are no more, else rare kinds rather than others.
+
+    How likely an image is goes by `shares`, over the root of its area: half way between how often one of its pixels
+    is to be in a crop, and how often any of them. Images alike are taken evenly spread (systematic sampling, Madow
+    1949). areas: (n,) px.
+    """
+    if areas.sum() <= budget:
+        return keys
+    rate = shares(keys, areas, look_of) / np.sqrt(areas)
+    low, high = 0.0, float(1 / rate.min())
+    for _ in range(60):
+        factor = (low + high) / 2
+        low, high = (factor, high) if (np.minimum(1, factor * rate) * areas).sum() < budget else (low, factor)
+    reached = np.cumsum(np.minimum(1, low * rate)) + 0.5
+    return [key for key, now, before in zip(keys, reached, [0.5, *reached[:-1]], strict=True) if int(now) > int(before)]
 
 
 def _alike(one: np.ndarray, others: np.ndarray) -> np.ndarray:

@@ -92,7 +92,9 @@ def execute(task: Task) -> Result:
             stack.callback(output.close)
             output.open()
         manifests = {
-            n: _bring(n, p.kind, task.locations[n], places[n]) for n, p in ports.items() if p.direction == "in"
+            n: _bring(n, p.kind, task.locations[n], places[n])
+            for n, p in ports.items()
+            if p.direction == "in" and n in task.locations
         }
         inputs = {name: manifest.digest for name, manifest in manifests.items()}
         log.info("to run this again:\n  %s", rerun_command(stage, task.locations))
@@ -134,7 +136,7 @@ def _check_locations(task: Task) -> None:
     if unknown := sorted(set(task.locations) - set(ports)):
         near = suggestion(unknown[0], list(ports))
         raise UserError(f"--{unknown[0]}: {task.stage.slug()} has no such input or output{near}")
-    if missing := [name for name, port in ports.items() if port.is_artifact and name not in task.locations]:
+    if missing := [name for name, port in ports.items() if port.needed and name not in task.locations]:
         raise UserError(f"--{missing[0]}: no path is given for it")
     check_apart(task.locations, {name: port.direction for name, port in ports.items()})
 

@@ -28,6 +28,13 @@ class Port:
 
     direction: Literal["in", "out"]
     kind: type
+    optional: bool = False
+    """An input artifact that may be left out."""
+
+    @property
+    def needed(self) -> bool:
+        """Whether a path must be given for it."""
+        return self.is_artifact and not self.optional
 
     @property
     def is_artifact(self) -> bool:
@@ -49,6 +56,9 @@ if TYPE_CHECKING:
     class In(Path, Generic[T]):
         """An input artifact: inside `run`, a local folder whose contents were checked."""
 
+    class MaybeIn(Path, Generic[T]):
+        """An input artifact that may be left out, and is None then."""
+
     class Out(Path, Generic[T]):
         """An output artifact: inside `run`, a local folder that exists and is empty."""
 else:
@@ -58,6 +68,12 @@ else:
 
         def __class_getitem__(cls, kind: type) -> Any:
             return Annotated[Path, Port("in", kind)]
+
+    class MaybeIn:
+        """An input artifact that may be left out, and is None then."""
+
+        def __class_getitem__(cls, kind: type) -> Any:
+            return Annotated[Path | None, Port("in", kind, optional=True), Field(default=None)]
 
     class Out:
         """An output: inside `run`, a local folder that exists and is empty.

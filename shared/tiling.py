@@ -122,6 +122,7 @@ def predict(
 ) -> np.ndarray:
     """Foreground probability of one image: (H, W, C) of any dtype -> (H, W) float32 in [0, 1].
 
+    segmentor: on `device` and in evaluation mode, see `shared.models.segmentor.for_prediction`.
     tile: px on a side as the network sees it (`shrink` of its config times as many of the image), halo included, a
     multiple of 16; up to a quarter more where that fits the image better. halo: px thrown away where two tiles meet
     (default: tile / 8).
@@ -176,7 +177,6 @@ def predict_blocks(
     rows, columns = (tile_spans(*of, halo, shrink) for of in zip(image.shape[:2], sides, strict=True))
     normalisation = config.encoder.normalisation
     limits = normalisation.limits(image)
-    segmentor.eval().to(device)
     places = [(row, column) for row in rows for column in columns]
     for first in range(0, len(places), batch_size):
         some = places[first : first + batch_size]

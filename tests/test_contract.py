@@ -103,7 +103,7 @@ def test_stages_without_a_network_import_none(name):
 
 
 def test_every_default_and_every_choice_can_be_given_by_hand(stage, tmp_path):
-    ports = [word for name, port in stage.ports().items() if port.is_artifact for word in (f"--{name}", f"{name}-path")]
+    ports = [word for name, port in stage.ports().items() if port.needed for word in (f"--{name}", f"{name}-path")]
     needed = {name: "given" for name, field in stage.parameters().items() if field.is_required()}
     for name, field in stage.parameters().items():
         choices = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()

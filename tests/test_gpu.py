@@ -15,6 +15,7 @@ from small_segmentor import CONFIG, trained
 
 from components.cluster.lloyd import kmeans, nearest
 from shared.devices import faiss_gpus
+from shared.models.segmentor import for_prediction
 from shared.tiling import predict
 
 pytestmark = [pytest.mark.gpu, pytest.mark.timeout(600)]
@@ -65,7 +66,8 @@ def test_several_gpus_share_the_batch(data: Data, tmp_path: Path) -> None:
 def test_predictions_are_those_of_the_cpu() -> None:
     image, mask = wheel_nuclei()
     found = [
-        predict(trained(), CONFIG, image[..., None], tile=128, batch_size=8, device=where) for where in ("cuda", "cpu")
+        predict(for_prediction(trained(), where), CONFIG, image[..., None], tile=128, batch_size=8, device=where)
+        for where in ("cuda", "cpu")
     ]
     assert np.abs(found[0] - found[1]).max() < 0.02
     assert dice(found[0] >= 0.5, mask) == pytest.approx(dice(found[1] >= 0.5, mask), abs=1e-3)

@@ -4,12 +4,12 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt
 
-from shared.artifacts import ImageSet, LabelSet, Model, Scores
-from shared.stage import In, Out, Stage
+from shared.artifacts import ImageSet, LabelSet, Model, Predictions, Scores
+from shared.stage import In, MaybeIn, Out, Stage
 
 
 class Evaluate(Stage):
-    """Score a model on the images with known labels: pixels, instances, tracking-challenge measures.
+    """Score a model or its predictions on images with known labels: pixels, instances, tracking-challenge measures.
 
     Without labels it writes an empty, flagged Scores artifact and says so.
     """
@@ -20,13 +20,15 @@ class Evaluate(Stage):
     """Images, labelled and not."""
     truth: In[LabelSet]
     """Labels to score on, origin truth."""
-    model: In[Model]
-    """A segmentor."""
+    model: MaybeIn[Model]
+    """A segmentor. Either this or `predictions`."""
+    predictions: MaybeIn[Predictions]
+    """The cells that `infer` found, scored as they are; the parameters below say how a model is applied."""
     scores: Out[Scores]
     """`scores.json` over all images and `scores.csv` per image."""
     most_images: NonNegativeInt = 0
     """Labelled images to score, evenly spread over the set; 0: all."""
-    batch_size: PositiveInt = 4
+    batch_size: PositiveInt = 16
     """Tiles per forward pass."""
     tile: int = Field(128, ge=64, multiple_of=16)
     """px on the side of a tile as the network sees it, halo included; up to a quarter more where that fits an image."""

@@ -1,8 +1,9 @@
-"""`evaluate`: predict the labelled images and compare with what is known of them."""
+"""`evaluate`: predict the labelled images, or read what was predicted, and compare with what is known of them."""
 
 import csv
 import json
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -14,79 +15,117 @@ import numpy as np
 from components.evaluate.component import Evaluate
 from components.evaluate.pictures import Extremes, panel
 from shared.cells import find
+from shared.decode_limits import Limits
 from shared.devices import device, threads
-from shared.errors import ArtifactError
+from shared.errors import ArtifactError, ImageError, UserError
 from shared.images import ImageReader
 from shared.keys import spread
 from shared.labels import LabelReader
+from shared.masks import read_mask
 from shared.metrics import Tally, tally
-from shared.models.segmentor import load_segmentor
 from shared.parallel import in_order
 from shared.progress import track
 from shared.report import Page
 from shared.stage import Result
-from shared.tiling import predict_maps
 
+Find = Callable[["Case"], Callable[[], np.ndarray]]
+"""What predicts. It is called for one image after another; what it returns, in any thread, makes the cells (H, W)."""
 PIXELS = ["dice", "iou"]
 OBJECTS = ["precision", "recall", "f1", "ap50", "ap75", "map", "pq", "aji", "seg", "det"]
 COLUMNS = ["image", "source", *PIXELS, *OBJECTS, "true_objects", "predicted_objects"]
 ROWS_SHOWN = 60
+HELD = 40
+"""Bytes for each px of an image while it is worked on, about."""
 NO_LABELS = "no image has labels to score on"
 
 
 def run(stage: Evaluate) -> Result:
     """Score every image that has label images; its instances only where the truth holds instances."""
+    if (stage.model is None) == (stage.predictions is None):
+        raise UserError("--model, --predictions: exactly one of them says what is to be scored")
     images, truth = ImageReader(stage.images), LabelReader(stage.truth)
     if not len(truth):
         write_scores(stage.scores, Tally(), [])
         result = Page("evaluate")
         result.text(f"Skipped: {NO_LABELS}.")
         return Result(skipped=NO_LABELS, page=result)
-    segmentor, config = load_segmentor(stage.model)
-    where = device()
-    sharpen = config.sharpen if stage.sharpen == "auto" else stage.sharpen
     total, rows, extremes = Tally(), [], Extremes()
     keys = spread(truth.keys(), stage.most_images or len(truth))
+    find_cells = by_model(stage, stage.model) if stage.model else as_predicted(stage.predictions or Path())
 
-    def predicted() -> Iterator[Predicted]:
+    def cases() -> Iterator[tuple[Case, Callable[[], np.ndarray]]]:
         for key in keys:
-            image, true = read_pair(stage, images, truth, key)
-            maps = predict_maps(segmentor, config, image, tile=stage.tile, batch_size=stage.batch_size, device=where)
-            yield Predicted(key, image, true, maps)
+            case = Case(key, *read_pair(stage, images, truth, key))
+            yield case, find_cells(case)
 
-    def scored(one: Predicted) -> tuple[Predicted, np.ndarray, Tally]:
-        found = find(one.maps, one.image, threshold=stage.threshold, sharpen=sharpen).cells(
-            stage.saddle or config.saddle,
-            min_distance=stage.min_distance,
-            min_area=stage.min_area,
-            min_share=stage.min_share,
-        )
-        known = scored_part(truth, one.key)
-        instances = truth.entries[one.key].kind == "instances"
-        return one, found, tally(one.true * known, found * known, instances=instances)
+    def scored(item: tuple[Case, Callable[[], np.ndarray]]) -> tuple[Case, np.ndarray, Tally]:
+        case, found = item[0], item[1]()
+        known = scored_part(truth, case.key)
+        instances = truth.entries[case.key].kind == "instances"
+        return case, found, tally(case.true * known, found * known, instances=instances)
 
     with ThreadPoolExecutor(threads()) as pool:  # while cells are parted in one image, the network sees the next
-        each = in_order(pool, scored, predicted(), lambda one: 4 * one.maps.nbytes)
-        for one, found, score in track(each, "evaluate", len(keys)):
+        each = in_order(pool, scored, cases(), lambda item: HELD * item[0].true.size)
+        for case, found, score in track(each, "evaluate", len(keys)):
             total = total + score
-            row = score_row(one.key, images.entries[one.key].source, score)
+            row = score_row(case.key, images.entries[case.key].source, score)
             rows.append(row)
-            extremes.add(score_of(row), row["source"], partial(panel, one.image, one.true, found))
+            extremes.add(score_of(row), row["source"], partial(panel, case.image, case.true, found))
     write_scores(stage.scores, total, rows)
     metrics = total.metrics() | {"images": float(total.images)}
     return Result(metrics=metrics, page=page(metrics, total, rows, extremes))
 
 
 @dataclass
-class Predicted:
-    """What the network said of an image."""
+class Case:
+    """An image and the truth."""
 
     key: str
     image: np.ndarray
+    """(H, W, C)"""
     true: np.ndarray
     """(H, W) label image"""
-    maps: np.ndarray
-    """(M, H, W) float32"""
+
+
+def by_model(stage: Evaluate, model: Path) -> Find:
+    """Cells as the segmentor finds them."""
+    from shared.models.segmentor import for_prediction, load_segmentor
+    from shared.tiling import predict_maps
+
+    segmentor, config = load_segmentor(model)
+    where = device()
+    segmentor = for_prediction(segmentor, where)
+    sharpen = config.sharpen if stage.sharpen == "auto" else stage.sharpen
+
+    def find_cells(case: Case) -> Callable[[], np.ndarray]:
+        maps = predict_maps(segmentor, config, case.image, tile=stage.tile, batch_size=stage.batch_size, device=where)
+        return lambda: find(maps, case.image, threshold=stage.threshold, sharpen=sharpen).cells(
+            stage.saddle or config.saddle,
+            min_distance=stage.min_distance,
+            min_area=stage.min_area,
+            min_share=stage.min_share,
+        )
+
+    return find_cells
+
+
+def as_predicted(predictions: Path) -> Find:
+    """Cells as they were written, `labels/KEY.tif`. Raises ArtifactError where there is none, or not of that image."""
+
+    def find_cells(case: Case) -> Callable[[], np.ndarray]:
+        return partial(predicted_cells, predictions / "labels" / f"{case.key}.tif", case)
+
+    return find_cells
+
+
+def predicted_cells(path: Path, case: Case) -> np.ndarray:
+    """The label image (H, W) at `path`."""
+    if not path.is_file():
+        raise ArtifactError(f"--predictions: {path}: missing; give what was predicted of these images")
+    try:
+        return read_mask(path, 0, 1, (case.true.shape[0], case.true.shape[1]), Limits(1, math.inf))[0]
+    except ImageError as error:
+        raise ArtifactError(f"--predictions: {path}: {error}") from error
 
 
 def read_pair(stage: Evaluate, images: ImageReader, truth: LabelReader, key: str) -> tuple[np.ndarray, np.ndarray]:

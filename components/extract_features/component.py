@@ -2,7 +2,7 @@
 
 from typing import ClassVar, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from shared.artifacts import FeatureSet, ImageSet, LabelSet, Model
 from shared.stage import In, Out, Stage
@@ -22,7 +22,10 @@ class ExtractFeatures(Stage):
     features: Out[FeatureSet]
     """float16 [tokens, channels], and the token grid of each image."""
     most_images: PositiveInt = 500
-    """Of a larger set so many images are embedded, evenly spread: a round draws some 2,400 crops in all."""
+    """Of a larger set so many images are looked at, evenly spread."""
+    most_megapixels: PositiveFloat = 24.0
+    """Of these so many million px, as the network sees them, are embedded, rare kinds of images rather than common
+    ones: a round draws crops of some 40 in all."""
     use_labels: NonNegativeInt = 0
     """So many labelled images are among them in any case."""
     batch_size: PositiveInt = 16

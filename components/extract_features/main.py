@@ -6,6 +6,7 @@ from components.extract_features.component import ExtractFeatures
 from components.extract_features.context import measure
 from components.extract_features.dense import DenseExtractor
 from components.extract_features.filters import FilterExtractor
+from shared.balance import look, some_of
 from shared.devices import device
 from shared.errors import ArtifactError, UserError
 from shared.features import FeatureWriter
@@ -13,7 +14,7 @@ from shared.images import ImageReader
 from shared.keys import spread
 from shared.labels import LabelReader
 from shared.log import log
-from shared.models.encoder import load_encoder
+from shared.models.encoder import EncoderConfig, load_encoder
 from shared.models.files import read_config
 from shared.overlays import to_rgb8
 from shared.pca import pca_rgb
@@ -33,9 +34,9 @@ def run(stage: ExtractFeatures) -> Result:
             pass
         return Result(skipped="the EM loop has converged")
     reader = ImageReader(stage.images)
-    keys = learned_from(stage, reader)
     where = device()
     extractor = _extractor(stage, where)
+    keys = learned_from(stage, reader, extractor.config)
     if stage.of == "model":
         extractor.correct = measure(extractor, reader, keys)
     panels: list[Panel] = []
@@ -54,17 +55,25 @@ def run(stage: ExtractFeatures) -> Result:
     return Result(metrics=metrics, page=_page(metrics, panels))
 
 
-def learned_from(stage: ExtractFeatures, reader: ImageReader) -> list[str]:
+def learned_from(stage: ExtractFeatures, reader: ImageReader, config: EncoderConfig) -> list[str]:
     """Keys of the training images to embed, sorted: all, or some of many. Raises UserError where there are none."""
     keys = reader.keys("train")
     if not keys:
         raise UserError(f"--images: {reader.folder}: none of its {len(reader)} images is of the split train")
-    chosen = set(spread(keys, stage.most_images))
+    normalisation = config.normalisation
+
+    def look_of(key: str) -> np.ndarray:
+        image = reader.read(key)
+        return look(image, normalisation.limits(image), normalisation)
+
+    looked_at = spread(keys, stage.most_images)
+    areas = np.array([reader.pixels(key) for key in looked_at]) / config.shrink**2
+    chosen = set(some_of(looked_at, areas, stage.most_megapixels * 1e6, look_of))
     if stage.use_labels:
         labelled = [key for key in sorted(LabelReader(stage.truth).entries) if key in set(keys)]
         chosen |= set(labelled[: stage.use_labels])
     if len(chosen) < len(keys):
-        log.info("%d of %d images are learned from: --most_images", len(chosen), len(keys))
+        log.info("%d of %d images are learned from: --most_images, --most_megapixels", len(chosen), len(keys))
     return sorted(chosen)
 
 

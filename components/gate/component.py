@@ -47,7 +47,7 @@ class Gate(Stage):
     """Images that are looked at, evenly spread."""
     tile: int = Field(128, ge=64, multiple_of=16)
     """px on the side of a tile as the network sees it, halo included; up to a quarter more where that fits an image."""
-    batch_size: PositiveInt = 4
+    batch_size: PositiveInt = 16
     """Tiles per forward pass."""
     skip: bool = False
     """Copy `incumbent` at once: the EM loop is over."""

@@ -15,7 +15,7 @@ from shared.keys import spread
 from shared.labels import LabelReader
 from shared.log import log
 from shared.models.files import read_config
-from shared.models.segmentor import load_segmentor
+from shared.models.segmentor import for_prediction, load_segmentor
 from shared.overlays import outline, to_rgb8
 from shared.progress import track
 from shared.proposals import grey
@@ -78,6 +78,7 @@ def _judged(
     """What is known of a segmentor, and its foreground masks (H, W) uint8 {0, 1}."""
     segmentor, config = load_segmentor(model)
     where = device()
+    segmentor = for_prediction(segmentor, where)
     found: list[Found] = []
     for image in track(images, f"gate: {what}", len(images)):
         maps = predict_maps(segmentor, config, image, tile=stage.tile, batch_size=stage.batch_size, device=where)

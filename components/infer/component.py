@@ -19,7 +19,7 @@ class Infer(Stage):
     """A segmentor."""
     predictions: Out[Predictions]
     """`labels/KEY.tif`, `semantic/KEY.png`, `overlays/KEY.png`, `cells.csv`, `coco.json`."""
-    batch_size: PositiveInt = 4
+    batch_size: PositiveInt = 16
     """Tiles per forward pass."""
     tile: int = Field(128, ge=64, multiple_of=16)
     """px on the side of a tile as the network sees it, halo included; up to a quarter more where that fits an image."""

@@ -16,7 +16,7 @@ from shared.cells import find
 from shared.coco import annotations, dataset
 from shared.devices import device, threads
 from shared.images import ImageEntry, ImageReader
-from shared.models.segmentor import SegmentorConfig, load_segmentor
+from shared.models.segmentor import SegmentorConfig, for_prediction, load_segmentor
 from shared.overlays import thumbnail
 from shared.parallel import in_order
 from shared.progress import track
@@ -90,6 +90,7 @@ def predictor(stage: Infer) -> tuple[Predict, SegmentorConfig]:
     """The stage's segmentor as a function, and its config. Raises ArtifactError where it is no segmentor."""
     segmentor, config = load_segmentor(stage.model)
     where = device()
+    segmentor = for_prediction(segmentor, where)
 
     def predict(image: np.ndarray, out: np.ndarray) -> None:
         predict_blocks(segmentor, config, image, out, tile=stage.tile, batch_size=stage.batch_size, device=where)

@@ -23,7 +23,16 @@ from shared.images import ImageReader
 from shared.labels import SHARPENED, LabelReader
 from shared.models.encoder import load_encoder
 from shared.models.files import read_config
-from shared.models.segmentor import DEPTH, FOREGROUND, Segmentor, SegmentorConfig, load_segmentor, save_segmentor
+from shared.models.packed import packed
+from shared.models.segmentor import (
+    DEPTH,
+    FOREGROUND,
+    Segmentor,
+    SegmentorConfig,
+    for_prediction,
+    load_segmentor,
+    save_segmentor,
+)
 from shared.progress import Progress
 from shared.stage import Result
 from shared.training import (
@@ -72,11 +81,12 @@ def run(stage: TrainSegmentor) -> Result:
     where = device()
     trained, history = train(stage, segmentor, crops, stage.learning_rate * (1 if first_round else LATER_RATE), where)
     config = config.model_copy(update={"sharpen": labels.info.notes.get(SHARPENED, "none")})
+    fast = for_prediction(trained, where)
     if crops.drawn_keys:
-        config = learn_parting(trained, config, reader, labels, crops.drawn_keys, where)
+        config = learn_parting(fast, config, reader, labels, crops.drawn_keys, where)
     metrics = _metrics(history) | {"saddle": config.saddle}
     save_segmentor(stage.segmentor, trained, config, _card(stage, config, len(keys), metrics))
-    page = make_page(history, trained, config, reader, labels, keys, where)
+    page = make_page(history, fast, config, reader, labels, keys, where)
     return Result(
         metrics=metrics,
         values={"converged": bool(labels.skipped) or stage.agreement >= stage.stop_agreement},
@@ -101,11 +111,14 @@ def train(
     """The loop. Returns the moving average of the weights, and (step, loss) of every step."""
     segmentor.to(where).train()
     mean = copy.deepcopy(segmentor)
-    segmentor.encoder.requires_grad_(stage.encoder_rate > 0).train(stage.encoder_rate > 0)
+    learning = stage.encoder_rate > 0
+    encoder = segmentor.encoder.requires_grad_(learning).train(learning)
     groups = _slower_encoder(parameter_groups(segmentor, WEIGHT_DECAY), segmentor, stage.encoder_rate)
     optimiser = torch.optim.AdamW(groups, lr=rate)
     checkpoint = Checkpoint(segmentor=segmentor, mean=mean, optimiser=optimiser)
     first, history = checkpoint.resume()
+    if not learning and where == "cpu":
+        encoder = packed(encoder)
     progress = Progress("train_segmentor", stage.steps, "steps", first)
     for step in range(first, stage.steps):
         set_learning_rate(optimiser, cosine(step, stage.steps, peak=rate, warmup=max(1, stage.steps // 10)))
@@ -113,7 +126,8 @@ def train(
         images, wanted = crops.batch(stage.batch_size, rng, part(stage.batch_size))
         target, weight, depth = torch.from_numpy(wanted).to(where).unbind(1)
         with torch.autocast("cuda", torch.bfloat16, enabled=where.startswith("cuda")):
-            logits = segmentor(to_device(images, where))
+            x = to_device(images, where)
+            logits = segmentor.decode(x, encoder(x))
         logits = logits.float()
         loss = foreground_loss(logits[:, 0], target, weight)
         if segmentor.config.maps > 1:

@@ -7,6 +7,7 @@ takes part at a quarter of the cost. A narrow path at full resolution draws the 
 sections a point of Dice better.
 """
 
+import copy
 from pathlib import Path
 from typing import Literal
 
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from shared.cells import SADDLE
 from shared.models.encoder import Encoder, EncoderConfig, load_exactly
 from shared.models.files import load_config, load_state, save_model
+from shared.models.packed import packed
 from shared.sharpen import Sharpen
 
 GROUPS = 8
@@ -118,6 +120,14 @@ def _to_size(x: Tensor, like: Tensor) -> Tensor:
     if x.shape[2:] == like.shape[2:]:
         return x
     return F.interpolate(x, size=like.shape[2:], mode="bilinear", align_corners=False)
+
+
+def for_prediction(segmentor: Segmentor, device: str) -> Segmentor:
+    """A copy on `device`, in evaluation mode; on a CPU with its encoder's linear layers packed."""
+    fast = copy.deepcopy(segmentor).eval()
+    if device == "cpu":
+        fast.encoder = packed(fast.encoder)
+    return fast.to(device)
 
 
 def save_segmentor(folder: Path, segmentor: Segmentor, config: SegmentorConfig, card: str) -> None:

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,7 @@ from components.evaluate.pictures import Extremes, panel
 from components.infer.component import Infer
 from components.infer.main import run as infer
 from shared.artifacts import verify
-from shared.errors import ArtifactError
+from shared.errors import ArtifactError, UserError
 from shared.models.encoder import Encoder, save_encoder
 from shared.overlays import PREDICTION, TRUTH
 from shared.runner import execute, parse
@@ -63,6 +65,56 @@ def test_scores_are_those_of_what_infer_writes(images, model, tmp_path):
         alone = matching(MASKS[row["image"]], found[row["image"]], thresh=0.5)
         assert float(row["f1"]) == pytest.approx(alone.f1, rel=1e-5)
         assert int(row["predicted_objects"]) == alone.n_pred
+
+
+def predicted(images: Path, model: Path, folder: Path) -> Path:
+    """A Predictions artifact."""
+    execute(parse(Infer, [str(a) for a in ("--images", images, "--model", model, "--predictions", folder)]))
+    return folder
+
+
+def test_what_was_predicted_scores_as_the_model_that_predicted_it(images, model, tmp_path):
+    truth = write_truth(tmp_path / "truth", MASKS)
+    _, by_model, rows = score(images, truth, model, tmp_path / "model")
+    found = predicted(images, model, tmp_path / "found")
+    result, scores, same = score(images, truth, None, tmp_path / "scores", predictions=found)
+    assert scores == by_model and same == rows and 0.3 < scores["overall"]["f1"] < 1
+    assert result.page.html().count("data:image/") == 3
+
+
+def test_scores_of_predictions_need_no_network(images, model, tmp_path):
+    truth = write_truth(tmp_path / "truth", MASKS)
+    found = predicted(images, model, tmp_path / "found")
+    words = ["evaluate", "--images", images, "--truth", truth, "--predictions", found, "--scores", tmp_path / "scores"]
+    code = (
+        "import sys; from components.__main__ import command_line\n"
+        f"code = command_line({[str(word) for word in words]!r}); print(code, 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    assert done.stdout.split() == ["0", "False"], done.stderr
+
+
+@pytest.mark.parametrize("both", [True, False])
+def test_either_a_model_or_predictions(both, images, model, tmp_path):
+    truth = write_truth(tmp_path / "truth", MASKS)
+    given = {"predictions": predicted(images, model, tmp_path / "found")} if both else {}
+    with pytest.raises(UserError, match="--model, --predictions: exactly one"):
+        score(images, truth, model if both else None, tmp_path / "scores", **given)
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda path: path.unlink(), r"a\.tif: missing; give what was predicted of these images"),
+        (lambda path: path.write_bytes(b"no image"), r"a\.tif: "),
+        (lambda path: tifffile.imwrite(path, np.zeros((5, 7), np.uint16)), r"a\.tif: 7 x 5 px, but its image has 200"),
+    ],
+)
+def test_predictions_of_something_else_are_refused_by_name(damage, said, images, model, tmp_path):
+    found = predicted(images, model, tmp_path / "found")
+    damage(found / "labels/a.tif")
+    with pytest.raises(ArtifactError, match=said):
+        score(images, write_truth(tmp_path / "truth", MASKS), None, tmp_path / "scores", predictions=found)
 
 
 def test_evaluate_and_infer_cut_instances_alike():

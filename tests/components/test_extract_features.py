@@ -227,6 +227,8 @@ def test_of_many_images_some_evenly_spread_and_the_labelled_ones(tmp_path: Path)
     assert sorted(few.entries) == ["image0", "image1", "image2", "image3", "image6"]
     whole, _ = extract(images, model, tmp_path / "all", tmp_path / "truth")
     assert sorted(whole.entries) == [f"image{i}" for i in range(7)], "all that are of the split train"
+    small, _ = extract(images, model, tmp_path / "small", tmp_path / "truth", most_megapixels=3 * 64**2 / 1e6)
+    assert 2 <= len(small.entries) <= 4
 
 
 def test_training_images_alone_and_the_same_bytes_again(tmp_path: Path) -> None:

@@ -45,6 +45,8 @@ def test_artifacts_in_and_out_are_those_declared(stage, spec):
         }
         compiled = {name: item["artifactType"]["schemaTitle"] for name, item in section.get("artifacts", {}).items()}
         assert compiled == declared
+        optional = {name for name, item in section.get("artifacts", {}).items() if item.get("isOptional")}
+        assert optional == {name for name, port in stage.ports(direction).items() if port.optional}
 
 
 def test_output_parameters_are_those_declared(stage, spec):

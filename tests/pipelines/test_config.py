@@ -48,8 +48,9 @@ def test_each_round_works_from_the_one_before(tmp_path):
         agreement = Output(f"{later}/refine-masks", "agreement")
         assert tasks[f"{later}/train-segmentor"].parameters["agreement"] == agreement
     assert tasks["em-0/gate"].artifacts["incumbent"] == Output("pretrain", "encoder")
-    for last in ("infer", "evaluate"):
-        assert tasks[last].artifacts["model"] == Output("em-2/gate", "best")
+    assert tasks["infer"].artifacts["model"] == Output("em-2/gate", "best")
+    assert tasks["evaluate"].artifacts["predictions"] == Output("infer", "predictions")
+    assert "model" not in tasks["evaluate"].artifacts
 
 
 def test_settings_are_constants_and_the_command_line_wins_over_the_file(tmp_path):

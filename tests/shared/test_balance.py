@@ -1,11 +1,11 @@
-"""Rare kinds of images are drawn more often than their area's share; alike ones by area."""
+"""Rare kinds of images are drawn, and chosen, more often than their area's share; alike ones by area."""
 
 import numpy as np
 import pytest
 from real_labels import wheel_nuclei
 
 from shared import balance
-from shared.balance import look, shares
+from shared.balance import look, shares, some_of
 from shared.normalise import Normalisation
 
 NORMALISATION = Normalisation()
@@ -61,3 +61,32 @@ def test_grey_and_coloured_images_can_be_compared() -> None:
     grey = wheel_nuclei()[0][:64, :64, None]
     images = {"grey": grey, "colour": np.repeat(grey, 3, axis=2), "five": np.repeat(grey, 5, axis=2)}
     np.testing.assert_allclose(shares(list(images), np.ones(3), looks(images)), 1 / 3, rtol=1e-6)
+
+
+def test_all_where_the_budget_reaches_and_else_about_so_much_evenly_spread(nuclei) -> None:
+    image = nuclei["n0"]
+    images = {f"i{number:02d}": image for number in range(40)}
+    keys, areas = list(images), np.full(40, 100.0)
+    assert some_of(keys, areas, 4000, looks(images)) == keys
+    for budget in (500, 1000, 2000):
+        places = [keys.index(key) for key in some_of(keys, areas, budget, looks(images))]
+        assert len(places) == budget // 100
+        assert np.abs(np.diff(places) - 4000 / budget).max() <= 1
+
+
+def test_rare_kinds_rather_than_common_ones_small_images_rather_than_large(nuclei) -> None:
+    images = {f"{name}{i}": image for name, image in nuclei.items() for i in range(4)}
+    others = {f"z{i}": negative(nuclei[f"n{i}"]) for i in range(4)}
+    keys = [*images, *others]
+    found = some_of(keys, np.ones(68), 17, looks(images | others))
+    assert 12 <= len(found) <= 20 and found == sorted(found, key=keys.index)
+    assert len(set(found) & set(others)) / 4 > 2 * len(set(found) & set(images)) / 64
+
+
+def test_what_is_chosen_is_about_the_budget_where_sizes_differ(nuclei) -> None:
+    images = dict.fromkeys([f"i{number:02d}" for number in range(64)], nuclei["n0"])
+    sizes = dict(zip(images, np.where(np.arange(64) % 2, 4.0, 1.0), strict=True))
+    chosen = some_of(list(images), np.array(list(sizes.values())), 40, looks(images))
+    assert sum(sizes[key] for key in chosen) == pytest.approx(40, abs=4)
+    large = sum(sizes[key] == 4 for key in chosen)
+    assert large / len(chosen) == pytest.approx(4**0.25 / (1 + 4**0.25), abs=0.08)

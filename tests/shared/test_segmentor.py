@@ -6,7 +6,8 @@ from loop_artifacts import payload
 
 from shared.errors import ArtifactError
 from shared.models.encoder import Encoder, EncoderConfig, save_encoder
-from shared.models.segmentor import Segmentor, SegmentorConfig, load_segmentor, save_segmentor
+from shared.models.packed import PackedLinear
+from shared.models.segmentor import Segmentor, SegmentorConfig, for_prediction, load_segmentor, save_segmentor
 
 
 def config(channels: int = 1, patch: int = 8, **options) -> SegmentorConfig:
@@ -58,3 +59,15 @@ def test_it_learns_a_pattern_finer_than_a_patch():
         optimiser.step()
     right = ((segmentor.eval()(x) > 0) == (target > 0)).float().mean()
     assert right > 0.93 > (target == 0).float().mean()
+
+
+def test_for_prediction_it_gives_the_same_and_stays_as_it_was():
+    torch.manual_seed(0)
+    segmentor = Segmentor(config()).train()
+    fast = for_prediction(segmentor, "cpu")
+    assert segmentor.training and not fast.training
+    assert isinstance(fast.encoder.blocks[0].attn.qkv, PackedLinear)
+    assert not isinstance(segmentor.encoder.blocks[0].attn.qkv, PackedLinear)
+    x = torch.rand(2, 1, 64, 80)
+    with torch.inference_mode():
+        torch.testing.assert_close(fast(x), segmentor.eval()(x), atol=1e-4, rtol=1e-4)

@@ -6,7 +6,7 @@ from pydantic import Field, PositiveInt, ValidationError
 from pydantic.fields import FieldInfo
 
 from shared.artifacts import FeatureSet, ImageSet, Model
-from shared.stage import External, In, Out, Result, Stage, is_external, plain_type
+from shared.stage import External, In, MaybeIn, Out, Result, Stage, is_external, plain_type
 
 
 class TwoWords(Stage):
@@ -34,6 +34,13 @@ class TwoWords(Stage):
     """A table."""
 
 
+class Either(TwoWords):
+    """One input may be left out."""
+
+    more: MaybeIn[Model]
+    """Another model."""
+
+
 def made(**values: object) -> TwoWords:
     return TwoWords(**{"images": "i", "model": "m", "features": "f", "source": "s", **values})
 
@@ -46,6 +53,14 @@ def test_names_and_ports():
     ports = TwoWords.ports()
     assert [name for name in ports if ports[name].is_artifact] == ["images", "model", "features"]
     assert [name for name in ports if ports[name].is_value] == ["share"]
+
+
+def test_an_input_that_may_be_left_out_is_none_then():
+    given = {"images": "i", "model": "m", "features": "f", "source": "s"}
+    assert Either(**given).more is None
+    assert Either(**given, more="there").more == Path("there")
+    port = Either.ports("in")["more"]
+    assert port.is_artifact and not port.needed and Either.ports()["model"].needed
 
 
 def test_docstrings_beneath_the_fields_are_their_descriptions():
