@@ -64,6 +64,31 @@ def handed_on(record: RunRecord) -> str | None:
     return None if last is None else names.get(int(last))
 
 
+def final_scores(record: RunRecord) -> dict[str, float]:
+    """Metrics of what was handed on, by the graph's last `evaluate`; else of the last round that was scored."""
+    scored = [task.metrics for name, task in record.tasks.items() if name == "evaluate" and "dice" in task.metrics]
+    scored += [em.tasks["evaluate"].metrics for em in reversed(rounds(record)) if em.dice is not None]
+    return scored[0] if scored else {}
+
+
+def ending(record: RunRecord) -> str:
+    """Why the loop ended, in a sentence; empty where it has not, or has no gates."""
+    judged = [em for em in rounds(record) if (gate := em.tasks.get("gate")) and gate.state == "done" and not em.skipped]
+    if not judged:
+        return ""
+    last = judged[-1]
+    gate, best = last.tasks["gate"], handed_on(record)
+    if not gate.values.get("done"):
+        every = len(judged) == len(rounds(record))
+        return f"The loop ended with {last.name}, the last one asked for; more may help: --set rounds." if every else ""
+    if gate.parameters.get("converged"):
+        agreement = "" if last.agreement is None else f": agreement {last.agreement:.3f}"
+        return f"The loop ended with {last.name}, whose pseudo-masks are nearly those of the round before{agreement}."
+    if len(judged) - 1 - int(gate.values.get("best_round", -1)) >= int(gate.parameters.get("patience", 1)):
+        return f"The loop ended with {last.name}: no round was better than {best or 'the model it started from'}."
+    return f"The loop ended with {last.name}: its cells cover so much more or less than before that it was not trusted."
+
+
 def round_table(record: RunRecord) -> str:
     """The rounds as text for a terminal; empty where the run has none."""
     rows = [["round", "Dice", "F1 at 0.5", "agreement", "seconds", ""]]
@@ -78,7 +103,8 @@ def round_table(record: RunRecord) -> str:
         return ""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = ["  ".join(_pad(cell, widths[i], i) for i, cell in enumerate(row)).rstrip() for row in rows]
-    return "\n".join([lines[0], "  ".join("-" * width for width in widths[:-1]), *lines[1:]])
+    end = ending(record)
+    return "\n".join([lines[0], "  ".join("-" * width for width in widths[:-1]), *lines[1:], *([end] if end else [])])
 
 
 def _pad(cell: str, width: int, column: int) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pipelines.record import RunRecord, load
-from pipelines.rounds import EmRound, handed_on, rounds
+from pipelines.rounds import EmRound, ending, final_scores, handed_on, rounds
 from pipelines.run_drawing import drawing, look_of
 from shared.artifacts import ImageSet, read_manifest
 from shared.report import Page, escape, line_plot, plots_in
@@ -98,11 +98,10 @@ def _summary(page: Page, run: Path, record: RunRecord) -> None:
     if infer and "cells" in infer.metrics:
         cards.append((f"{infer.metrics['cells']:,.0f}", "cells found"))
     em = rounds(record)
-    scored = [r for r in em if r.dice is not None]
-    if scored:
-        cards.append((f"{scored[-1].dice:.3f}", "pixel Dice"))
-        if scored[-1].f1 is not None:
-            cards.append((f"{scored[-1].f1:.3f}", "F1 of cells, IoU 0.5"))
+    final = final_scores(record)
+    for metric, what in (("dice", "pixel Dice"), ("f1", "F1 of cells, IoU 0.5")):
+        if metric in final:
+            cards.append((f"{final[metric]:.3f}", what))
     if em:
         passed = sum(r.tasks["train_segmentor"].state == "done" for r in em if "train_segmentor" in r.tasks)
         cards.append((f"{passed - sum(r.skipped for r in em)} of {len(em)}", "EM rounds trained"))
@@ -124,7 +123,7 @@ def _scores(page: Page, run: Path, record: RunRecord) -> None:
         page.text("No image has labels, so nothing could be scored; agreement tells how far the rounds have settled.")
     best = handed_on(record)
     if best is not None:
-        page.text(f"Handed on: the segmentor of {best}. Why the others were not, their gates' pages tell.")
+        page.text(f"Handed on: the segmentor of {best}. {ending(record)}")
     header = ["round", "Dice", "F1 at 0.5", "AP at 0.5", "PQ", "agreement with the round before", "seconds", ""]
     rows = [
         [r.name]
@@ -143,7 +142,7 @@ def _scores(page: Page, run: Path, record: RunRecord) -> None:
     shares = {"proposed": _per_round(em, "cluster"), "refined": _per_round(em, "refine_masks")}
     edges = {"borders on edges": _per_round(em, "gate", "edge_score")}
     if any(edges.values()):
-        page.raw(line_plot("How much steeper the image is on the borders than around them", edges, "EM round", ""))
+        page.raw(line_plot("Steepness on the borders, against around them", edges, "EM round", ""))
     if any(shares.values()):
         page.raw(line_plot("Share of the pixels called cell", shares, "EM round", ""))
 

@@ -21,7 +21,7 @@ from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 from pipelines.record import NAME as RECORD
 from pipelines.record import RunRecord, load
-from pipelines.rounds import rounds
+from pipelines.rounds import final_scores
 from pipelines.ui_compare import compare
 from shared.errors import UserError
 from shared.report import Page, escape
@@ -240,9 +240,8 @@ def _facts(folder: Path) -> str:
 
 
 def _scores(record: RunRecord) -> list[str]:
-    """Dice and F1 of what was handed on, else of the last round that was scored."""
-    final = next((task.metrics for name, task in record.tasks.items() if name == "evaluate" and task.metrics), None)
-    scored = final or next((em.tasks["evaluate"].metrics for em in reversed(rounds(record)) if em.dice), {})
+    """Dice and F1."""
+    scored = final_scores(record)
     return [f"{scored[name]:.3f}" if name in scored else "" for name in ("dice", "f1")]
 
 

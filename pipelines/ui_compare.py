@@ -1,6 +1,7 @@
 """Two runs side by side: what was set differently, what came of it, and the same images from both."""
 
 import base64
+import re
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -16,6 +17,8 @@ STYLE = """
 .pair { display: flex; gap: 1rem; margin: .4rem 0 1.2rem; } .pair figure { margin: 0; } .pair img { width: 460px; }
 td.differs { background: #fff6dd; }
 """
+FED = {"agreement", "converged", "skip", "incumbent_round", "number"}
+"""Parameters of stages that the graph feeds from task to task; nobody sets them."""
 METRICS = ("dice", "f1", "ap50", "pq", "seg", "cells", "cells_per_image", "median_area_px", "agreement", "loss")
 """Shown where both runs have them, in this order; the rest is in the stages' own pages."""
 
@@ -47,16 +50,28 @@ def compare(name_a: str, a: Path, name_b: str, b: Path) -> Page:
 
 
 def differences(a: RunRecord, b: RunRecord) -> list[list[str]]:
-    """(where, value in A, value in B) of every parameter that is not the same in both."""
+    """(where, value in A, value in B) of every parameter that was set differently, one line for all EM rounds."""
     rows = [["pipeline", a.pipeline, b.pipeline]] if a.pipeline != b.pipeline else []
-    rows += _unequal("", a.parameters, b.parameters)
+    of_run = _unequal("", a.parameters, b.parameters)
+    rows += of_run
+    said = {name for name, *_ in of_run} | FED
     for name in [*a.tasks, *(name for name in b.tasks if name not in a.tasks)]:
         mine, theirs = a.tasks.get(name), b.tasks.get(name)
         if mine is None or theirs is None:
             rows.append([name, "there" if mine else "not there", "there" if theirs else "not there"])
         else:
-            rows += _unequal(f"{name}.", mine.parameters, theirs.parameters)
-    return rows
+            unequal = _unequal("", mine.parameters, theirs.parameters)
+            rows += [[f"{name}.{key}", *values] for key, *values in unequal if key not in said]
+    return _joined(rows)
+
+
+def _joined(rows: list[list[str]]) -> list[list[str]]:
+    """Lines that differ in the EM round alone become one: em-0/cluster.k and em-1/cluster.k are em-*/cluster.k."""
+    every = [(re.sub(r"^em-\d+/", "em-*/", where), *values) for where, *values in rows]
+    kept: dict[tuple[str, ...], list[str]] = {}
+    for general, row in zip(every, rows, strict=True):
+        kept[general] = list(general) if general in kept else row
+    return list(kept.values())
 
 
 def _unequal(prefix: str, a: dict[str, Any], b: dict[str, Any]) -> list[list[str]]:

@@ -3,7 +3,7 @@
 import pytest
 
 from pipelines.record import RunRecord, TaskRecord
-from pipelines.rounds import handed_on, round_table, rounds
+from pipelines.rounds import ending, final_scores, handed_on, round_table, rounds
 
 
 def run_of(*best: int) -> RunRecord:
@@ -30,3 +30,38 @@ def test_the_table_tells_which_round_is_handed_on():
     marked = [line for line in lines if "handed on" in line]
     assert len(marked) == 1 and marked[0].startswith("em-1") and "0.600" in marked[0]
     assert len(rounds(run_of(0, 1, 1))) == 3
+
+
+def test_the_scores_are_those_of_what_was_handed_on_where_it_was_scored():
+    record = run_of(0, 1, 1)
+    assert final_scores(record)["dice"] == pytest.approx(0.7)
+    record.tasks["evaluate"] = TaskRecord(stage="evaluate", state="done", metrics={"dice": 0.6})
+    assert final_scores(record) == {"dice": 0.6}
+    assert final_scores(run_of()) == {}
+
+
+@pytest.mark.parametrize(
+    "best, done, converged, said",
+    [
+        ((0, 1, 2), False, False, "em-2, the last one asked for"),
+        ((0, 1, 2), True, True, "nearly those of the round before: agreement 0.980"),
+        ((0, 0, 0), True, False, "no round was better than em-0"),
+        ((-1, -1), True, False, "no round was better than the model it started from"),
+        ((0, 0), True, False, "so much more or less than before"),
+    ],
+)
+def test_why_the_loop_ended(best, done, converged, said):
+    record = run_of(*best)
+    gate = record.tasks[f"em-{len(best) - 1}/gate"]
+    gate.values["done"], gate.parameters = done, {"patience": 2, "converged": converged}
+    last = f"em-{len(best) - 1}/refine-masks"
+    record.tasks[last] = TaskRecord(stage="refine_masks", state="done", values={"agreement": 0.98})
+    assert said in ending(record)
+    assert ending(record) in round_table(record)
+
+
+def test_a_loop_that_goes_on_has_no_ending():
+    record = run_of(0, 1)
+    record.tasks["em-1/gate"].state = "running"
+    assert ending(record) == "" == ending(run_of())
+    assert "ended" not in round_table(record)

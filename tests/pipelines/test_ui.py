@@ -172,6 +172,18 @@ def test_two_runs_side_by_side(server, runs):
     assert ask(server, "/compare?a=none&b=deep/other")[0] == 400
 
 
+def test_what_was_set_alike_in_all_rounds_is_one_line(runs):
+    a, b = (record.load(runs / "deep/other") for _ in range(2))
+    a.parameters, b.parameters = {"seed": 1}, {"seed": 2}
+    for number in (0, 1):
+        for made, k, agreement in ((a, 12, 0.5), (b, 16, 0.6)):
+            made.tasks[f"em-{number}/cluster"].parameters = {"k": k, "seed": made.parameters["seed"]}
+            made.tasks[f"em-{number}/train-segmentor"].parameters = {"agreement": agreement, "steps": k * number}
+    assert differences(a, b) == [
+        ["seed", "1", "2"], ["em-*/cluster.k", "12", "16"], ["em-1/train-segmentor.steps", "12", "16"]
+    ]  # fmt: skip
+
+
 def test_a_run_whose_record_is_damaged_is_listed_with_its_reason(runs, tmp_path):
     shutil.copytree(runs / "deep/other", tmp_path / "bad")
     (tmp_path / "bad/run.json").write_text("{")
