@@ -209,8 +209,8 @@ def _bring(name: str, kind: type, location: str, place: Path) -> Manifest:
             from shared import store
 
             if kind is not ImageSet or store.exists(f"{location.rstrip('/')}/artifact.json"):
-                store.fetch(location, place)
-                return verify(place, kind)
+                store.fetch(location, place)  # which checks it
+                return read_manifest(place, kind)
         elif place == Path(location).absolute():
             return verify(place, kind)
         elif kind is not ImageSet or not Path(location).exists():
