@@ -51,7 +51,11 @@ def run(stage: Evaluate) -> Result:
         return Result(skipped=NO_LABELS, page=result)
     total, rows, extremes = Tally(), [], Extremes()
     keys = spread(truth.keys(), stage.most_images or len(truth))
-    find_cells = by_model(stage, stage.model) if stage.model else as_predicted(stage.predictions or Path())
+    if stage.model is not None:
+        find_cells = by_model(stage, stage.model)
+    else:
+        assert stage.predictions is not None
+        find_cells = as_predicted(stage.predictions)
 
     def cases() -> Iterator[tuple[Case, Callable[[], np.ndarray]]]:
         for key in keys:
