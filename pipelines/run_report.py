@@ -122,8 +122,9 @@ def _scores(page: Page, run: Path, record: RunRecord) -> None:
     if scored and not any(r.dice is not None for r in em):
         page.text("No image has labels, so nothing could be scored; agreement tells how far the rounds have settled.")
     best = handed_on(record)
-    if best is not None:
-        page.text(f"Handed on: the segmentor of {best}. {ending(record)}")
+    handed = "" if best is None else f"Handed on: the segmentor of {best}. "
+    if text := handed + ending(record):
+        page.text(text)
     header = ["round", "Dice", "F1 at 0.5", "AP at 0.5", "PQ", "agreement with the round before", "seconds", ""]
     rows = [
         [r.name]

@@ -21,6 +21,7 @@ from typing import Any
 from shared.artifacts import MANIFEST, File, read_manifest, verify
 from shared.errors import ArtifactError, UserError
 from shared.log import log
+from shared.part_hashes import PartHashes
 from shared.s3 import GONE, client, explained, has_bucket, retried, side_by_side, split
 
 PART = 32 * 2**20
@@ -208,7 +209,7 @@ def _download(uri: str, sizes: dict[str, int], folder: Path, hashed: bool = Fals
             done = {part for part in done if part[0] != name}
             with path.open("wb") as stream:
                 stream.truncate(size)
-    writing, hashes = threading.Lock(), _Hashes(folder, sizes if hashed else {}, done)
+    writing, hashes = threading.Lock(), PartHashes(folder, sizes if hashed else {}, done, PART)
     with _journal(folder).open("a") as journal, explained(uri):
 
         def part(job: tuple[str, int, int]) -> None:
@@ -222,56 +223,6 @@ def _download(uri: str, sizes: dict[str, int], folder: Path, hashed: bool = Fals
 
         side_by_side(part, [job for job in _parts(sizes) if job[:2] not in done])
     return hashes.finished()
-
-
-class _Hashes:
-    """sha256 of files whose parts arrive in any order: each part is hashed once all before it were.
-
-    So the checking is done while other parts are on their way, by the threads that wait for them.
-    """
-
-    def __init__(self, folder: Path, sizes: dict[str, int], there: set[tuple[str, int]]) -> None:
-        """sizes: of the files to hash; there: (name, offset) of the parts that are in `folder` already."""
-        self.folder, self.there = folder, set(there)
-        self.files = {name: _Hash(size) for name, size in sizes.items()}
-
-    def arrived(self, name: str, offset: int) -> None:
-        """A part was written."""
-        self.there.add((name, offset))
-        if name in self.files:
-            self._go_on(name, self.files[name])
-
-    def _go_on(self, name: str, file: "_Hash") -> None:
-        """Hash what can be, unless another thread is at it: that one looks once more when it is done."""
-        while (name, file.next) in self.there and file.busy.acquire(blocking=False):
-            try:
-                if (name, file.next) in self.there:
-                    file.read_part(self.folder / name)
-            finally:
-                file.busy.release()
-
-    def finished(self) -> dict[str, str]:
-        """Name -> hash, once all parts are there."""
-        for name, file in self.files.items():
-            self._go_on(name, file)  # where nothing of it had to be fetched
-        return {name: file.sum.hexdigest() for name, file in self.files.items() if file.next == file.size}
-
-
-class _Hash:
-    """One file, hashed up to `next`."""
-
-    def __init__(self, size: int) -> None:
-        self.size, self.next, self.sum, self.busy = size, 0, hashlib.sha256(), threading.Lock()
-
-    def read_part(self, path: Path) -> None:
-        """Hash the next part."""
-        left = PART
-        with path.open("rb", buffering=0) as stream:
-            stream.seek(self.next)
-            while left and (block := stream.read(min(BLOCK, left))):
-                self.sum.update(block)
-                left -= len(block)
-        self.next += PART - left
 
 
 def _parts(sizes: dict[str, int]) -> Iterator[tuple[str, int, int]]:

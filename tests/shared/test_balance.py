@@ -74,7 +74,7 @@ def test_all_where_the_budget_reaches_and_else_about_so_much_evenly_spread(nucle
         assert np.abs(np.diff(places) - 4000 / budget).max() <= 1
 
 
-def test_rare_kinds_rather_than_common_ones_small_images_rather_than_large(nuclei) -> None:
+def test_rare_kinds_rather_than_common_ones(nuclei) -> None:
     images = {f"{name}{i}": image for name, image in nuclei.items() for i in range(4)}
     others = {f"z{i}": negative(nuclei[f"n{i}"]) for i in range(4)}
     keys = [*images, *others]
