@@ -15,7 +15,7 @@ class PartHashes:
     """
 
     def __init__(self, folder: Path, sizes: dict[str, int], there: set[tuple[str, int]], part: int) -> None:
-        """sizes: bytes of the files to hash; there: (name, offset) of the parts that `folder` holds; part: its bytes."""
+        """sizes: bytes of the files to hash; there: (name, offset) of parts that `folder` holds; part: its bytes."""
         self.folder, self.there, self.part = folder, set(there), part
         self.files = {name: _Hash(size) for name, size in sizes.items()}
 
