@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 LOCK    = $(abspath $(BIN))/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-annotate --no-header --python-version 3.11
 ENGINE ?= build/engine
-TARGETS ?= cpu faiss torch
+TARGETS ?= cpu export faiss torch
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -94,7 +94,7 @@ bench-gpu: dev ## the benchmarks that need a GPU
 
 lock: dev ## resolve requirements/*.in anew
 	@cd requirements && $(LOCK) --upgrade dev.in -o dev.lock
-	@cd requirements && for set in cpu faiss torch cytoloom; do $(LOCK) --upgrade $$set.in -c dev.lock -o $$set.lock || exit 1; done
+	@cd requirements && for set in cpu export faiss torch cytoloom; do $(LOCK) --upgrade $$set.in -c dev.lock -o $$set.lock || exit 1; done
 
 clean: ## remove what a build or a test leaves; the venv and runs/ stay
 	@rm -rf *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -4,7 +4,7 @@
 #   docker/build.sh [TARGET]       default: torch; tagged cytoloom/TARGET:VERSION, the hash of what goes in
 #
 # From the environment: IMAGE (another reference), CYTOLOOM_REGISTRY (instead of `cytoloom`), BASE_IMAGE, PIP_INDEX_URL,
-# and with BASE_IMAGE PIP_CERT (a path in it). An image of that version that is there already is not built again.
+# and with BASE_IMAGE PIP_CERT (a path in it); TENSORRT_LIBS (another file for the target export, or none: ""). An image of that version that is there already is not built again.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -20,6 +20,7 @@ if [ "$built" != "$version" ]; then
     for name in BASE_IMAGE PIP_INDEX_URL ${BASE_IMAGE:+PIP_CERT}; do
         [ -z "${!name:-}" ] || arguments+=(--build-arg "$name")
     done
+    [ -z "${TENSORRT_LIBS+given}" ] || arguments+=(--build-arg "TENSORRT_LIBS=$TENSORRT_LIBS")
     docker build --network host --file docker/Dockerfile --target "$target" --tag "$image" "${arguments[@]}" . >&2
 fi
 echo "$image"

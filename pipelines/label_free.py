@@ -1,4 +1,4 @@
-"""From a folder of unlabelled images to a segmentor and its predictions; labels, where there are some, only score it.
+"""From unlabelled images to a segmentor, its predictions and its ONNX file; labels, where there are any, only score it.
 
 Compile-time settings: `rounds`, and any field of a stage. Run-time parameters: those of `label_free` below.
 """
@@ -9,6 +9,7 @@ from kfp import dsl
 
 from components.cluster.component import Cluster
 from components.evaluate.component import Evaluate
+from components.export_model.component import ExportModel
 from components.infer.component import Infer
 from components.ingest.component import Ingest
 from components.pretrain.component import Pretrain
@@ -55,6 +56,7 @@ def build(config: Config) -> Any:
             ).set_display_name(f"em-{number}")
             state = {name: after.outputs[name] for name in state}
         found = step(config, Infer, images=images, model=state["best"])
+        step(config, ExportModel, images=images, model=state["best"])
         step(config, Evaluate, images=images, truth=truth, predictions=found.outputs["predictions"])
 
     em = em_round(config)  # after the defaults above: they say which settings the graph feeds by parameter

@@ -92,6 +92,7 @@ RESOURCES = {
     "gate": _gpu(),
     "evaluate": _gpu(),
     "infer": _gpu(),
+    "export_model": _gpu(),
 }
 
 

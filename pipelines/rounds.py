@@ -89,6 +89,18 @@ def ending(record: RunRecord) -> str:
     return f"The loop ended with {last.name}: its cells cover so much more or less than before that it was not trusted."
 
 
+def shipped(record: RunRecord) -> str:
+    """What became of the exported model, in a sentence; empty where none was exported."""
+    found = [task for task in record.tasks.values() if task.stage == "export_model" and task.state == "done"]
+    if not found or "exported" not in found[0].outputs:
+        return ""
+    folder, metrics = found[0].outputs["exported"].path, found[0].metrics
+    if not metrics.get("accepted"):
+        return f"Not every exported form of the model was let out, since one differs from the weights: {folder}"
+    close = f"cells agree with F1 {metrics['onnx_f1']:.3f}" if "onnx_f1" in metrics else "features agree"
+    return f"The model for use elsewhere, compared with the weights ({close}): {folder}"
+
+
 def round_table(record: RunRecord) -> str:
     """The rounds as text for a terminal; empty where the run has none."""
     rows = [["round", "Dice", "F1 at 0.5", "agreement", "seconds", ""]]

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pipelines.record import RunRecord, load
-from pipelines.rounds import EmRound, ending, final_scores, handed_on, rounds
+from pipelines.rounds import EmRound, ending, final_scores, handed_on, rounds, shipped
 from pipelines.run_drawing import drawing, look_of
 from shared.artifacts import ImageSet, read_manifest
 from shared.report import Page, escape, line_plot, plots_in
@@ -111,6 +111,8 @@ def _summary(page: Page, run: Path, record: RunRecord) -> None:
         f"<div class='card'><b>{escape(value)}</b><span>{escape(what)}</span></div>" for value, what in cards
     )
     page.raw(f"<div class='cards'>{shown}</div>")
+    if told := shipped(record):
+        page.text(told)
 
 
 def _scores(page: Page, run: Path, record: RunRecord) -> None:

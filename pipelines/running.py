@@ -17,7 +17,7 @@ from pipelines.folder import opened, place_graph
 from pipelines.ledger import Ledger
 from pipelines.local import Execution, Options
 from pipelines.record import RunRecord
-from pipelines.rounds import round_table
+from pipelines.rounds import round_table, shipped
 from pipelines.runners import DockerRunner, ProcessRunner, Runner, gpu_count
 from pipelines.taskgraph import Graph, Parameter, ParameterSpec
 from pipelines.tasks import check_known, externals
@@ -68,6 +68,8 @@ def _conclude(record: RunRecord, folder: Path) -> None:
     if table := round_table(record):
         print(f"\n{table}")
     print(f"\n{_times(record)}")
+    if told := shipped(record):
+        print(f"\n{told}")
     try:
         from pipelines.run_report import write
 

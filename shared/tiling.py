@@ -8,16 +8,20 @@ worked on piece by piece (`predict_blocks`, into a memory map) and one in memory
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from shared.normalise import match_channels, shrunk
+from shared.normalise import match_channels
 
 if TYPE_CHECKING:
+    from shared.models.encoder import EncoderConfig
     from shared.models.segmentor import Segmentor, SegmentorConfig
+
+Network = Callable[[np.ndarray], np.ndarray]
+"""A segmentor in whatever form: normalised tiles (N, C, H, W) float32 -> maps (N, maps, H, W) float32 in [0, 1]."""
 
 
 def tile_origins(size: int, tile: int, halo: int) -> list[int]:
@@ -166,26 +170,35 @@ def predict_blocks(
     Both `image` and `out` may be memory maps; one batch of tiles is held in memory beside them. Intensities are
     normalised by the whole image's percentiles.
     """
-    import torch
+    from shared.models.segmentor import MapsOf, as_network
 
-    from shared.models.segmentor import enlarged
+    network = as_network(MapsOf(segmentor, config.encoder.shrink, len(out)), device)
+    fill(network, config.encoder, image, out, tile=tile, halo=halo, batch_size=batch_size)
 
+
+def fill(
+    network: Network,
+    config: "EncoderConfig",
+    image: np.ndarray,
+    out: np.ndarray,
+    *,
+    tile: int,
+    halo: int | None = None,
+    batch_size: int,
+) -> None:
+    """As `predict_blocks`, by a network in any form; config: of its encoder."""
     halo = default_halo(tile) if halo is None else halo
-    shrink = config.encoder.shrink
+    shrink = config.shrink
     tile, halo = tile * shrink, halo * shrink
     sides = [fitting_tile(length, tile, halo, STEP * shrink) for length in image.shape[:2]]
     rows, columns = (tile_spans(*of, halo, shrink) for of in zip(image.shape[:2], sides, strict=True))
-    normalisation = config.encoder.normalisation
+    normalisation = config.normalisation
     limits = normalisation.limits(image)
     places = [(row, column) for row in rows for column in columns]
     for first in range(0, len(places), batch_size):
         some = places[first : first + batch_size]
         tiles = [normalisation.apply(cut(image, row[0], column[0], *sides), limits) for row, column in some]
-        tiles = [match_channels(shrunk(item, shrink), config.encoder.channels) for item in tiles]
-        batch = np.stack(tiles).transpose(0, 3, 1, 2)
-        with torch.inference_mode():
-            logits = segmentor(torch.from_numpy(np.ascontiguousarray(batch)).to(device))
-            logits = enlarged(logits[:, : len(out)], shrink)  # (N, maps, tile, tile)
-            maps = torch.sigmoid(logits).float().cpu().numpy()
+        batch = np.stack([match_channels(item, config.channels) for item in tiles]).transpose(0, 3, 1, 2)
+        maps = network(np.ascontiguousarray(batch))
         for ((y, *ys), (x, *xs)), planes in zip(some, maps, strict=True):
             out[:, slice(*ys), slice(*xs)] = planes[:, ys[0] - y : ys[1] - y, xs[0] - x : xs[1] - x]

@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-LOCKS = [ROOT / f"requirements/{name}.lock" for name in ("cpu", "torch")]
+LOCKS = [ROOT / f"requirements/{name}.lock" for name in ("cpu", "torch", "export")]
 IMAGE_FILES = [*LOCKS, ROOT / "requirements/faiss.lock", ROOT / "docker/Dockerfile"]
 
 

@@ -127,4 +127,4 @@ def stage_images(docker_engine) -> dict[str, str]:
     """Target -> reference of the images that hold all stages, built from the present code."""
     from docker_engine import images
 
-    return images("cpu", "torch")
+    return images("cpu", "torch", "export")

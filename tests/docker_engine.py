@@ -57,5 +57,5 @@ def images(*targets: str) -> dict[str, str]:
         if pulled.returncode:  # no image registry within reach
             script("docker/engine.sh", "base", LOCAL_BASE)
             base = LOCAL_BASE
-    given = {"BASE_IMAGE": base} if base else {}
+    given = {"TENSORRT_LIBS": os.environ.get("TENSORRT_LIBS", "")} | ({"BASE_IMAGE": base} if base else {})
     return {target: script("docker/build.sh", target, **given).splitlines()[-1] for target in targets}

@@ -132,15 +132,18 @@ class PatchEmbed(nn.Module):
         return self.proj(x)
 
 
-def sincos_positions(height: int, width: int, channels: int, first: tuple[int, int] = (0, 0)) -> Tensor:
+def sincos_positions(
+    height: int, width: int, channels: int, first: tuple[int, int] = (0, 0), dtype: torch.dtype = torch.float64
+) -> Tensor:
     """Fixed 2-D positions (height * width, channels): sin and cos of the column, then of the row, in units of patches.
 
     As in MAE's reference code (He et al. 2022, `util/pos_embed.py`). first: row and column of the first patch.
+    dtype: what is computed in; the result is float32.
     """
-    omega = 1 / 10000 ** (torch.arange(channels // 4, dtype=torch.float64) / (channels // 4))
+    omega = 1 / 10000 ** (torch.arange(channels // 4, dtype=dtype) / (channels // 4))
     rows, columns = torch.meshgrid(
-        torch.arange(height, dtype=torch.float64) + first[0],
-        torch.arange(width, dtype=torch.float64) + first[1],
+        torch.arange(height, dtype=dtype) + first[0],
+        torch.arange(width, dtype=dtype) + first[1],
         indexing="ij",
     )
     angles = [plane.reshape(-1, 1) * omega for plane in (columns, rows)]
@@ -173,6 +176,8 @@ class Encoder(nn.Module):
         """Positions (1, height * width, self.config.width) of a grid of so many patches."""
         if self.config.position_grid:
             return _resized(self.pos_embed[:, 1:], self.config.position_grid, height, width)
+        if torch.compiler.is_exporting():  # sizes are symbols then, and float64 is more than TensorRT knows
+            return sincos_positions(height, width, self.config.width, dtype=torch.float32)[None]
         first = tuple(torch.randint(FIRST_POSITIONS, (2,)).tolist()) if self.training else (0, 0)
         key = (height, width, *first, str(self.cls_token.device))
         if key not in self._positions:
@@ -204,7 +209,7 @@ class Encoder(nn.Module):
     def with_class_token(self, tokens: Tensor) -> Tensor:
         """(N, T, width) -> (N, 1 + T, width): the class token goes before the others."""
         first = self.cls_token + self.pos_embed[:, :1] if self.config.position_grid else self.cls_token
-        return torch.cat([first.expand(len(tokens), -1, -1), tokens], dim=1)
+        return torch.cat([first.expand(tokens.shape[0], -1, -1), tokens], dim=1)
 
     def encode(self, tokens: Tensor) -> Tensor:
         """Any subset of embedded tokens (N, T, width) -> class token and the tokens (N, 1 + T, width), normed."""
@@ -235,7 +240,7 @@ class Encoder(nn.Module):
 
     def _as_map(self, tokens: Tensor, x: Tensor) -> Tensor:
         height, width = x.shape[2] // self.config.patch, x.shape[3] // self.config.patch
-        return tokens[:, 1:].transpose(1, 2).reshape(len(x), -1, height, width)
+        return tokens[:, 1:].transpose(1, 2).reshape(x.shape[0], -1, height, width)
 
 
 def initialise(module: nn.Module) -> None:

@@ -96,7 +96,7 @@ def main() -> None:
     parser.add_argument("--demo", action="store_true", help="the whole demo as well, once each way")
     args = parser.parse_args()
     with engine():
-        bench_start(images("cpu", "torch"))
+        bench_start(images("cpu", "torch", "export"))
         if args.demo:
             with tempfile.TemporaryDirectory() as temporary:
                 server = Server(Path(temporary))

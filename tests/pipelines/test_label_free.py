@@ -27,7 +27,8 @@ SMALL = {
     "infer": {"tile": 128},
 }
 STAGES = ["extract-features", "cluster", "refine-masks", "train-segmentor", "gate", "evaluate"]
-TASKS = {"ingest", "pretrain", "evaluate", "infer", *(f"em-{number}/{stage}" for number in (0, 1) for stage in STAGES)}
+ONCE = ("ingest", "pretrain", "evaluate", "infer", "export-model")
+TASKS = {*ONCE, *(f"em-{number}/{stage}" for number in (0, 1) for stage in STAGES)}
 
 
 class Run:

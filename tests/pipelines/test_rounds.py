@@ -1,9 +1,11 @@
 """What a run's record tells about its rounds."""
 
+import re
+
 import pytest
 
-from pipelines.record import RunRecord, TaskRecord
-from pipelines.rounds import ending, final_scores, handed_on, round_table, rounds
+from pipelines.record import Output, RunRecord, TaskRecord
+from pipelines.rounds import ending, final_scores, handed_on, round_table, rounds, shipped
 
 
 def run_of(*best: int) -> RunRecord:
@@ -38,6 +40,27 @@ def test_the_scores_are_those_of_what_was_handed_on_where_it_was_scored():
     record.tasks["evaluate"] = TaskRecord(stage="evaluate", state="done", metrics={"dice": 0.6})
     assert final_scores(record) == {"dice": 0.6}
     assert final_scores(run_of()) == {}
+
+
+@pytest.mark.parametrize(
+    "metrics, said",
+    [
+        (
+            {"accepted": 1, "onnx_f1": 0.9994},
+            r"compared with the weights \(cells agree with F1 0.999\): export-model/exp",
+        ),
+        ({"accepted": 1}, "features agree"),
+        ({"accepted": 0, "onnx_f1": 0.5}, "Not every exported form"),
+    ],
+)
+def test_what_became_of_the_exported_model(metrics, said):
+    record = run_of(0, 1)
+    assert shipped(record) == ""
+    made = Output(path="export-model/exported", kind="Model", digest="")
+    record.tasks["export-model"] = TaskRecord(
+        stage="export_model", state="done", metrics=metrics, outputs={"exported": made}
+    )
+    assert re.search(said, shipped(record))
 
 
 @pytest.mark.parametrize(
