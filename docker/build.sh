@@ -20,7 +20,7 @@ if [ "$built" != "$version" ]; then
     for name in BASE_IMAGE PIP_INDEX_URL ${BASE_IMAGE:+PIP_CERT}; do
         [ -z "${!name:-}" ] || arguments+=(--build-arg "$name")
     done
-    [ -z "${TENSORRT_LIBS+given}" ] || arguments+=(--build-arg "TENSORRT_LIBS=$TENSORRT_LIBS")
+    [ "$target" != export ] || [ -z "${TENSORRT_LIBS+given}" ] || arguments+=(--build-arg "TENSORRT_LIBS=$TENSORRT_LIBS")
     docker build --network host --file docker/Dockerfile --target "$target" --tag "$image" "${arguments[@]}" . >&2
 fi
 echo "$image"

@@ -11,9 +11,12 @@ import pytest
 import torch
 from loop_artifacts import Data, dice
 from real_labels import ROOT, wheel_nuclei
-from small_segmentor import CONFIG, trained
+from small_segmentor import CONFIG, trained, write_model
 
 from components.cluster.lloyd import kmeans, nearest
+from components.export_model.component import ExportModel
+from components.export_model.main import run as export_model
+from components.export_model.tensorrt_form import why_not
 from shared.devices import faiss_gpus
 from shared.models.segmentor import for_prediction
 from shared.tiling import predict
@@ -85,3 +88,15 @@ def test_clusters_are_as_tight(monkeypatch: pytest.MonkeyPatch) -> None:
         centroids = kmeans(points, 16, 0)
         inertia[where] = float(((points - centroids[nearest(points, centroids)]) ** 2).sum())
     assert inertia["cuda"] == pytest.approx(inertia["cpu"], rel=0.01)
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+def test_the_engine_finds_the_same_cells(data: Data, precision: str, tmp_path: Path) -> None:
+    if missing := why_not("cuda"):
+        pytest.skip(f"{missing}; the image `export` has them")
+    given = {"images": data.images, "model": write_model(tmp_path / "model"), "exported": tmp_path / "exported"}
+    (tmp_path / "exported").mkdir()
+    result = export_model(ExportModel(**given, accepted=tmp_path / "accepted", precision=precision))
+    assert result.values == {"accepted": True}
+    assert (tmp_path / "exported/model.engine").stat().st_size > 100_000
+    assert result.metrics["tensorrt_f1"] >= 0.98

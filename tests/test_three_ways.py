@@ -27,7 +27,7 @@ SMALL = {
     "evaluate": {"tile": 128},
     "infer": {"tile": 128},
 }
-TASKS = {"ingest", "pretrain", "evaluate", "infer"} | {
+TASKS = {"ingest", "pretrain", "evaluate", "infer", "export-model"} | {
     f"em-{number}/{stage}"
     for number in range(2)
     for stage in ("extract-features", "cluster", "refine-masks", "train-segmentor", "gate", "evaluate")
