@@ -12,7 +12,8 @@ class Gate(Stage):
     """Keep the better of a new segmentor and the best one so far, and stop the loop where it drifts.
 
     With labels the better one is closer to them. Without, it is the one whose borders follow the edges in the image
-    better, as long as its foreground has not grown or shrunk out of proportion.
+    better, as long as its foreground has not grown or shrunk out of proportion. A round that is better does not replace
+    the rounds before it: their weights are averaged.
     """
 
     image: ClassVar[str] = "torch"
@@ -26,7 +27,7 @@ class Gate(Stage):
     incumbent: In[Model]
     """The best segmentor so far, or one of the user's to guard against; an encoder where there is none."""
     best: Out[Model]
-    """The better of the two."""
+    """The better of the two, averaged with the other where both are rounds of this loop and the new one is better."""
     best_round: Out[int]
     """Round the better one comes from."""
     done: Out[bool]
@@ -41,6 +42,9 @@ class Gate(Stage):
     """Judge by so many labelled images. 0: label-free."""
     patience: PositiveInt = 2
     """The loop ends where the best round lies so many rounds back."""
+    average: float = Field(0.6, gt=0, le=1)
+    """Share of a better candidate's weights in `best`; the rest is the incumbent's, where that is an earlier round of
+    this loop. 1: the candidate alone."""
     keep_worse: bool = False
     """Hand the candidate on whatever comes out; the comparison is reported all the same."""
     most_images: PositiveInt = 16

@@ -6,6 +6,7 @@ import numpy as np
 
 from components.gate.component import Gate
 from components.gate.judge import Judgement, better, drifts, judge, with_labels
+from components.gate.soup import write_average
 from shared.artifacts import copy_payload
 from shared.cells import Found, find
 from shared.devices import device
@@ -47,7 +48,10 @@ def run(stage: Gate) -> Result:
         kept = f"round {stage.incumbent_round}" if stage.incumbent_round >= 0 else "the model the loop started from"
         log.warning("round %d is not better than %s", stage.number, kept)
     taken = accepted or stage.keep_worse
-    copy_payload(stage.candidate if taken else stage.incumbent, stage.best)
+    averaged = accepted and old is not None and stage.incumbent_round >= 0 and stage.average < 1
+    if not (averaged and write_average(stage.candidate, stage.incumbent, stage.average, stage.best)):
+        averaged = False
+        copy_payload(stage.candidate if taken else stage.incumbent, stage.best)
     best_round = stage.number if taken else stage.incumbent_round
     done = stage.converged or stage.number - best_round >= stage.patience
     done = done or (old is not None and not stage.use_labels and drifts(new, old))
@@ -58,7 +62,12 @@ def run(stage: Gate) -> Result:
         "best_round": best_round,
         "done": done,
     }
-    return Result(metrics=metrics, values=values, page=_page(stage, accepted, new, old, (cuts, new_masks, old_masks)))
+    page = _page(stage, accepted, new, old, (cuts, new_masks, old_masks))
+    if averaged:
+        page.text(
+            f"In what is handed on, {stage.average:.0%} of the weights are this round's, the rest the earlier ones'."
+        )
+    return Result(metrics=metrics, values=values, page=page)
 
 
 def _keys(stage: Gate, reader: ImageReader, truth: LabelReader) -> list[str]:

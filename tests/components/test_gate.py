@@ -16,7 +16,7 @@ from shared.cells import find
 from shared.errors import UserError
 from shared.metrics import tally
 from shared.models.encoder import Encoder, save_encoder
-from shared.models.segmentor import Segmentor, save_segmentor
+from shared.models.segmentor import Segmentor, load_segmentor, save_segmentor
 from shared.tiling import predict_maps
 
 IMAGE, LABELS = wheel_nuclei()
@@ -65,10 +65,34 @@ def test_the_better_one_goes_on_with_labels_and_without(case, tmp_path, use_labe
     result, kept = case(tmp_path / "a", case.worse, case.good, use_labels=use_labels)
     assert kept["model.safetensors"] == weights(case.good) != weights(case.worse)
     assert result.values["best_round"] == 0 and result.metrics["accepted"] == 0
-    result, kept = case(tmp_path / "b", case.good, case.worse, use_labels=use_labels)
+    result, kept = case(tmp_path / "b", case.good, case.worse, use_labels=use_labels, average=1)
     assert kept["model.safetensors"] == weights(case.good)
     assert result.values["best_round"] == 1 and result.metrics["accepted"] == 1
     assert ("dice" in result.metrics) == bool(use_labels)
+
+
+def test_a_better_round_is_averaged_with_the_one_before(case, tmp_path):
+    result, kept = case(tmp_path / "a", case.good, case.worse, average=0.6)
+    assert result.values["best_round"] == 1 and "60% of the weights are this round" in result.page.html()
+    found, config = load_segmentor(tmp_path / "a")
+    assert config == CONFIG and kept["config.json"] == hash_folder(case.good)["config.json"].sha256
+    good, worse = (load_segmentor(folder)[0] for folder in (case.good, case.worse))
+    assert torch.equal(found.head[0].weight, good.head[0].weight)
+    torch.testing.assert_close(found.head[2].bias, 0.6 * good.head[2].bias + 0.4 * worse.head[2].bias)
+    assert not torch.allclose(good.head[2].bias, worse.head[2].bias)
+
+
+@pytest.mark.parametrize("more", [{"incumbent_round": -1}, {"average": 1.0}, {"incumbent": "other"}])
+def test_what_is_no_round_of_this_loop_is_not_averaged(case, tmp_path, more):
+    other = CONFIG.model_copy(update={"width": 8})
+    torch.manual_seed(0)
+    save_segmentor(case.root / "other", Segmentor(other), other, "")
+    seal(case.root / "other", Model)
+    given = {"incumbent": case.worse} | more
+    given["incumbent"] = case.root / "other" if given["incumbent"] == "other" else given["incumbent"]
+    result, kept = case(tmp_path / "a", case.good, use_labels=1, **given)
+    assert result.values["best_round"] == 1 and kept["model.safetensors"] == weights(case.good)
+    assert "of the weights" not in result.page.html()
 
 
 def test_a_worse_one_goes_on_only_where_that_is_asked_for(case, tmp_path):
