@@ -45,7 +45,8 @@ def write_engine(onnx: Path, path: Path, *, channels: int, multiple: int, side: 
     settings.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, WORKSPACE)
     if half:
         settings.set_flag(trt.BuilderFlag.FP16)
-    largest = int(LARGER * side) // multiple * multiple
+    side = -(-side // multiple) * multiple
+    largest = max(side, int(LARGER * side) // multiple * multiple)
     profile = builder.create_optimization_profile()
     shapes = [(1, channels, multiple, multiple), (batch, channels, side, side), (batch, channels, largest, largest)]
     profile.set_shape(INPUT, *shapes)
