@@ -8,20 +8,18 @@ worked on piece by piece (`predict_blocks`, into a memory map) and one in memory
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from shared.models.network import Network, as_network
 from shared.normalise import match_channels
 
 if TYPE_CHECKING:
     from shared.models.encoder import EncoderConfig
     from shared.models.segmentor import Segmentor, SegmentorConfig
-
-Network = Callable[[np.ndarray], np.ndarray]
-"""A segmentor in whatever form: normalised tiles (N, C, H, W) float32 -> maps (N, maps, H, W) float32 in [0, 1]."""
 
 
 def tile_origins(size: int, tile: int, halo: int) -> list[int]:
@@ -170,7 +168,7 @@ def predict_blocks(
     Both `image` and `out` may be memory maps; one batch of tiles is held in memory beside them. Intensities are
     normalised by the whole image's percentiles.
     """
-    from shared.models.segmentor import MapsOf, as_network
+    from shared.models.segmentor import MapsOf
 
     network = as_network(MapsOf(segmentor, config.encoder.shrink, len(out)), device)
     fill(network, config.encoder, image, out, tile=tile, halo=halo, batch_size=batch_size)

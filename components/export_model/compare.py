@@ -9,10 +9,11 @@ import numpy as np
 from components.export_model.forms import Subject
 from shared.cells import find
 from shared.metrics import Tally, tally
+from shared.models.network import Network
 from shared.models.segmentor import SegmentorConfig
 from shared.normalise import match_channels
 from shared.progress import track
-from shared.tiling import Network, cut, fill
+from shared.tiling import cut, fill
 
 
 @dataclass

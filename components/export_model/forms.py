@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from shared.errors import ArtifactError
 from shared.models.encoder import Encoder, EncoderConfig, load_encoder
 from shared.models.files import read_config
-from shared.models.segmentor import MapsOf, Segmentor, SegmentorConfig, as_network, for_prediction, load_segmentor
-from shared.tiling import Network
+from shared.models.network import Network, as_network
+from shared.models.segmentor import MapsOf, Segmentor, SegmentorConfig, for_prediction, load_segmentor
 
 INPUT = "image"
 SEGMENTOR_STEP = 16

@@ -20,10 +20,11 @@ from shared.images import ImageReader
 from shared.keys import spread
 from shared.log import log
 from shared.models.files import CARD
+from shared.models.network import Network
 from shared.overlays import outline, to_rgb8
 from shared.report import Page
 from shared.stage import Result
-from shared.tiling import Network, middle
+from shared.tiling import middle
 
 ONNX, ENGINE, EXPORT = "model.onnx", "model.engine", "export.json"
 LOOK = 1024

@@ -12,7 +12,7 @@ import torch
 from components.export_model.forms import INPUT, Subject
 from shared.devices import threads
 from shared.errors import ArtifactError
-from shared.tiling import Network
+from shared.models.network import Network
 
 OPSET = 18
 """The first one that has the antialiased resizing of learned positions."""

@@ -11,7 +11,8 @@ import torch
 
 from components.export_model.forms import INPUT
 from shared.errors import ArtifactError, UserError
-from shared.tiling import LARGER, Network
+from shared.models.network import Network
+from shared.tiling import LARGER
 
 WORKSPACE = 4 << 30
 """Bytes that a layer may use while it runs."""

@@ -48,9 +48,10 @@ def run(stage: Gate) -> Result:
         kept = f"round {stage.incumbent_round}" if stage.incumbent_round >= 0 else "the model the loop started from"
         log.warning("round %d is not better than %s", stage.number, kept)
     taken = accepted or stage.keep_worse
-    averaged = accepted and old is not None and stage.incumbent_round >= 0 and stage.average < 1
-    if not (averaged and write_average(stage.candidate, stage.incumbent, stage.average, stage.best)):
-        averaged = False
+    same_loop = old is not None and stage.incumbent_round >= 0
+    averaging = accepted and same_loop and stage.average < 1
+    averaged = averaging and write_average(stage.candidate, stage.incumbent, stage.average, stage.best)
+    if not averaged:
         copy_payload(stage.candidate if taken else stage.incumbent, stage.best)
     best_round = stage.number if taken else stage.incumbent_round
     done = stage.converged or stage.number - best_round >= stage.patience

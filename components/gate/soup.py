@@ -7,8 +7,8 @@ that is better on the whole has often become worse on the rarest.
 
 from pathlib import Path
 
-from shared.models.files import CARD, load_state, save_model
-from shared.models.segmentor import SegmentorConfig, load_segmentor
+from shared.models.files import CARD, load_config, load_state, save_model
+from shared.models.segmentor import SegmentorConfig
 
 
 def alike(one: SegmentorConfig, other: SegmentorConfig) -> bool:
@@ -21,8 +21,8 @@ def write_average(candidate: Path, incumbent: Path, share: float, folder: Path) 
 
     All else is the candidate's. Returns False, and writes nothing, where the two are not of the same network.
     """
-    config = load_segmentor(candidate)[1]
-    if not alike(config, load_segmentor(incumbent)[1]):
+    config = load_config(candidate, SegmentorConfig)
+    if not alike(config, load_config(incumbent, SegmentorConfig)):
         return False
     new, old = load_state(candidate), load_state(incumbent)
     state = {name: old[name].lerp(new[name], share) for name in new}

@@ -9,7 +9,7 @@ sections a point of Dice better.
 
 import copy
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -21,11 +21,6 @@ from shared.models.encoder import Encoder, EncoderConfig, load_exactly
 from shared.models.files import load_config, load_state, save_model
 from shared.models.packed import packed
 from shared.sharpen import Sharpen
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from shared.tiling import Network
 
 GROUPS = 8
 FULL = 8
@@ -124,16 +119,6 @@ class MapsOf(nn.Module):
         """(N, C, H, W) float32, normalised, H and W multiples of 16 * shrink -> (N, maps, H, W) in [0, 1]."""
         small = F.avg_pool2d(image, self.shrink) if self.shrink > 1 else image
         return torch.sigmoid(enlarged(self.segmentor(small)[:, : self.maps], self.shrink))
-
-
-def as_network(module: nn.Module, device: str) -> "Network":
-    """A module of one input and one output, on `device` and in evaluation mode, as a function of float32 arrays."""
-
-    def network(tiles: "np.ndarray") -> "np.ndarray":
-        with torch.inference_mode():
-            return module(torch.from_numpy(tiles).to(device)).float().cpu().numpy()
-
-    return network
 
 
 def enlarged(logits: Tensor, factor: int) -> Tensor:
