@@ -64,6 +64,12 @@ def handed_on(record: RunRecord) -> str | None:
     return None if last is None else names.get(int(last))
 
 
+def averaged(record: RunRecord, name: str | None) -> bool:
+    """Whether the round of this name was handed on with its weights averaged with earlier rounds'."""
+    gates = [em.tasks["gate"] for em in rounds(record) if em.name == name and "gate" in em.tasks]
+    return any(gate.metrics.get("averaged") == 1 for gate in gates)
+
+
 def final_scores(record: RunRecord) -> dict[str, float]:
     """Metrics of what was handed on, by the graph's last `evaluate`; else of the last round that was scored."""
     scored = [task.metrics for name, task in record.tasks.items() if name == "evaluate" and "dice" in task.metrics]

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pipelines.record import RunRecord, load
-from pipelines.rounds import EmRound, ending, final_scores, handed_on, rounds, shipped
+from pipelines.rounds import EmRound, averaged, ending, final_scores, handed_on, rounds, shipped
 from pipelines.run_drawing import drawing, look_of
 from shared.artifacts import ImageSet, read_manifest
 from shared.report import Page, escape, line_plot, plots_in
@@ -124,7 +124,8 @@ def _scores(page: Page, run: Path, record: RunRecord) -> None:
     if scored and not any(r.dice is not None for r in em):
         page.text("No image has labels, so nothing could be scored; agreement tells how far the rounds have settled.")
     best = handed_on(record)
-    handed = "" if best is None else f"Handed on: the segmentor of {best}. "
+    with_earlier = ", its weights averaged with those of the rounds before" if averaged(record, best) else ""
+    handed = "" if best is None else f"Handed on: the segmentor of {best}{with_earlier}. "
     if text := handed + ending(record):
         page.text(text)
     header = ["round", "Dice", "F1 at 0.5", "AP at 0.5", "PQ", "agreement with the round before", "seconds", ""]

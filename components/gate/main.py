@@ -57,6 +57,7 @@ def run(stage: Gate) -> Result:
     done = stage.converged or stage.number - best_round >= stage.patience
     done = done or (old is not None and not stage.use_labels and drifts(new, old))
     metrics = {"accepted": float(accepted), "edge_score": new.edge, "foreground_share": new.area}
+    metrics["averaged"] = float(averaged)
     metrics |= {} if new.dice is None else {"dice": new.dice}
     metrics |= {} if new.f1 is None else {"f1": new.f1}
     values: dict[str, float | int | bool | str] = {

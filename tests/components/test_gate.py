@@ -74,6 +74,7 @@ def test_the_better_one_goes_on_with_labels_and_without(case, tmp_path, use_labe
 def test_a_better_round_is_averaged_with_the_one_before(case, tmp_path):
     result, kept = case(tmp_path / "a", case.good, case.worse, average=0.6)
     assert result.values["best_round"] == 1 and "60% of the weights are this round" in result.page.html()
+    assert result.metrics["averaged"] == 1
     found, config = load_segmentor(tmp_path / "a")
     assert config == CONFIG and kept["config.json"] == hash_folder(case.good)["config.json"].sha256
     good, worse = (load_segmentor(folder)[0] for folder in (case.good, case.worse))
@@ -92,7 +93,7 @@ def test_what_is_no_round_of_this_loop_is_not_averaged(case, tmp_path, more):
     given["incumbent"] = case.root / "other" if given["incumbent"] == "other" else given["incumbent"]
     result, kept = case(tmp_path / "a", case.good, use_labels=1, **given)
     assert result.values["best_round"] == 1 and kept["model.safetensors"] == weights(case.good)
-    assert "of the weights" not in result.page.html()
+    assert "of the weights" not in result.page.html() and result.metrics["averaged"] == 0
 
 
 def test_a_worse_one_goes_on_only_where_that_is_asked_for(case, tmp_path):

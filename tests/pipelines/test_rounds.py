@@ -5,7 +5,7 @@ import re
 import pytest
 
 from pipelines.record import Output, RunRecord, TaskRecord
-from pipelines.rounds import ending, final_scores, handed_on, round_table, rounds, shipped
+from pipelines.rounds import averaged, ending, final_scores, handed_on, round_table, rounds, shipped
 
 
 def run_of(*best: int) -> RunRecord:
@@ -32,6 +32,14 @@ def test_the_table_tells_which_round_is_handed_on():
     marked = [line for line in lines if "handed on" in line]
     assert len(marked) == 1 and marked[0].startswith("em-1") and "0.600" in marked[0]
     assert len(rounds(run_of(0, 1, 1))) == 3
+
+
+def test_whether_what_is_handed_on_is_an_average():
+    record = run_of(0, 1, 1)
+    record.tasks["em-1/gate"].metrics["averaged"] = 1.0
+    record.tasks["em-0/gate"].metrics["averaged"] = 0.0
+    assert averaged(record, "em-1") and not averaged(record, "em-0")
+    assert not averaged(record, "em-2") and not averaged(record, None)
 
 
 def test_the_scores_are_those_of_what_was_handed_on_where_it_was_scored():
