@@ -1,18 +1,15 @@
 """Classical foreground proposals: what an image says about its cells before anything is learned.
 
-Two maps of an image are thresholded by Otsu's method (Otsu 1979, IEEE Trans. SMC 9(1)): its intensity, lightly
-smoothed, and the logarithm of its local standard deviation ("texture"). Which of the two serves a set is decided by how
-far the intensities fall into two classes. Otsu's separability is the share of variance that the two classes explain;
-on a normal distribution, which has no classes, it is 2 / pi. Stained or fluorescent nuclei lie above (measured: 0.66 to
-0.83 on fluorescence and tissue), phase contrast below (0.52), and there texture serves better (Dice 0.66 against 0.25).
+Two kinds of maps of an image are thresholded by Otsu's method (Otsu 1979, IEEE Trans. SMC 9(1)): an intensity, lightly
+smoothed, and the logarithm of the local standard deviation ("texture"), which serves phase contrast better (Dice 0.66
+against 0.25). Which of them an image gets, and of which channel, is `shared.choice`.
+
 The side of an intensity threshold that has more texture is the foreground: bright nuclei, or dark ones in tissue.
 
-Of several channels the one with the highest separability is thresholded: on stained tissue of DSB 2018 that is green,
-and Dice .84 instead of .81. Where the foreground is dark, it may hold darker things: nuclei in stained cytoplasm. Then
-the border of Otsu's foreground is far less steep than another level's contour, and that level is taken: Dice .52
-instead of .14 on the cytology of DSB 2018. Bright foregrounds are left alone, since a steeper contour there only means
-that some nuclei are brighter than others; there Otsu looks at the root of the intensity, which draws in bright
-outliers.
+Where the foreground is dark, it may hold darker things: nuclei in stained cytoplasm. Then the border of Otsu's
+foreground is far less steep than another level's contour, and that level is taken: Dice .52 instead of .14 on the
+cytology of DSB 2018. Bright foregrounds are left alone, since a steeper contour there only means that some nuclei are
+brighter than others; there Otsu looks at the root of the intensity, which draws in bright outliers.
 
 One level for a whole image joins close nuclei in the haze between them and loses the dim ones beside the bright. So the
 level is only what `local_probability` starts from: F1 .87 instead of .82 on fluorescence, .65 instead of .59 and .79
@@ -20,7 +17,6 @@ instead of .74 on the two kinds of tissue.
 """
 
 import math
-from collections.abc import Iterable
 from typing import Literal
 
 import cv2
@@ -59,8 +55,10 @@ LEVELS = 64
 """Levels whose contours are compared."""
 LENGTH_WEIGHT = 0.25
 """Power of a contour's length beside its mean slope: a speck's contour may be the steepest by chance."""
-MEAN = -1
-"""Instead of a channel's number: the mean of all channels."""
+MEAN, STAIN = -1, -2
+"""Instead of a channel's number: the mean of all channels; how much light the stains take."""
+LEAST_LIGHT = 0.02
+"""Share of the light that is taken to come through at least: a darker pixel's optical density would be noise."""
 
 Kind = Literal["intensity", "texture"]
 
@@ -71,13 +69,20 @@ class Proposal(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
     kind: Kind
     separability: float
-    """Otsu's: of intensity the median over images, of texture over the whole set."""
+    """Otsu's: of intensity over images that look alike, of texture over all it is for."""
     threshold: float = 0.0
     """Of texture, over the whole set; intensity is thresholded image by image."""
     spread: float = 1.0
     """Distance of the two classes' means, of texture."""
     channel: int = MEAN
-    """Whose intensity is thresholded, from 0; -1: the mean of the channels."""
+    """Whose intensity is thresholded, from 0; -1: the mean of the channels, -2: the stain."""
+
+    @property
+    def name(self) -> str:
+        """In words, channels counted from 1."""
+        if self.kind == "texture" or self.channel == MEAN:
+            return self.kind
+        return "stain" if self.channel == STAIN else f"{self.kind} of channel {self.channel + 1}"
 
     def probability(self, image: np.ndarray) -> np.ndarray:
         """Foreground probability of an image (H, W, C): (H, W) float32 in (0, 1)."""
@@ -92,11 +97,30 @@ class Proposal(BaseModel):
 def grey(image: np.ndarray, channel: int = MEAN) -> np.ndarray:
     """(H, W, C) of any dtype -> (H, W) float32, near [0, 1]: the mean of the normalised channels, or one of them.
 
-    An image that has not so many channels gives its mean.
+    channel: from 0, or MEAN, or STAIN. An image that has not so many channels gives its mean.
     """
+    if channel == STAIN and image.shape[2] >= 3:
+        return stain(image)
     if 0 <= channel < image.shape[2]:
         return NORMALISATION(image[..., channel : channel + 1])[..., 0]
     return NORMALISATION(image).mean(axis=2)
+
+
+def is_stained(image: np.ndarray) -> bool:
+    """Whether light comes through an image (H, W, C), in three channels at least: a bright background, dark objects."""
+    return image.shape[2] >= 3 and float(np.median(grey(image[::4, ::4]))) > 0.5
+
+
+def stain(image: np.ndarray) -> np.ndarray:
+    """How much of any stain there is: optical density of (H, W, >= 3) along its main axis, (H, W) float32 near [0, 1].
+
+    The main axis is the first of the two that span the plane of the stains in Macenko et al. 2009 (ISBI, p. 1107).
+    """
+    density = -np.log(np.clip(NORMALISATION(image[..., :3]), LEAST_LIGHT, 1))
+    step = max(1, int((density.size / 3 / 40_000) ** 0.5))
+    axis = np.linalg.eigh(np.cov(density[::step, ::step].reshape(-1, 3).T))[1][:, -1]
+    plane = density @ (axis * np.sign(axis.sum())).astype(np.float32)
+    return NORMALISATION(plane[..., None])[..., 0]
 
 
 def intensity(plane: np.ndarray) -> np.ndarray:
@@ -141,51 +165,20 @@ def otsu(values: np.ndarray) -> Split:
     )
 
 
-def candidates(images: Iterable[np.ndarray]) -> dict[Kind, Proposal]:
-    """Every kind of proposal, fitted to some images of a set, each (H, W, C). Empty where there are none."""
-    separability: dict[int, list[float]] = {}
-    textures = []
-    for image in images:
-        plane = grey(image)
-        step = max(1, int((plane.size / 40_000) ** 0.5))
-        textures.append(texture(plane)[::step, ::step].ravel())
-        for channel in (MEAN, *(range(image.shape[2]) if image.shape[2] > 1 else ())):
-            values = intensity(plane if channel == MEAN else grey(image, channel))
-            found = max(otsu(values).separability, otsu(_root(values)).separability)
-            separability.setdefault(channel, []).append(found)
-    if not textures:
-        return {}
-    medians = {channel: float(np.median(values)) for channel, values in separability.items()}
-    # in a mixed set the channels are compared on the images that have them
-    several = {channel: value for channel, value in medians.items() if channel != MEAN}
-    best = max(several, key=lambda channel: several[channel]) if several else MEAN
-    split = otsu(np.concatenate(textures))
-    return {
-        "intensity": Proposal(kind="intensity", separability=max(medians[MEAN], medians[best]), channel=best),
-        "texture": Proposal(
-            kind="texture", separability=split.separability, threshold=split.threshold, spread=split.spread
-        ),
-    }
-
-
-def choose(found: dict[Kind, Proposal]) -> Proposal:
-    """The one of `candidates` that serves the set, without labels: see the head of this module."""
-    return found["intensity"] if found["intensity"].separability > UNIMODAL else found["texture"]
-
-
-def _root(values: np.ndarray) -> np.ndarray:
+def rooted(values: np.ndarray) -> np.ndarray:
+    """Square root, 0 below 0."""
     return np.sqrt(np.maximum(values, 0))
 
 
 def _by_intensity(plane: np.ndarray) -> np.ndarray:
     """Probability from a grey plane (H, W), oriented by texture. An image without two classes stays undecided."""
     values = intensity(plane)
-    split, rooted = otsu(values), otsu(_root(values))
-    if max(split.separability, rooted.separability) < 0.9 * UNIMODAL:
+    split, split_of_root = otsu(values), otsu(rooted(values))
+    if max(split.separability, split_of_root.separability) < 0.9 * UNIMODAL:
         return np.full(values.shape, UNDECIDED, np.float32)
     bright, textured = values > split.threshold, texture(plane)
     if textured[bright].mean() >= textured[~bright].mean():
-        return local_probability(values, rooted.threshold**2, BALANCE_BRIGHT)
+        return local_probability(values, split_of_root.threshold**2, BALANCE_BRIGHT)
     threshold = nested_threshold(values, split.threshold)
     if threshold == split.threshold:
         return local_probability(-values, -threshold, BALANCE_DARK)

@@ -49,3 +49,39 @@ class Tally:
         cut = dice / 2
         odds = share * (1 - cut) / np.maximum(share * (1 - cut) + cut * (1 - share), 1e-9)
         return Foreground(share, odds.astype(np.float32), dice)
+
+
+class Halves:
+    """Two tallies, of every second image each, so that a verdict can be tried on images it was not made from."""
+
+    def __init__(self, k: int) -> None:
+        self.tallies = Tally(k), Tally(k)
+        self.images = 0
+
+    def add(self, shares: np.ndarray, reference: np.ndarray) -> None:
+        """As `Tally.add`, for the next image."""
+        self.tallies[self.images % 2].add(shares, reference)
+        self.images += 1
+
+    def whole(self) -> Tally:
+        """Both as one."""
+        one, other = self.tallies
+        both = Tally(len(one.area))
+        both.area, both.foreground = one.area + other.area, one.foreground + other.foreground
+        return both
+
+    def agreement(self) -> float:
+        """Dice, over tokens, of the clusters that one half calls foreground with the other half's reference, mean.
+
+        Of a single image, with its own reference.
+        """
+        if self.images < 2:
+            return self.whole().judge().dice
+        one, other = self.tallies
+        return (_dice(one.judge(), other) + _dice(other.judge(), one)) / 2
+
+
+def _dice(verdict: Foreground, tally: Tally) -> float:
+    chosen = verdict.clusters()
+    total = tally.area[chosen].sum() + tally.foreground.sum()
+    return float(2 * tally.foreground[chosen].sum() / total) if total > 0 else 0.0

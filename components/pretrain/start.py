@@ -10,6 +10,7 @@ import numpy as np
 from components.pretrain.component import Pretrain
 from components.pretrain.foreign import adapted, fit_channels, read_foreign
 from shared.artifacts import Model, copy_payload, verify
+from shared.choice import Choice
 from shared.errors import ArtifactError, UserError
 from shared.images import ImageReader
 from shared.instances import split_touching, typical_area
@@ -17,7 +18,6 @@ from shared.keys import spread
 from shared.log import log
 from shared.models.encoder import Encoder, EncoderConfig, load_encoder
 from shared.models.files import read_config
-from shared.proposals import candidates, choose
 
 MOST_CHANNELS = 16
 MEASURED_IMAGES = 24
@@ -52,10 +52,10 @@ def shrink_of(stage: Pretrain, reader: ImageReader, keys: list[str]) -> Literal[
     if stage.shrink:
         return stage.shrink
     chosen = spread(keys, MEASURED_IMAGES)
-    proposal = choose(candidates(reader.read(key) for key in chosen))
+    choice = Choice.among(reader.read(key) for key in chosen)
     sizes = []
     for key in chosen:
-        areas = np.bincount(split_touching((proposal.probability(reader.read(key)) >= 0.5).astype(np.uint8)).ravel())
+        areas = np.bincount(split_touching((choice.probability(reader.read(key)) >= 0.5).astype(np.uint8)).ravel())
         if len(areas) > 1:
             sizes.append(2 * math.sqrt(typical_area(areas[1:]) / math.pi))
     diameter = float(np.median(sizes)) if sizes else 0.0

@@ -22,14 +22,14 @@ import numpy as np
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
-from components.cluster.main import JUDGED_IMAGES  # noqa: E402
+from components.cluster.rule import JUDGED_IMAGES  # noqa: E402
 from pipelines.record import RunRecord  # noqa: E402
+from shared.choice import Choice  # noqa: E402
 from shared.images import ImageReader  # noqa: E402
 from shared.instances import split_touching  # noqa: E402
 from shared.keys import spread  # noqa: E402
 from shared.labels import LabelReader, decode_labels  # noqa: E402
 from shared.metrics import Tally, tally  # noqa: E402
-from shared.proposals import candidates, choose  # noqa: E402
 
 SETS = {
     "usiigaci": ("usiigaci/labelled", "usiigaci/unlabelled"),
@@ -191,10 +191,10 @@ def no_em(name: str, source: Path, run: Path) -> Iterator[Row]:
             return
     reader = ImageReader(images)
     started = time.monotonic()
-    proposal = choose(candidates(reader.read(key) for key in spread(reader.keys("train"), JUDGED_IMAGES)))
+    choice = Choice.among(reader.read(key) for key in spread(reader.keys("train"), JUDGED_IMAGES))
 
     def predicted(_: str, image: np.ndarray) -> np.ndarray:
-        return split_touching((proposal.probability(image) >= 0.5).astype(np.uint8))
+        return split_touching((choice.probability(image) >= 0.5).astype(np.uint8))
 
     for kind, scores in scored(reader, LabelReader(labels), predicted).items():
         yield Row(name, NO_EM, "", kind, scores, [], None, time.monotonic() - started)

@@ -9,9 +9,10 @@ from skimage.filters import gaussian, threshold_otsu
 from skimage.measure import label
 from skimage.segmentation import watershed
 
+from shared.choice import Choice
 from shared.instances import split_touching
 from shared.metrics import Tally, tally
-from shared.proposals import candidates, choose, local_probability
+from shared.proposals import local_probability
 
 
 def classical(image: np.ndarray, dark: bool) -> np.ndarray:
@@ -32,10 +33,10 @@ def classical(image: np.ndarray, dark: bool) -> np.ndarray:
 def test_better_than_a_threshold_and_a_watershed(folder, count, dark):
     pairs = real_pairs(folder, count)
     images = [image if image.ndim == 3 else image[..., None] for image, _ in pairs]
-    proposal = choose(candidates(images))
+    choice = Choice.among(images)
     ours, theirs = Tally(), Tally()
     for image, (_, truth) in zip(images, pairs, strict=True):
-        ours += tally(truth, split_touching((proposal.probability(image) >= 0.5).astype(np.uint8)))
+        ours += tally(truth, split_touching((choice.probability(image) >= 0.5).astype(np.uint8)))
         theirs += tally(truth, classical(image, dark))
     ours, theirs = ours.metrics(), theirs.metrics()
     assert ours["f1"] > theirs["f1"] + 0.03
