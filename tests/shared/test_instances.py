@@ -3,6 +3,7 @@
 import cv2
 import numpy as np
 import pytest
+from mask_chain import PLAIN, mean_iou, mosaic, scipy_chain
 from real_labels import otsu, real_pairs, wheel_nuclei
 from scipy import ndimage
 from skimage.filters import threshold_otsu
@@ -58,6 +59,33 @@ def test_a_piece_in_its_bounding_box_equals_the_piece_in_the_whole_image(image):
     ours = split_touching(mask, min_distance=4, min_area=16, saddle=1.0, min_share=0)
     assert int(ours.max()) > 25
     assert np.array_equal(ours, relabel(whole, 16))
+
+
+def both_ways(mask: np.ndarray) -> tuple[float, float]:
+    """Mean IoU of the chain by scipy and scikit-image with ours at like settings, and of ours with it."""
+    reference, found = scipy_chain(mask), split_touching(mask, **PLAIN)
+    return mean_iou(reference, found)[0], mean_iou(found, reference)[0]
+
+
+def test_as_the_chain_of_scipy_and_skimage_on_500_cells():
+    _, truth = mosaic(1024)
+    assert truth.shape == (1024, 1024) and int(truth.max()) == 500
+    assert min(both_ways((truth > 0).astype(np.uint8))) >= 0.99
+
+
+@pytest.mark.parametrize("folder", ["dsb2018/fluo", "dsb2018/histo_purple", "dsb2018/gray_bright", "usiigaci/labelled"])
+def test_as_the_chain_of_scipy_and_skimage_on_real_masks(folder):
+    """The mean over some images: in one of few objects, a single one that is close to another tells much."""
+    pairs = real_pairs(folder, 4)
+    assert np.mean([both_ways((truth > 0).astype(np.uint8)) for _, truth in pairs], axis=0).min() >= 0.99
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"), [([0, 1, 1, 2, 2, 2], 1), ([0, 0, 0, 5, 5, 5], 0.5), ([0, 1, 1, 1, 1, 1], 0.5)]
+)
+def test_the_mean_iou_that_chains_are_compared_by(found, expected):
+    reference = np.array([[0, 1, 1, 2, 2, 2]])
+    assert mean_iou(reference, np.array([found]))[0] == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("saddle", [instances.SADDLE, 1.0])
