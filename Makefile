@@ -9,7 +9,7 @@ TARGETS ?= cpu export faiss torch
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv dev run test test-gpu lint format s3 images push deploy engine engine-stop bench bench-gpu quality lock clean
+.PHONY: help venv dev run test test-gpu lint format s3 images push deploy engine engine-stop bench bench-containers bench-gpu quality lock clean
 
 help: ## this list
 	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null || \
@@ -81,16 +81,27 @@ format: dev ## put the code in the house's form
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
+# One that fails does not keep the others from running; which failed is said at the end.
+define each-bench
+	@failed=; for script in $(1); do \
+		echo "== $$script"; $(BIN)/python $$script || failed="$$failed $$script"; done; \
+	test -z "$$failed" || { echo "error: failed:$$failed" >&2; exit 1; }
+	$(if $(strip $(1)),,@echo "there is none")
+endef
+BENCHES = $(wildcard tests/benchmarks/bench_*.py)
+OF_DOCKER = tests/benchmarks/bench_containers.py
+
 bench: dev ## what it must reach: start-up, executor, speed of the parts
-	@set -e; for script in $(filter-out %_gpu.py, $(wildcard tests/benchmarks/bench_*.py)); do \
-		echo "== $$script"; $(BIN)/python $$script; done
+	$(call each-bench,$(filter-out %_gpu.py $(OF_DOCKER),$(BENCHES)))
+
+bench-containers: dev ## what containers cost; needs Docker: make bench-containers [CONTAINERS=--demo]
+	@$(BIN)/python $(OF_DOCKER) $(CONTAINERS)
 
 quality: dev ## the quality table: every set of real images, three seeds (hours)
 	@$(BIN)/python tests/benchmarks/quality.py $(QUALITY)
 
 bench-gpu: dev ## the benchmarks that need a GPU
-	@set -e; for script in $(wildcard tests/benchmarks/bench_*_gpu.py); do \
-		echo "== $$script"; $(BIN)/python $$script; done
+	$(call each-bench,$(filter %_gpu.py,$(BENCHES)))
 
 lock: dev ## resolve requirements/*.in anew
 	@cd requirements && $(LOCK) --upgrade dev.in -o dev.lock

@@ -1,4 +1,4 @@
-"""The mask chain (distance, components, peaks, watershed) by scipy and scikit-image alone, and how alike two chains are.
+"""The mask chain (distance, components, peaks, watershed) by scipy and scikit-image alone, and how like it another is.
 
 What `shared.instances.split_touching` is compared with, by the tests for its result and by the benchmark for its time.
 """

@@ -1,7 +1,8 @@
 """What containers cost: the start of a stage, and the whole demo with every artifact in S3, beside plain processes.
 
-`python tests/benchmarks/bench_containers.py [--demo]`: two minutes, with the demo ten more. Uses the Docker engine that
-answers, or one of its own. To be reached: 1.2x the time to a stage's first line of work, 1.3x that of the demo.
+`make bench-containers`, or `python tests/benchmarks/bench_containers.py [--demo]`: two minutes, with the demo ten more.
+Uses the Docker engine that answers, or one of its own. To be reached: 1.2x the time to a stage's first line of work,
+1.3x that of the demo.
 """
 
 import argparse
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
 
@@ -90,21 +92,25 @@ def bench_demo(server: Server) -> None:
         print(f"ratio {taken['containers, S3'] / taken['processes']:.2f}x")
 
 
-def main() -> None:
+def main() -> int:
     """Both, the demo on demand."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--demo", action="store_true", help="the whole demo as well, once each way")
     args = parser.parse_args()
-    with engine():
-        bench_start(images("cpu", "torch", "export"))
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(engine())
+            references = images("cpu", "torch", "export")
+        except (OSError, RuntimeError) as error:
+            print(f"error: this needs Docker, which neither answers nor could be started: {error}", file=sys.stderr)
+            return 1
+        bench_start(references)
         if args.demo:
-            with tempfile.TemporaryDirectory() as temporary:
-                server = Server(Path(temporary))
-                try:
-                    bench_demo(server)
-                finally:
-                    server.stop()
+            server = Server(Path(stack.enter_context(tempfile.TemporaryDirectory())))
+            stack.callback(server.stop)
+            bench_demo(server)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,0 +1,33 @@
+"""`make bench`: a benchmark that fails is named at the end and keeps none of the others from running."""
+
+import os
+import stat
+import subprocess
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+BENCHES = {path.name for path in (ROOT / "tests/benchmarks").glob("bench_*.py")}
+
+
+def made(target: str, folder: Path, fails: str) -> tuple[subprocess.CompletedProcess, list[str]]:
+    """`make target` with a `python` that notes the script it is given and fails for one of them; what it was given."""
+    python, noted = folder / "python", folder / "noted"
+    noted.write_text("")
+    python.write_text(f'#!/bin/sh\necho "$1" >> {noted}\ncase "$1" in *{fails}) exit 3;; esac\n')
+    python.chmod(python.stat().st_mode | stat.S_IXUSR)
+    command = ["make", "-o", "dev", target, f"BIN={folder}"]
+    environment = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL")}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    return done, [Path(line).name for line in noted.read_text().splitlines()]
+
+
+def test_one_that_fails_is_named_and_the_others_run(tmp_path: Path) -> None:
+    done, ran = made("bench", tmp_path, fails="bench_kmeans.py")
+    assert done.returncode and "error: failed: tests/benchmarks/bench_kmeans.py\n" in done.stderr
+    assert set(ran) == {name for name in BENCHES if not name.endswith("_gpu.py")} - {"bench_containers.py"}
+    assert made("bench", tmp_path, fails="none of them")[0].returncode == 0
+
+
+def test_what_needs_docker_has_a_target_of_its_own(tmp_path: Path) -> None:
+    assert made("bench-containers", tmp_path, fails="none")[1] == ["bench_containers.py"]
+    assert made("bench-containers", tmp_path, fails="containers.py")[0].returncode
