@@ -25,9 +25,9 @@ def test_one_that_fails_is_named_and_the_others_run(tmp_path: Path) -> None:
     done, ran = made("bench", tmp_path, fails="bench_kmeans.py")
     assert done.returncode and "error: failed: tests/benchmarks/bench_kmeans.py\n" in done.stderr
     assert set(ran) == {name for name in BENCHES if not name.endswith("_gpu.py")} - {"bench_containers.py"}
-    assert made("bench", tmp_path, fails="none of them")[0].returncode == 0
+    assert made("bench", tmp_path, fails="nothing.py")[0].returncode == 0
 
 
 def test_what_needs_docker_has_a_target_of_its_own(tmp_path: Path) -> None:
-    assert made("bench-containers", tmp_path, fails="none")[1] == ["bench_containers.py"]
+    assert made("bench-containers", tmp_path, fails="nothing.py")[1] == ["bench_containers.py"]
     assert made("bench-containers", tmp_path, fails="containers.py")[0].returncode
