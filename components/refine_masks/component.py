@@ -28,6 +28,9 @@ class RefineMasks(Stage):
     """Instances with confidence, origin pseudo: the masks, parted where the image looks as on their borders."""
     agreement: Out[float]
     """Mean Dice between these masks and the previous ones; 0 in the first round."""
+    refine: bool = True
+    """False: the proposals' masks are handed on as they are, every pixel with full confidence and no object parted from
+    another; the settings below do nothing. What the loop is without this stage, for comparison."""
     edges: Literal["auto", "always", "never"] = "auto"
     """Watershed on the image gradient where the set's proposals miss the edges, and intensity where they follow them;
     always the watershed; or never: borders stay where they are."""

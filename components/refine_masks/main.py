@@ -58,25 +58,16 @@ def run(stage: RefineMasks) -> Result:
     if foreign is not None:
         raise UserError(f"--clusters: image {foreign!r} is not in --images; give the ImageSet they were made from")
     score = _edge_score(images, clusters, spread(keys, JUDGED_IMAGES))
-    by_edges = score < FOLLOWS_EDGES if stage.edges == "auto" else stage.edges == "always"
-    if stage.edges == "auto" and previous.entries:  # decided in the first round: later masks follow edges the better
-        by_edges = bool(previous.info.notes.get(WATERSHED, by_edges))
+    sharpen = _sharpen(stage, score, previous)
+    by_edges = sharpen == "edges"
     agreement, areas, smallest, ignored, panels = [], [], [], [], []
     shown = set(spread(keys, PANELS))
     labelled = list(clusters.info.notes.get(LABELLED, []))
-    sharpen: Sharpen = "edges" if by_edges else "means" if stage.edges == "auto" else "none"
     notes = {"edge_score": score, WATERSHED: by_edges, SHARPENED: sharpen, LABELLED: labelled}
 
     def one(key: str) -> tuple[str, Refined, Panel | None]:
         image = images.read(key)
-        refined = refine(
-            clusters.probability(key),
-            image,
-            sharpen=sharpen,
-            confident=stage.confident,
-            ignore_band=stage.ignore_band,
-            min_area=stage.min_area,
-        )
+        refined = _refined(stage, clusters, key, image, sharpen)
         if key in labelled:  # drawn by a person: nothing to refine
             refined = Refined(clusters.mask(key), clusters.conf(key), refined.min_area)
         mask = (clusters.mask(key) > 0).astype(np.uint8) if key in shown else None
@@ -85,7 +76,7 @@ def run(stage: RefineMasks) -> Result:
     with LabelWriter(stage.labels, "pseudo", notes) as writer, ThreadPoolExecutor(threads()) as pool:
         each = in_order(pool, one, keys, lambda key: HELD * images.pixels(key))
         for key, refined, panel in track(each, "refine", len(keys)):
-            kind = clusters.entries[key].kind if key in labelled else "instances"
+            kind = "instances" if stage.refine and key not in labelled else clusters.entries[key].kind
             writer.add(key, refined.labels, kind, refined.conf)
             if key in previous.entries:
                 agreement.append(dice(refined.labels, previous.mask(key)))
@@ -102,7 +93,32 @@ def run(stage: RefineMasks) -> Result:
         "ignored_share": float(np.mean(ignored)),
         "min_area": float(np.median(smallest)),
     }
-    return Result(metrics=metrics, values={"agreement": metrics["agreement"]}, page=_page(metrics, panels))
+    return Result(metrics=metrics, values={"agreement": metrics["agreement"]}, page=_page(stage, metrics, panels))
+
+
+def _sharpen(stage: RefineMasks, score: float, previous: LabelReader) -> Sharpen:
+    """How borders are moved to the edges in the images: one way for the whole set and all rounds."""
+    if not stage.refine or stage.edges == "never":
+        return "none"
+    by_edges = score < FOLLOWS_EDGES or stage.edges == "always"
+    if stage.edges == "auto" and previous.entries:  # decided in the first round: later masks follow edges the better
+        by_edges = bool(previous.info.notes.get(WATERSHED, by_edges))
+    return "edges" if by_edges else "means"
+
+
+def _refined(stage: RefineMasks, clusters: LabelReader, key: str, image: np.ndarray, sharpen: Sharpen) -> Refined:
+    """The pseudo-mask of one image (H, W, C)."""
+    if not stage.refine:
+        mask = clusters.mask(key)
+        return Refined(mask, np.full(mask.shape, 255, np.uint8), 0)
+    return refine(
+        clusters.probability(key),
+        image,
+        sharpen=sharpen,
+        confident=stage.confident,
+        ignore_band=stage.ignore_band,
+        min_area=stage.min_area,
+    )
 
 
 def _edge_score(images: ImageReader, clusters: LabelReader, keys: list[str]) -> float:
@@ -124,9 +140,11 @@ def _pass_through(stage: RefineMasks) -> Result:
     return Result(metrics={"agreement": 1.0}, values={"agreement": 1.0}, skipped="the EM loop has converged")
 
 
-def _page(metrics: dict[str, float], panels: list[Panel]) -> Page:
+def _page(stage: RefineMasks, metrics: dict[str, float], panels: list[Panel]) -> Page:
     page = Page("refine_masks")
     how = "watershed on the image gradient" if metrics["watershed"] else "the classes' means around them, or kept"
+    if not stage.refine:
+        how = "nothing, masks are handed on as proposed (--refine false)"
     page.text(
         f"Borders by {how}: the image is {metrics['edge_score']:.2f} times as steep on the proposals' borders as "
         f"around them (from {FOLLOWS_EDGES} on they are kept). "

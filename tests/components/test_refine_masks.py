@@ -12,7 +12,7 @@ from components.refine_masks.masks import FOLLOWS_EDGES, clean
 from shared.artifacts import LabelSet, seal
 from shared.edges import edge_score, gradient
 from shared.errors import UserError
-from shared.labels import LabelReader, LabelWriter, soft_mask
+from shared.labels import LABELLED, SHARPENED, LabelReader, LabelWriter, soft_mask
 from shared.proposals import grey
 
 
@@ -83,6 +83,26 @@ def test_the_border_is_ignored_and_the_inside_is_not(tmp_path):
     assert (conf[(inside > 0) & (inside <= 2)] == 0).all()
     assert (conf[(outside > 0) & (outside <= 2)] == 0).all()
     assert (conf[(inside > 4) | (outside > 8)] > 0).mean() > 0.95
+
+
+@pytest.mark.parametrize("options", [{}, {"edges": "always", "ignore_band": 3, "min_area": 500}])
+def test_switched_off_the_proposals_pass_as_they_are(options, tmp_path):
+    image, mask = wheel_nuclei()
+    specks = (mask > 0).astype(np.uint8)
+    specks[::40, ::40] = 1
+    data = Data(tmp_path, [(image, mask), (image, mask)])
+    with LabelWriter(tmp_path / "clusters", "pseudo", {LABELLED: ["image1"]}) as writer:
+        writer.add("image0", specks, "foreground", np.full(mask.shape, 40, np.uint8))
+        writer.add("image1", mask, "instances")
+    seal(tmp_path / "clusters", LabelSet)
+    result = refine(data, "labels", tmp_path / "clusters", refine=False, **options)
+    seal(tmp_path / "labels", LabelSet)
+    found = LabelReader(tmp_path / "labels")
+    assert np.array_equal(found.mask("image0"), specks) and (found.conf("image0") == 255).all()
+    assert [found.entries[key].kind for key in sorted(found.entries)] == ["foreground", "instances"]
+    assert np.array_equal(found.mask("image1"), mask)
+    assert found.info.notes[SHARPENED] == "none" and result.metrics["ignored_share"] == 0
+    assert "as proposed" in result.page.html()
 
 
 def test_agreement_is_the_mean_dice_with_the_round_before(tmp_path):
