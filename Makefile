@@ -97,7 +97,7 @@ bench: dev ## what it must reach: start-up, executor, speed of the parts
 bench-containers: dev ## what containers cost; needs Docker: make bench-containers [CONTAINERS=--demo]
 	@$(BIN)/python $(OF_DOCKER) $(CONTAINERS)
 
-quality: dev ## the quality table: every set of real images, three seeds (hours)
+quality: dev ## the quality table, of the default (hours); ablations as well: QUALITY="--variants all"
 	@$(BIN)/python tests/benchmarks/quality.py $(QUALITY)
 
 bench-gpu: dev ## the benchmarks that need a GPU

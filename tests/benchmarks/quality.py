@@ -1,6 +1,7 @@
 """Quality on real cells: every set with the one default configuration, or variants of it, scored on held-out images.
 
-`make quality`, or `python tests/benchmarks/quality.py [--sets tissue,cytology] [--variants default,DINO] [--seeds 0]`.
+`make quality`, or `python tests/benchmarks/quality.py [--sets tissue,cytology] [--variants default,DINO] [--seeds 0]`:
+the default variant alone, unless told otherwise; every ablation as well: `make quality QUALITY="--variants all"`.
 
 Images are those of `../shared/data` (or CYTOLOOM_DATA); 40 % of the files, by a hash of their name, are scored and
 never trained on. Runs lie in `runs/quality` and are not computed twice: what was stopped goes on where it was.
@@ -14,10 +15,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from quality_table import MIXED, NO_EM, Row, head, summary
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
@@ -36,11 +37,10 @@ SETS = {
     "fluo": ("dsb2018/fluo",),
     "tissue": ("dsb2018/histo_purple", "dsb2018/histo_light"),
     "cytology": ("dsb2018/gray_bright",),
-    "mixed": ("dsb2018/fluo", "dsb2018/histo_purple", "dsb2018/histo_light", "dsb2018/gray_bright"),
+    MIXED: ("dsb2018/fluo", "dsb2018/histo_purple", "dsb2018/histo_light", "dsb2018/gray_bright"),
 }
 KINDS = {"fluo": "fluo", "histo_purple": "tissue", "histo_light": "tissue", "gray_bright": "cytology"}
 """Folder -> the set that the mixed one's images are compared with."""
-NO_EM = "no EM"
 VARIANTS: dict[str, tuple[str, ...]] = {
     "default": (),
     NO_EM: (),
@@ -50,21 +50,26 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "hand features": ("--set", "extract_features.of=filters"),
     "DINO": ("--set", "pretrain.objective=dino"),
     "clusters bypassed": ("--set", "cluster.cluster_weight=0"),
-    "no refinement": ("--set", "refine_masks.edges=never"),
+    "no edges": ("--set", "refine_masks.edges=never"),
+    "no refinement": ("--set", "refine_masks.refine=false"),
     "1 label": ("--param", "use_labels=1"),
     "5 labels": ("--param", "use_labels=5"),
     "20 labels": ("--param", "use_labels=20"),
 }
 HELD_OUT = 4
 """Tenths of the files that are scored."""
-COLUMNS = ("dice", "f1", "ap50", "seg")
 
 
 def main() -> int:
     """Run what was asked for, one after another, and print a line for each and a table at the end."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--sets", default=",".join(SETS))
-    parser.add_argument("--variants", default="default", help=f"of: {', '.join(VARIANTS)}")
+    parser.add_argument(
+        "--variants",
+        default=["default"],
+        type=variants,
+        help=f"all, or some with commas between (by default the first alone): {', '.join(VARIANTS)}",
+    )
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "quality")
     args = parser.parse_args()
@@ -72,64 +77,27 @@ def main() -> int:
     if not data.is_dir():
         print(f"error: {data} is no folder; set CYTOLOOM_DATA to where the images are", file=sys.stderr)
         return 1
-    print(line("set", "variant", "seed", "images of", *COLUMNS, "rounds (Dice, F1)", "handed on", "seconds"))
-    print("|---" * 11 + "|", flush=True)
+    print(head(), flush=True)
     found: list[Row] = []
     for seed in args.seeds.split(","):
         for name in args.sets.split(","):
             source = prepare(data, name, args.out / "images" / name)
-            for variant in args.variants.split(","):
+            for variant in args.variants:
                 run = args.out / f"{name}-{variant.replace(' ', '-')}-{seed}"
                 for row in rows(name, variant, seed, source, run):
                     print(row.text(), flush=True)
                     found.append(row)
-    summarise(found)
+    print(summary(found))
     return 0
 
 
-@dataclass
-class Row:
-    """One configuration's scores on the held-out images of one kind."""
-
-    name: str
-    variant: str
-    seed: str
-    kind: str
-    scores: dict[str, float]
-    rounds: list[tuple[float, float]]
-    """Dice and F1 of every round that ran, on up to 20 labelled images of both splits."""
-    chosen: int | None
-    """Number of the round that was handed on."""
-    seconds: float
-
-    def text(self) -> str:
-        """The line of the table."""
-        scores = [f"{self.scores[column]:.3f}" for column in COLUMNS]
-        reached = "; ".join(f"{dice:.3f}, {f1:.3f}" for dice, f1 in self.rounds)
-        chosen = "" if self.chosen is None else f"em-{self.chosen}"
-        return line(self.name, self.variant, self.seed, self.kind, *scores, reached, chosen, f"{self.seconds:.0f}")
-
-
-def line(*cells: str) -> str:
-    """Cells as a line of a table."""
-    return f"| {' | '.join(cells)} |"
-
-
-def summarise(found: list[Row]) -> None:
-    """Mean and standard deviation over the seeds, and how often the round that was handed on was the best one."""
-    groups: dict[tuple[str, str, str], list[Row]] = {}
-    for row in found:
-        groups.setdefault((row.name, row.variant, row.kind), []).append(row)
-    print("\n" + line("set", "variant", "images of", "seeds", *COLUMNS, "seconds") + "\n" + "|---" * 9 + "|")
-    for (name, variant, kind), members in groups.items():
-        values = [[row.scores[column] for row in members] for column in COLUMNS]
-        cells = [f"{np.mean(of):.3f} ± {np.std(of):.3f}" for of in values]
-        print(line(name, variant, kind, str(len(members)), *cells, f"{np.mean([row.seconds for row in members]):.0f}"))
-    judged = {(row.name, row.variant, row.seed): row for row in found if row.chosen is not None and row.rounds}
-    if judged:
-        lost = [max(row.rounds)[0] - row.rounds[row.chosen or 0][0] for row in judged.values()]
-        right = sum(value <= 0.01 for value in lost)
-        print(f"\nHanded on the best round, or one within a point of its Dice: {right} of {len(lost)} runs.")
+def variants(text: str) -> list[str]:
+    """The names in `default,DINO`; `all`: every one."""
+    names = list(VARIANTS) if text == "all" else text.split(",")
+    unknown = [name for name in names if name not in VARIANTS]
+    if unknown:
+        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is none of: all, {', '.join(VARIANTS)}")
+    return names
 
 
 def prepare(data: Path, name: str, target: Path) -> Path:
