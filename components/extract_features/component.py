@@ -39,6 +39,7 @@ class ExtractFeatures(Stage):
     layers: PositiveInt = 2
     """How many of the last blocks' outputs are concatenated."""
     of: Literal["model", "filters"] = "model"
-    """What describes a token: the model, or a bank of filters that needs no training, for comparison."""
+    """What describes a token: the model, or a bank of filters that needs no training, each of its responses of mean 0
+    and variance 1 over the set, for comparison."""
     skip: bool = False
     """Write an empty, flagged FeatureSet at once: the EM loop has converged."""

@@ -5,7 +5,7 @@ import numpy as np
 from components.extract_features.component import ExtractFeatures
 from components.extract_features.context import measure
 from components.extract_features.dense import DenseExtractor
-from components.extract_features.filters import FilterExtractor
+from components.extract_features.filters import FilterExtractor, measured
 from shared.balance import look, some_of
 from shared.devices import device
 from shared.errors import ArtifactError, UserError
@@ -37,7 +37,9 @@ def run(stage: ExtractFeatures) -> Result:
     where = device()
     extractor = _extractor(stage, where)
     keys = learned_from(stage, reader, extractor.config)
-    if stage.of == "model":
+    if isinstance(extractor, FilterExtractor):
+        extractor.standard = measured(extractor, reader, keys, stage.shifts)
+    else:
         extractor.correct = measure(extractor, reader, keys)
     panels: list[Panel] = []
     count = 0

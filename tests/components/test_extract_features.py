@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 import torch
 from pydantic import BaseModel
-from real_labels import wheel_nuclei
+from real_labels import real_pairs, wheel_nuclei
 from scipy import ndimage
 
+from components.cluster.kmeans import sample_tokens
 from components.extract_features.component import ExtractFeatures
 from components.extract_features.context import _correction, measure
 from components.extract_features.dense import DenseExtractor
-from components.extract_features.filters import KINDS, SCALES, responses
+from components.extract_features.filters import KINDS, SCALES, FilterExtractor, responses
 from components.extract_features.main import run
 from shared.artifacts import FeatureSet, ImageSet, LabelSet, Model, seal, verify
 from shared.errors import ArtifactError, UserError
@@ -293,7 +294,52 @@ def test_filters_describe_their_own_square(tmp_path: Path, shape: tuple[int, int
     other, _ = extract(images, model, tmp_path / "g", shifts=shifts)
     assert entry.model_dump(exclude={"row", "shard"}) == other.entries["image0"].model_dump(exclude={"row", "shard"})
     assert tokens.shape == (*entry.grid, len(SCALES) * KINDS) and result.metrics["channels"] == len(SCALES) * KINDS
+    filters = FilterExtractor(new_encoder(shrink=shrink), **SMALL, layers=1, device="cpu")
+    plain = filters.plain(image[..., None], shifts)
     mean = cv2.GaussianBlur(config().normalisation(image[..., None]), (0, 0), shrink, borderType=cv2.BORDER_REFLECT)
     top, left = (entry.offset + 3 * entry.stride, entry.offset + 4 * entry.stride)
     square = mean.squeeze()[top : top + entry.stride, left : left + entry.stride]
-    assert tokens[3, 4, 0] == pytest.approx(square.mean(), abs=2e-3)
+    assert plain[3, 4, 0] == pytest.approx(square.mean(), abs=2e-3)
+    flat = plain.reshape(-1, tokens.shape[2])
+    np.testing.assert_allclose(tokens, (plain - flat.mean(axis=0)) / flat.std(axis=0), atol=0.02)
+
+
+def spread_of(tokens: np.ndarray) -> np.ndarray:
+    """Share of the variance of tokens (n, channels) that each kind of response has: (KINDS,)."""
+    variance = tokens.astype(np.float64).var(axis=0).reshape(-1, KINDS).sum(axis=0)
+    return variance / variance.sum()
+
+
+@pytest.mark.parametrize("folder", ["usiigaci/labelled", "dsb2018/fluo", "dsb2018/histo_purple"])
+def test_every_filter_counts_alike_in_what_clustering_sees(tmp_path: Path, folder: str) -> None:
+    """Images of one size and of several, grey and in colour; of plain responses the logarithm is nearly everything."""
+    planes = [image[:384, :256, :3] if image.ndim == 3 else image[:384, :256] for image, _ in real_pairs(folder, 6)]
+    images = write_images(tmp_path / "images", [plane[: 200 + 30 * i] for i, plane in enumerate(planes)])
+    encoder = new_encoder(channels=3 if planes[0].ndim == 3 else 1)
+    features, _ = extract(images, write_encoder(tmp_path / "model", encoder), tmp_path / "features", of="filters")
+    seen = sample_tokens(features, features.keys(), 0)
+    assert seen.dtype == np.float32
+    np.testing.assert_allclose(seen.std(axis=0), 1, atol=0.1)
+    np.testing.assert_allclose(seen.mean(axis=0), 0, atol=0.1)
+    filters, reader = FilterExtractor(encoder, **SMALL, layers=1, device="cpu"), ImageReader(images)
+    plain = [filters.plain(reader.read(key), 1).reshape(-1, filters.channels) for key in sorted(features.entries)]
+    assert spread_of(np.concatenate(plain))[1] > 0.8
+    np.testing.assert_allclose(spread_of(seen), 1 / KINDS, atol=0.05)
+
+
+def test_filters_without_spread_become_nothing_and_bytes_stay_equal(tmp_path: Path) -> None:
+    """A third channel that no image has says nothing; every image counts alike, whatever its size."""
+    plane = wheel_nuclei()[0]
+    images = write_images(tmp_path / "images", [plane[:64, :64], plane[:320, :320]])
+    two = [np.dstack([ImageReader(images).read(key)] * 2) for key in ("image0", "image1")]
+    images = write_images(tmp_path / "two", two)
+    model = write_encoder(tmp_path / "model", new_encoder(channels=3))
+    found = [extract(images, model, tmp_path / name, of="filters")[0] for name in ("a", "b")]
+    assert verify(tmp_path / "a", FeatureSet).digest == verify(tmp_path / "b", FeatureSet).digest
+    tokens = [
+        found[0].tokens(key).astype(np.float64).reshape(-1, 3, len(SCALES) * KINDS) for key in ("image0", "image1")
+    ]
+    assert all((part[:, 2] == 0).all() and np.isfinite(part).all() for part in tokens)
+    means, squares = ([(part[:, :2] ** power).mean(axis=0) for part in tokens] for power in (1, 2))
+    np.testing.assert_allclose(np.mean(means, axis=0), 0, atol=1e-2)
+    np.testing.assert_allclose(np.mean(squares, axis=0), 1, atol=1e-2)
