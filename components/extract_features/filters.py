@@ -1,6 +1,6 @@
 """Features that need no training: what a learned encoder has to beat.
 
-Their spreads differ a hundredfold: of the variance of the plain responses 93 to 99 % is the logarithm's, and distances
+Their spreads differ a hundredfold: of the variance of the plain responses 90 to 99 % is the logarithm's, and distances
 between tokens would be its alone. So each is standardised over the set before it is handed on.
 """
 
