@@ -33,7 +33,12 @@ class DenseExtractor:
 
     @property
     def channels(self) -> int:
-        """Features of a token."""
+        """Features of a token that is described."""
+        return self.width
+
+    @property
+    def width(self) -> int:
+        """Features of a token as the encoder gives it."""
         return self.layers * self.config.width
 
     @property
@@ -59,7 +64,7 @@ class DenseExtractor:
         With them, where there is a segmentor, the foreground probability (H, W) float32 in [0, 1].
         """
         (rows, columns), _, _ = self.geometry(image.shape[:2], shifts)
-        out = np.empty((rows, columns, self.channels), np.float16)
+        out = np.empty((rows, columns, self.width), np.float16)
         probability = np.empty(image.shape[:2], np.float32) if self.segmentor else None
         first = 0 if shifts == 1 else -self.patch // 2
         for sy in range(shifts):

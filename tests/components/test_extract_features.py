@@ -211,6 +211,9 @@ def test_a_segmentor_gives_features_and_its_probability(
     np.testing.assert_allclose(reader.probability("image0"), expected, atol=0.5 / 255 + 1e-6)
     assert reader.tokens("image0").shape == (*grid, 256)
     assert "foreground" in result.page.html()
+    filters, _ = extract(images, tmp_path / "model", tmp_path / "filters", shifts=shifts, of="filters")
+    np.testing.assert_array_equal(filters.probability("image0"), reader.probability("image0"))
+    assert filters.tokens("image0").shape == (*grid, KINDS * len(SCALES))
 
 
 def test_of_many_images_some_evenly_spread_and_the_labelled_ones(tmp_path: Path) -> None:
