@@ -68,11 +68,11 @@ def refine(
         certain = np.where(contradicted, 0, 1).astype(np.float32)
     else:
         mask = sharpened(image, wanted.astype(np.uint8), sharpen) > 0
-    mask, dropped, smallest = clean(mask.astype(np.uint8), min_area)
+    whole, dropped, smallest = clean(mask.astype(np.uint8), min_area)
     conf = np.rint(certain * 255).astype(np.uint8)
     conf[dropped] = 0
-    filled = (mask > 0) & ~wanted & (conf == 0)
-    conf[filled] = 128  # a hole in the middle of an object, filled up
+    conf[(whole > 0) & ~mask] = 128  # a hole in the middle of an object, filled up
+    mask = whole
     if ignore_band:
         conf[near_border(mask, 2 * ignore_band + 1)] = 0
     labels = split_touching(mask, depth=border_depth(plane, mask))

@@ -9,6 +9,7 @@ from real_labels import wheel_nuclei
 from components.refine_masks.component import RefineMasks
 from components.refine_masks.main import run
 from components.refine_masks.masks import FOLLOWS_EDGES, clean
+from components.refine_masks.masks import refine as refine_image
 from shared.artifacts import LabelSet, seal
 from shared.edges import edge_score, gradient
 from shared.errors import UserError
@@ -55,6 +56,22 @@ def test_degraded_true_masks_gain_or_keep(folder, grow, gain, tmp_path):
     result = refine(data, "labels", tmp_path / "clusters")
     assert data.dice("labels") >= before + gain
     assert "<img" in result.page.html()
+
+
+def test_what_the_proposal_contradicts_is_ignored_and_filled_holes_count_half():
+    """The watershed floods up to a square's edges: on one side the proposal is sure that there is nothing."""
+    image = np.zeros((96, 96, 1), np.float32)
+    image[16:80, 16:80] = 1
+    probability = np.full((96, 96), 0.05, np.float32)
+    probability[16:80, 16:60] = 0.9
+    probability[16:80, 60:80] = 0.2  # no marker of either side
+    probability[36:40, 36:40] = 0.05
+    options = {"confident": 0.85, "ignore_band": 0, "min_area": 0}
+    found = refine_image(probability, image, sharpen="edges", **options)
+    inside = np.s_[20:76, 64:76]
+    assert (found.labels[inside] > 0).all() and (found.conf[inside] == 0).all()
+    assert (found.conf[28:34, 28:56] == 255).all() and (found.conf[:12] == 255).all()
+    assert (found.labels[36:40, 36:40] > 0).all() and (found.conf[36:40, 36:40] == 128).all()
 
 
 def test_borders_that_miss_the_edges_are_told_from_those_that_follow_them(tmp_path):
