@@ -1,4 +1,4 @@
-"""The folder of a run: opened by one executor at a time, and never somebody else's."""
+"""The folder of a run: opened by one executor at a time, never somebody else's, and never left by who reads it."""
 
 import contextlib
 import fcntl
@@ -43,6 +43,30 @@ def opened(run: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def within(run: Path, path: str | Path) -> Path:
+    """Where `path`, relative to the run folder, really is; it need not exist. Whoever shows a run reads through this.
+
+    Raises UserError where it is outside the run: a record, an artifact or a link in a folder that comes from elsewhere
+    may name any file of this machine.
+    """
+    try:
+        real = (run / path).resolve()
+    except (OSError, ValueError, RuntimeError) as error:  # a loop of links, a name that no file can have
+        raise UserError(f"{path}: no path of a run") from error
+    if not real.is_relative_to(run.resolve()):
+        raise UserError(f"{path}: outside the run folder, so it is not shown")
+    return real
+
+
+def folder_within(run: Path, path: str | Path) -> Path:
+    """As `within`, for a folder whose files are then read by name: no link in it leads out either."""
+    folder = within(run, path)
+    for inner in folder.rglob("*"):
+        if inner.is_symlink():
+            within(run, inner)
+    return folder
 
 
 def place_graph(compiled: Path, run: Path) -> Path:

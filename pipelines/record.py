@@ -100,5 +100,5 @@ def load(run: Path) -> RunRecord:
         raise UserError(f"{run}: not a run folder (no {NAME})")
     try:
         return RunRecord.model_validate_json(path.read_text())
-    except ValidationError as error:
+    except (ValidationError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not a run record this version reads; start a new run folder") from error

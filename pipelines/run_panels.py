@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pipelines.folder import folder_within, within
 from pipelines.record import RunRecord
 from pipelines.rounds import rounds
 from shared.images import ImageReader
@@ -46,7 +47,8 @@ class RunFiles:
     def _folder(self, task: str | None, output: str) -> Path | None:
         if task is None or output not in self._record.tasks[task].outputs:
             return None
-        folder = self._run / self._record.tasks[task].outputs[output].path
+        path = self._record.tasks[task].outputs[output].path
+        folder = within(self._run, path) if output == "predictions" else folder_within(self._run, path)
         return folder if folder.is_dir() else None
 
     def _per_round(self, stage: str, output: str) -> dict[str, LabelReader]:
@@ -60,12 +62,12 @@ class RunFiles:
 
     def prediction(self, key: str) -> np.ndarray | None:
         """(H, W) instances of `infer`, or None."""
-        path = self.predictions / "labels" / f"{key}.tif" if self.predictions else None
+        path = within(self._run, self.predictions / "labels" / f"{key}.tif") if self.predictions else None
         if path is None or not path.is_file():
             return None
         import tifffile
 
-        return tifffile.imread(path)
+        return tifffile.imread(path, key=0)  # its own first page: an OME-TIFF may name other files to read from
 
 
 def galleries(run: Path, record: RunRecord) -> list[Gallery]:

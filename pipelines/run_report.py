@@ -10,7 +10,9 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import quote
 
+from pipelines.folder import folder_within, within
 from pipelines.record import RunRecord, load
 from pipelines.rounds import EmRound, averaged, ending, final_scores, handed_on, rounds, shipped
 from pipelines.run_drawing import drawing, look_of
@@ -185,7 +187,7 @@ def _pictures(page: Page, run: Path, record: RunRecord) -> None:
 def _training(page: Page, run: Path, record: RunRecord) -> None:
     count = 0
     for name, task in record.tasks.items():
-        path = run / name / "report.html"
+        path = within(run, f"{name}/report.html")
         if task.stage not in TRAINING or task.skipped or not path.is_file():
             continue
         plots = plots_in(path.read_text(encoding="utf-8"))
@@ -204,7 +206,7 @@ def _rejects(page: Page, run: Path, record: RunRecord) -> None:
         output = task.outputs.get("images")
         if task.stage != "ingest" or output is None or task.state != "done":
             continue
-        folder = run / output.path
+        folder = folder_within(run, output.path)
         read_manifest(folder, ImageSet)
         path = folder / "rejects.csv"
         rows = list(csv.reader(path.open(encoding="utf-8", newline=""))) if path.is_file() else []
@@ -212,13 +214,13 @@ def _rejects(page: Page, run: Path, record: RunRecord) -> None:
         page.text(
             f"Source: {task.parameters.get('source', '?')}" + (f". Ingest counted: {numbers}." if numbers else ".")
         )
-        own = run / name / "report.html"
+        own = within(run, f"{name}/report.html")
         if own.is_file() and (layout := re.search(r"<p>(Layout: [^<]*)</p>", own.read_text(encoding="utf-8"))):
             page.raw(layout[0])
         if len(rows) > 1:
             page.table(rows[0], rows[1 : REJECTS_SHOWN + 1])
             if len(rows) - 1 > REJECTS_SHOWN:
-                page.text(f"{len(rows) - 1 - REJECTS_SHOWN} more are in {path.relative_to(run)}.")
+                page.text(f"{len(rows) - 1 - REJECTS_SHOWN} more are in {output.path}/rejects.csv.")
         else:
             page.text("Every file could be read: there are no rejects.")
         return
@@ -232,7 +234,7 @@ def _tasks(page: Page, run: Path, record: RunRecord) -> None:
         state = task.skipped or {"cached": f"from the {task.origin}"}.get(look_of(task), task.state)
         metrics = ", ".join(f"{key} {value:.4g}" for key, value in list(task.metrics.items())[:6])
         links = [("page", f"{name}/report.html"), ("log", f"{name}/log.txt")]
-        more = " ".join(f"<a href='{escape(path)}'>{word}</a>" for word, path in links if (run / path).is_file())
+        more = " ".join(f"<a href='{quote(path)}'>{word}</a>" for word, path in links if within(run, path).is_file())
         rows.append(
             f"<tr><td class='w'>{escape(name)}</td><td>{escape(state)}</td><td class='n'>{task.seconds:.1f}</td>"
             f"<td class='n'>{task.attempts or ''}</td><td>{escape(metrics)}</td><td class='w'>{more}</td></tr>"

@@ -11,7 +11,9 @@ Pages hold no script and ask nothing of other servers; headers forbid it as well
 import contextlib
 import html
 import mimetypes
+import os
 import shutil
+import socket
 import sys
 import time
 from http import HTTPStatus
@@ -19,6 +21,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
+from pipelines.folder import within
 from pipelines.record import NAME as RECORD
 from pipelines.record import RunRecord, load
 from pipelines.rounds import final_scores
@@ -47,9 +50,11 @@ def serve(folder: Path, host: str, port: int) -> int:
         raise UserError(f"{folder}: no such folder; give a run folder, or one with runs in it")
     try:
         server = Server(folder, host, port)
-    except OSError as error:
-        raise UserError(f"--host {host} --port {port}: {error.strerror}; try --port 0") from error
-    print(f"http://{host}:{server.server_address[1]}/  (Ctrl-C ends it)", flush=True)
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", "") or "a port is a number from 0 to 65535"
+        raise UserError(f"--host {host} --port {port}: {reason}; try --port 0") from error
+    shown = f"[{host}]" if ":" in host else host
+    print(f"http://{shown}:{server.server_address[1]}/  (Ctrl-C ends it)", flush=True)
     if host not in LOOPBACK:
         print("warning: everybody who reaches this machine can look at these runs", file=sys.stderr)
     with contextlib.suppress(KeyboardInterrupt):
@@ -65,25 +70,29 @@ class Server(ThreadingHTTPServer):
 
     def __init__(self, folder: Path, host: str, port: int) -> None:
         self.folder = folder.resolve()
+        self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         super().__init__((host, port), Handler)
 
     def knows(self, host: str) -> bool:
         """Whether a request's Host is one of this server's: a page elsewhere must not reach it by a name of its own."""
-        name = urlsplit(f"//{host}").hostname or ""
+        try:
+            name = urlsplit(f"//{host}").hostname or ""
+        except ValueError:
+            return False
         return self.server_address[0] not in LOOPBACK or name in LOOPBACK
 
     def runs(self) -> dict[str, Path]:
         """Name -> folder of every run, the latest first; the folder itself may be one."""
-        if (self.folder / RECORD).is_file():
+        if _written(self.folder) is not None:
             return {self.folder.name: self.folder}
-        found: list[Path] = []
+        found: dict[Path, float] = {}
         level = [self.folder]
         for _ in range(DEPTH):
-            inner = sorted(path for place in level for path in _folders(place))
-            found += [path for path in inner if (path / RECORD).is_file()]
-            level = [path for path in inner if not (path / RECORD).is_file()]
-        found.sort(key=lambda path: -(path / RECORD).stat().st_mtime)
-        return {path.relative_to(self.folder).as_posix(): path for path in found}
+            times = {path: _written(path) for place in level for path in _folders(place)}
+            found |= {path: time for path, time in times.items() if time is not None}
+            level = [path for path, time in times.items() if time is None]
+        latest = sorted(found, key=lambda path: (-found[path], path))
+        return {path.relative_to(self.folder).as_posix(): path for path in latest}
 
     def run(self, path: str) -> tuple[str, Path, str] | None:
         """Which run a path below /runs/ is in: its name, its folder, and the rest of the path."""
@@ -100,10 +109,21 @@ def _folders(place: Path) -> list[Path]:
         return []
 
 
+def _written(folder: Path) -> float | None:
+    """When the record of a run was last written; None where the folder is no run, or was removed meanwhile."""
+    try:
+        record = within(folder, RECORD)
+        return record.stat().st_mtime if record.is_file() else None
+    except (OSError, UserError):
+        return None
+
+
 class Handler(BaseHTTPRequestHandler):
     """Answers GET and HEAD alone."""
 
     server: Server
+    answering = False
+    """Whether the head of an answer is out: then it is too late for another one."""
     server_version = "cytoloom"
     sys_version = ""
 
@@ -116,24 +136,34 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Find what is asked for, or say that it is not there."""
-        url = urlsplit(self.path)
-        path = unquote(url.path)
+        try:
+            self._answer()
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # the browser has gone elsewhere
+        except Exception as error:  # a run that goes on removes files; one from elsewhere may hold anything
+            if not self.answering:
+                gone = isinstance(error, FileNotFoundError)
+                status = HTTPStatus.NOT_FOUND if gone else HTTPStatus.INTERNAL_SERVER_ERROR
+                self._text(status, str(error) or type(error).__name__)
+
+    def _answer(self) -> None:
         if not self.server.knows(self.headers.get("Host", "")):
             self._text(HTTPStatus.MISDIRECTED_REQUEST, "not served under this name")
             return
         try:
-            if path == "/":
-                self._page(overview(self.server.runs()))
-            elif path == "/compare":
-                self._compare(parse_qs(url.query))
-            elif path.startswith("/runs/") and (found := self.server.run(path.removeprefix("/runs/"))):
-                self._run(*found, slash=path.endswith("/"))
-            else:
-                self._missing()
-        except UserError as error:
-            self._text(HTTPStatus.INTERNAL_SERVER_ERROR, str(error))
-        except (BrokenPipeError, ConnectionResetError):
-            pass  # the browser has gone elsewhere
+            url = urlsplit(self.path)
+        except ValueError:
+            self._missing()
+            return
+        path = unquote(url.path, errors="surrogateescape")  # as Python has names that are no UTF-8
+        if path == "/":
+            self._page(overview(self.server.runs()))
+        elif path == "/compare":
+            self._compare(parse_qs(url.query))
+        elif path.startswith("/runs/") and (found := self.server.run(path.removeprefix("/runs/"))):
+            self._run(*found, slash=path.endswith("/"))
+        else:
+            self._missing()
 
     def _compare(self, query: dict[str, list[str]]) -> None:
         runs = self.server.runs()
@@ -145,7 +175,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def _run(self, name: str, folder: Path, rest: str, *, slash: bool) -> None:
         if not rest and not slash:  # links of the report are relative
-            self._send(HTTPStatus.MOVED_PERMANENTLY, b"", {"Location": f"/runs/{quote(name)}/"})
+            self._send(HTTPStatus.MOVED_PERMANENTLY, b"", {"Location": f"/runs/{_quoted(name)}/"})
         elif not rest:
             from pipelines.run_report import report
 
@@ -157,18 +187,16 @@ class Handler(BaseHTTPRequestHandler):
 
     def _file(self, name: str, folder: Path, rest: str) -> None:
         """A file, or the listing of a folder, that really is in the run: no link leads out, no `..`."""
-        path = folder / rest
         try:
-            real = path.resolve(strict=True)
-        except (OSError, ValueError, RuntimeError):
+            real = within(folder, rest)
+            parts = [*Path(rest).parts, *real.relative_to(folder.resolve()).parts]
+            hidden, is_folder, is_file = any(part.startswith(".") for part in parts), real.is_dir(), real.is_file()
+        except (UserError, OSError):
             self._missing()
             return
-        hidden = any(part.startswith(".") for part in Path(rest).parts)
-        if hidden or not real.is_relative_to(folder.resolve()):
-            self._missing()
-        elif real.is_dir():
+        if is_folder and not hidden:
             self._page(listing(name, folder, real))
-        elif real.is_file():
+        elif is_file and not hidden:
             self._stream(real)
         else:
             self._missing()
@@ -186,13 +214,13 @@ class Handler(BaseHTTPRequestHandler):
                 shutil.copyfileobj(stream, self.wfile)
 
     def _page(self, page: Page) -> None:
-        self._send(HTTPStatus.OK, page.html().encode(), {"Content-Type": "text/html; charset=utf-8"})
+        self._send(HTTPStatus.OK, page.html().encode(errors="replace"), {"Content-Type": "text/html; charset=utf-8"})
 
     def _missing(self) -> None:
         self._text(HTTPStatus.NOT_FOUND, "no such page")
 
     def _text(self, status: HTTPStatus, text: str) -> None:
-        self._send(status, (text + "\n").encode(), {"Content-Type": "text/plain; charset=utf-8"})
+        self._send(status, (text + "\n").encode(errors="replace"), {"Content-Type": "text/plain; charset=utf-8"})
 
     def _send(self, status: HTTPStatus, body: bytes, headers: dict[str, str]) -> None:
         self._head(status, {**headers, "Content-Length": str(len(body))})
@@ -200,6 +228,7 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def _head(self, status: HTTPStatus, headers: dict[str, str]) -> None:
+        self.answering = True
         self.send_response(status)
         for name, value in {**HEADERS, **headers}.items():
             self.send_header(name, value)
@@ -207,6 +236,10 @@ class Handler(BaseHTTPRequestHandler):
 
 
 # --- pages --------------------------------------------------------------------------------------------------------
+
+
+def _quoted(path: str) -> str:
+    return quote(os.fsencode(path))
 
 
 def overview(runs: dict[str, Path]) -> Page:
@@ -218,7 +251,7 @@ def overview(runs: dict[str, Path]) -> Page:
     head = "".join(f"<th>{name}</th>" for name in ("A", "B", "run", "pipeline", "state", "started", "s", "Dice", "F1"))
     rows = []
     for number, (name, folder) in enumerate(runs.items()):
-        link = f"<a href='/runs/{quote(name)}/'>{escape(name)}</a>"
+        link = f"<a href='/runs/{_quoted(name)}/'>{escape(name)}</a>"
         choice = [
             f"<td><input type='radio' name='{side}' value='{escape(name)}'{' checked' if number == first else ''}></td>"
             for side, first in (("a", 1 if len(runs) > 1 else 0), ("b", 0))
@@ -232,9 +265,9 @@ def overview(runs: dict[str, Path]) -> Page:
 def _facts(folder: Path) -> str:
     try:
         record = load(folder)
-    except UserError as error:
+        started = time.strftime("%Y-%m-%d %H:%M", time.localtime(record.started)) if record.started else ""
+    except (UserError, OSError, OverflowError, ValueError) as error:
         return f"<td colspan='6'>{escape(str(error))}</td>"
-    started = time.strftime("%Y-%m-%d %H:%M", time.localtime(record.started)) if record.started else ""
     cells = [record.pipeline, record.state, started, f"{record.seconds:.0f}", *_scores(record)]
     return "".join(f"<td>{escape(cell)}</td>" for cell in cells)
 
@@ -249,15 +282,19 @@ def listing(name: str, folder: Path, place: Path) -> Page:
     """What is in a folder of a run."""
     inside = place.relative_to(folder.resolve()).as_posix()
     page = Page(f"{name}/{'' if inside == '.' else inside}")
-    base = f"/runs/{quote(name)}/files/"
+    base = f"/runs/{_quoted(name)}/files/"
     rows = []
     for path in sorted(place.iterdir(), key=lambda path: (path.is_file(), path.name)):
-        if path.name.startswith(".") or not path.resolve().is_relative_to(folder.resolve()):
+        if path.name.startswith("."):
             continue
-        shown = f"{path.name}/" if path.is_dir() else path.name
-        link = base + quote(path.relative_to(folder.resolve()).as_posix()) + ("/" if path.is_dir() else "")
-        size = "" if path.is_dir() else f"{path.stat().st_size:,}"
-        rows.append(f"<tr><td><a href='{html.escape(link)}'>{escape(shown)}</a></td><td class='n'>{size}</td></tr>")
+        try:
+            size = f"{within(folder, path).stat().st_size:,}"
+        except (UserError, OSError):  # a link that leads out or nowhere; a file that a live run has removed
+            continue
+        slash, size = ("/", "") if path.is_dir() else ("", size)
+        link = base + _quoted(path.relative_to(folder.resolve()).as_posix()) + slash
+        shown = escape(path.name + slash)
+        rows.append(f"<tr><td><a href='{html.escape(link)}'>{shown}</a></td><td class='n'>{size}</td></tr>")
     page.raw(f"<table><thead><tr><th>name</th><th>bytes</th></tr></thead><tbody>{''.join(rows)}</tbody></table>")
-    page.raw(f"<p><a href='/runs/{quote(name)}/'>the run</a></p>")
+    page.raw(f"<p><a href='/runs/{_quoted(name)}/'>the run</a></p>")
     return page

@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from pipelines.folder import within
 from pipelines.record import RunRecord, TaskRecord, load
 from pipelines.rounds import handed_on, rounds
+from shared.errors import UserError
 from shared.report import Page, escape, line_plot
 
 PICTURES = 6
@@ -127,14 +129,18 @@ def _contents(page: Page, a: RunRecord, b: RunRecord) -> None:
 
 def _pictures(page: Page, a: Path, first: RunRecord, b: Path, second: RunRecord) -> None:
     """The same images with the cells that either found."""
-    mine, theirs = _overlays(a, first), _overlays(b, second)
-    common = sorted(set(mine) & set(theirs))
-    if not common:
+    try:
+        mine, theirs = _overlays(a, first), _overlays(b, second)
+        common = sorted(set(mine) & set(theirs))
+        step = max(1, len(common) // PICTURES)
+        chosen = {key: (within(a, mine[key]), within(b, theirs[key])) for key in common[::step][:PICTURES]}
+    except UserError as error:
+        page.text(f"No pictures: {error}")
         return
-    page.heading("Cells found: A left, B right")
-    step = max(1, len(common) // PICTURES)
-    for key in common[::step][:PICTURES]:
-        figures = "".join(f"<figure>{_picture(path)}</figure>" for path in (mine[key], theirs[key]))
+    if chosen:
+        page.heading("Cells found: A left, B right")
+    for key, paths in chosen.items():
+        figures = "".join(f"<figure>{_picture(path)}</figure>" for path in paths)
         page.raw(f"<p>{escape(key)}</p><div class='pair'>{figures}</div>")
 
 
@@ -142,7 +148,7 @@ def _overlays(run: Path, record: RunRecord) -> dict[str, Path]:
     """Key -> overlay of the run's predictions."""
     for task in record.tasks.values():
         if task.stage == "infer" and task.state == "done" and "predictions" in task.outputs:
-            folder = run / task.outputs["predictions"].path / "overlays"
+            folder = within(run, f"{task.outputs['predictions'].path}/overlays")
             return {path.stem: path for path in sorted(folder.glob("*.png"))}
     return {}
 

@@ -1,11 +1,13 @@
 """`cytoloom ui`: what is served, and what is not."""
 
 import http.client
+import os
 import shutil
 import socket
 import subprocess
 import sys
 import threading
+from contextlib import contextmanager
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import quote, urljoin
@@ -13,10 +15,12 @@ from urllib.parse import quote, urljoin
 import cv2
 import numpy as np
 import pytest
+import tifffile
 from real_labels import ROOT
 from test_run_report import finished  # noqa: F401  (a fixture)
 
 from pipelines import record
+from pipelines.run_panels import RunFiles
 from pipelines.ui import Server
 from pipelines.ui_compare import compare, differences, results
 
@@ -42,22 +46,31 @@ def runs(finished, tmp_path_factory) -> Path:  # noqa: F811
     return folder
 
 
-@pytest.fixture(scope="module")
-def server(runs: Path):
-    made = Server(runs, "127.0.0.1", 0)
+@contextmanager
+def serving(folder: Path, host: str = "127.0.0.1"):
+    made = Server(folder, host, 0)
     thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
-    yield made
-    made.shutdown()
-    made.server_close()
+    try:
+        yield made
+    finally:
+        made.shutdown()
+        made.server_close()
+
+
+@pytest.fixture(scope="module")
+def server(runs: Path):
+    with serving(runs) as made:
+        yield made
 
 
 def ask(server: Server, path: str, method: str = "GET", **headers: str):
     """(status, headers, body) of the raw path: nothing tidies it up."""
-    port = server.server_address[1]
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    host, port = server.server_address[:2]
+    connection = http.client.HTTPConnection(host, port, timeout=10)
     connection.putrequest(method, path, skip_host=True)
-    for name, value in {"Host": f"127.0.0.1:{port}", **headers}.items():
+    shown = f"[{host}]" if ":" in host else host
+    for name, value in {"Host": f"{shown}:{port}", **headers}.items():
         connection.putheader(name, value)
     connection.endheaders()
     answer = connection.getresponse()
@@ -187,15 +200,14 @@ def test_what_was_set_alike_in_all_rounds_is_one_line(runs):
 def test_a_run_whose_record_is_damaged_is_listed_with_its_reason(runs, tmp_path):
     shutil.copytree(runs / "deep/other", tmp_path / "bad")
     (tmp_path / "bad/run.json").write_text("{")
-    made = Server(tmp_path, "127.0.0.1", 0)
-    thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-    thread.start()
-    try:
-        assert "not a run record" in ask(made, "/")[2].decode()
-        assert ask(made, "/runs/bad/")[0] == 500
-    finally:
-        made.shutdown()
-        made.server_close()
+    shutil.copytree(runs / "deep/other", tmp_path / "binary")
+    (tmp_path / "binary/run.json").write_bytes(b"\xff\xfe")
+    late = record.load(runs / "deep/other").model_copy(update={"started": 1e300})
+    shutil.copytree(runs / "deep/other", tmp_path / "late")
+    late.save(tmp_path / "late")
+    with serving(tmp_path) as made:
+        assert ask(made, "/")[2].decode().count("not a run record") == 2
+        assert ask(made, "/runs/bad/")[0] == ask(made, "/runs/binary/")[0] == 500
 
 
 def test_the_command_says_where_it_serves_and_what_is_wrong(runs, tmp_path):
@@ -212,5 +224,169 @@ def test_the_command_says_where_it_serves_and_what_is_wrong(runs, tmp_path):
     finally:
         process.terminate()
         process.wait()
-    done = subprocess.run([*command, str(tmp_path / "none")], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 1 and "no such folder" in done.stderr and "Traceback" not in done.stderr
+    for options, said in (
+        ([str(tmp_path / "none")], "no such folder"),
+        ([str(tmp_path), "--port", "99999"], "--port 99999: a port is a number from 0 to 65535"),
+        ([str(tmp_path), "--host", "203.0.113.1"], "--host 203.0.113.1"),
+    ):
+        done = subprocess.run([*command, *options], cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 1 and said in done.stderr
+        assert "Traceback" not in done.stderr and "fault of the program" not in done.stderr
+
+
+# --- runs that come from elsewhere --------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def outside(finished, tmp_path_factory) -> Path:  # noqa: F811
+    """What no page may show: a whole run beside the folder of runs, with a mark in every file."""
+    folder = tmp_path_factory.mktemp("hostile") / "outside"
+    shutil.copytree(finished[0], folder)
+    (folder / "infer/predictions/overlays").mkdir()
+    cv2.imwrite(str(folder / "infer/predictions/overlays/a.png"), np.full((40, 60, 3), 128, np.uint8))
+    with (folder / "ingest/images/rejects.csv").open("a") as table:
+        table.write("TOPSECRET,line\n")
+    (folder / "pretrain/report.html").write_text("<p>Layout: TOPSECRET</p><svg class='plot'>TOPSECRET</svg>")
+    (folder / "ingest/report.html").write_text("<p>Layout: TOPSECRET</p>")
+    return folder
+
+
+def by_path(text: str):
+    """The record names the folders of its artifacts elsewhere."""
+
+    def change(run: Path, outside: Path) -> None:
+        made = record.load(run)
+        for task in made.tasks.values():
+            for output in task.outputs.values():
+                output.path = text.format(outside=outside) + "/" + output.path
+        made.save(run)
+
+    return change
+
+
+def by_task(text: str):
+    """The record gives its tasks names that lead elsewhere."""
+
+    def change(run: Path, outside: Path) -> None:
+        made = record.load(run)
+        at = text.format(outside=outside)
+        made.tasks = {f"{at}/{name}": task for name, task in made.tasks.items()}
+        made.save(run)
+
+    return change
+
+
+def by_link(*paths: str):
+    """Files or folders of the run are links."""
+
+    def change(run: Path, outside: Path) -> None:
+        for path in paths:
+            place = run / path
+            shutil.rmtree(place) if place.is_dir() else place.unlink(missing_ok=True)
+            place.symlink_to(outside / path)
+
+    return change
+
+
+HOSTILE = {
+    "absolute path": by_path("{outside}"),
+    "path with dots": by_path("../../outside"),
+    "absolute name": by_task("{outside}"),
+    "name with dots": by_task("../../outside"),
+    "linked tasks": by_link("ingest", "pretrain", "infer", "em-0", "em-1"),
+    "linked artifacts": by_link("ingest/images", "ingest/labels", "infer/predictions", "em-1/cluster/clusters"),
+    "linked inside": by_link("infer/predictions/overlays", "infer/predictions/labels"),
+    "linked files": by_link(
+        *("ingest/images/images-00000.tar", "ingest/images/rejects.csv", "ingest/report.html", "pretrain/report.html"),
+        *("ingest/labels/labels-00000.tar", "infer/predictions/overlays/a.png", "infer/predictions/labels/a.tif"),
+    ),
+}
+
+
+@pytest.mark.parametrize("way", HOSTILE)
+def test_a_run_that_names_what_is_outside_gets_none_of_it_shown(way, finished, outside):  # noqa: F811
+    runs = outside.parent / f"runs of {way}"
+    run = runs / "bad"
+    shutil.copytree(finished[0], run)
+    shutil.copytree(outside / "infer/predictions/overlays", run / "infer/predictions/overlays")
+    before = _pictures_of(runs)
+    assert before["report"] and before["compare"]
+    HOSTILE[way](run, outside)
+    after = _pictures_of(runs)
+    if "name" not in way:  # the artifacts are the run's own then
+        assert after["report"] == after["compare"] == 0, "pictures came from the outside"
+    with serving(runs) as made:
+        for path in ("", "files/", "files/ingest/", "files/infer/predictions/overlays/a.png"):
+            assert b"TOPSECRET" not in ask(made, f"/runs/bad/{path}")[2]
+        for inner in outside.rglob("*"):
+            name = inner.relative_to(outside).as_posix()
+            if (run / name).resolve().is_relative_to(outside):
+                assert ask(made, f"/runs/bad/files/{quote(name)}")[0] == 404, name
+        for path in (outside / "pretrain/report.html", "../../outside/pretrain/report.html"):
+            assert ask(made, f"/runs/bad/files/{path}")[0] == 404
+
+
+def _pictures_of(runs: Path) -> dict[str, int]:
+    """Pictures on the page of the run `bad`, and on the one that compares it with itself."""
+    with serving(runs) as made:
+        report, both = (ask(made, path) for path in ("/runs/bad/", "/compare?a=bad&b=bad"))
+    assert report[0] == both[0] == 200 and b"TOPSECRET" not in report[2] + both[2]
+    return {"report": report[2].count(b"data:image"), "compare": both[2].count(b"data:image")}
+
+
+def test_a_picture_that_names_other_files_shows_itself_alone(finished, outside, tmp_path):  # noqa: F811
+    """As an OME-TIFF may: a reader that follows it leaves the run."""
+    run = tmp_path / "run"
+    shutil.copytree(finished[0], run)
+    target = run / "infer/predictions/labels/a.tif"
+    size = tifffile.imread(target).shape
+    place = outside / "infer/predictions/labels/a.tif"
+    planes = "".join(
+        f"<TiffData IFD='0' FirstT='{t}' PlaneCount='1'><UUID FileName='{name}'>urn:uuid:{uuid}</UUID></TiffData>"
+        for t, (name, uuid) in enumerate([(place, OTHER), (target.name, OWN)])
+    )
+    xml = (
+        f"<?xml version='1.0'?><OME xmlns='http://www.openmicroscopy.org/Schemas/OME/2016-06' UUID='urn:uuid:{OWN}'>"
+        f"<Image ID='Image:0'><Pixels ID='Pixels:0' DimensionOrder='XYCZT' Type='uint16' SizeX='{size[1]}' "
+        f"SizeY='{size[0]}' SizeC='1' SizeZ='1' SizeT='2'><Channel ID='C:0' SamplesPerPixel='1'/>{planes}</Pixels>"
+        "</Image></OME>"
+    )
+    tifffile.imwrite(target, np.zeros(size, np.uint16), description=xml, metadata=None)
+    assert tifffile.imread(target).max() > 0  # the trap works
+    found = RunFiles(run, record.load(run)).prediction("a")
+    assert found is not None and found.shape == size and not found.any()
+
+
+OWN, OTHER = "11111111-1111-1111-1111-111111111111", "22222222-2222-2222-2222-222222222222"
+
+
+def test_links_to_what_is_hidden_or_gone_are_no_trouble(runs, tmp_path):
+    run = tmp_path / "runs/a"
+    shutil.copytree(runs / "deep/other", run)
+    (run / ".hidden").write_text("hidden")
+    (run / "shown.txt").symlink_to(run / ".hidden")
+    (run / "gone.txt").symlink_to(run / "nothing")
+    (run / "round.txt").symlink_to(run / "round.txt")
+    (run / "inside.txt").symlink_to(run / "ingest/images/rejects.csv")
+    (run / os.fsdecode(b"na\xefve.txt")).write_text("not UTF-8")
+    with serving(tmp_path / "runs") as made:
+        status, _, body = ask(made, "/runs/a/files/")
+        assert status == 200 and b"gone.txt" not in body and b"round.txt" not in body
+        assert ask(made, "/runs/a/files/inside.txt")[0] == 200
+        assert ask(made, "/runs/a/files/na%EFve.txt")[2] == b"not UTF-8" and b"na%EFve.txt" in body
+        for name in ("shown.txt", "gone.txt", "round.txt"):
+            assert ask(made, f"/runs/a/files/{name}")[0] == 404
+
+
+def test_odd_requests_get_an_answer(server):
+    assert ask(server, "/", Host="[")[0] == 421
+    assert ask(server, "//[")[0] == 404
+    assert ask(server, "/compare?a=%ff&b=%00")[0] == 400
+
+
+def test_it_listens_on_the_loopback_of_version_6_as_well(runs):
+    if not socket.has_ipv6:
+        pytest.skip("no IPv6 in this Python")
+    with serving(runs, "::1") as made:
+        assert ask(made, "/")[0] == 200
+        assert ask(made, "/", Host="rebound.example")[0] == 421
