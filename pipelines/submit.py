@@ -8,6 +8,8 @@ import argparse
 import contextlib
 import hashlib
 import io
+import json
+import logging
 import os
 import sys
 import tempfile
@@ -29,7 +31,8 @@ POLL = 5.0
 """s between two looks at a run."""
 PATIENCE = 60
 """Looks in a row that may fail before a run is given up on; the run itself goes on."""
-ENDED = {"SUCCEEDED": 0, "FAILED": 1, "CANCELED": 1}
+ENDED = {"SUCCEEDED": 0, "SKIPPED": 0, "FAILED": 1, "CANCELED": 1}
+"""Final state of a run -> exit code. Skipped: everything was there already."""
 
 
 def submit(args: argparse.Namespace) -> int:
@@ -46,6 +49,8 @@ def submit(args: argparse.Namespace) -> int:
         host = args.host or os.environ.get("KFP_HOST") or (IN_CLUSTER if Path(TOKEN_FILE).is_file() else "")
         if not host:
             raise UserError("--host: where is Kubeflow Pipelines? Give its URL, or set KFP_HOST")
+        if not host.startswith(("http://", "https://")):
+            raise UserError(f"--host {host}: a URL begins with http:// or https://, such as http://localhost:8080")
         with _explained(host):
             client = connect(host, args.namespace)
             run_id = _create(client, graph, compiled, values, args)
@@ -80,6 +85,7 @@ def _compiled(args: argparse.Namespace, folder: Path) -> Path:
 def connect(host: str, namespace: str = "") -> Any:
     """A client of the API at `host`, after a first answer from it. Raises what `_explained` puts into words."""
     warnings.simplefilter("ignore", FutureWarning)  # kfp's own, at every start
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # of each try; the last one is told here
     import kfp_server_api
     from kfp.client import Client
     from kfp.client.set_volume_credentials import ServiceAccountTokenVolumeCredentials
@@ -110,7 +116,7 @@ def _create(client: Any, graph: Graph, compiled: Path, values: dict[str, Any], a
     name = args.name or f"{graph.name} {time.strftime('%Y-%m-%d %H:%M:%S')}"
     with contextlib.redirect_stdout(io.StringIO()):  # kfp prints links of its own
         experiment = client.create_experiment(args.experiment, namespace=namespace)
-        pipeline_id = client.get_pipeline_id(graph.name)
+        pipeline_id = _pipeline(client, graph.name, namespace)
         if pipeline_id is None:
             uploaded = client.upload_pipeline(str(compiled), graph.name, namespace=namespace)
             pipeline_id = uploaded.pipeline_id
@@ -124,6 +130,13 @@ def _create(client: Any, graph: Graph, compiled: Path, values: dict[str, Any], a
             service_account=args.service_account or None,
         )
     return run.run_id
+
+
+def _pipeline(client: Any, name: str, namespace: str | None) -> str | None:
+    """Id of the pipeline of this name, in this namespace where there are several (kfp's own look-up knows none)."""
+    wanted = {"predicates": [{"operation": "EQUALS", "key": "display_name", "stringValue": name}]}
+    found = client.list_pipelines(filter=json.dumps(wanted), namespace=namespace).pipelines
+    return found[0].pipeline_id if found else None
 
 
 def _version(client: Any, pipeline_id: str, version: str, compiled: Path) -> str:

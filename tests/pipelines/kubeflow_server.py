@@ -25,11 +25,16 @@ class Kubeflow(ThreadingHTTPServer):
         self.forbidden = False
         self.failing = 0
         """So many requests about runs are answered with 503."""
-        self.pipelines: dict[str, dict[str, Any]] = {}
+        self.pipelines: dict[tuple[str, str], dict[str, Any]] = {}
+        """(namespace, name) -> pipeline. With one user there is one namespace, whatever is asked for."""
         self.versions: list[dict[str, Any]] = []
         self.uploads: list[bytes] = []
         self.experiments: list[dict[str, Any]] = []
         self.runs: list[dict[str, Any]] = []
+
+    def namespace(self, asked: dict[str, str]) -> str:
+        """The namespace that a request is about; empty: what all users share."""
+        return asked.get("namespace", "") if self.multi_user else ""
 
     @property
     def url(self) -> str:
@@ -77,6 +82,8 @@ class Handler(BaseHTTPRequestHandler):
         if path.startswith("runs/") and server.failing:
             server.failing -= 1
             return self._send(503, {"error": "busy"})
+        if method == "POST" and path == "pipelines/upload" and self._pipeline(query["name"], query):
+            return self._send(409, {"error": f"Already exist error: Pipeline {query['name']}"})
         found = self._do(method, path, query, body)
         return self._send(404, {"error": f"{method} {path}"}) if found is None else self._send(200, found)
 
@@ -85,7 +92,8 @@ class Handler(BaseHTTPRequestHandler):
         if path == "experiments" and method == "GET":
             wanted = json.loads(query["filter"])["predicates"][0] if "filter" in query else {}
             name = wanted.get("stringValue") or wanted.get("string_value")
-            return {"experiments": [e for e in server.experiments if e["display_name"] == name]}
+            found = [e for e in server.experiments if e["display_name"] == name]
+            return {"experiments": [e for e in found if server.namespace(e) == server.namespace(query)]}
         if path == "experiments":
             given = json.loads(body)
             server.experiments.append({**given, "experiment_id": f"e{len(server.experiments)}"})
@@ -93,25 +101,30 @@ class Handler(BaseHTTPRequestHandler):
         if path == "pipelines" and method == "GET":
             predicates = json.loads(query["filter"])["predicates"]
             name = predicates[0].get("stringValue") or predicates[0].get("string_value")
-            return {"pipelines": [server.pipelines[name]] if name in server.pipelines else []}
+            return {"pipelines": self._pipeline(name, query)}
         if path == "pipelines/upload":
-            server.pipelines[query["name"]] = {"pipeline_id": "p0", "display_name": query["name"]}
+            made = {"pipeline_id": f"p{len(server.pipelines)}", "display_name": query["name"]}
+            server.pipelines[server.namespace(query), query["name"]] = made
             server.uploads.append(body)
-            return server.pipelines[query["name"]]
+            return made
         if path == "pipelines/upload_version":
             number = len(server.versions)
             version = {"pipeline_id": query["pipelineid"], "pipeline_version_id": f"v{number}"}
             server.versions.append({**version, "display_name": query["name"]})
             server.uploads.append(body)
             return server.versions[-1]
-        if path == "pipelines/p0/versions":
-            return {"pipeline_versions": server.versions}
+        if path.startswith("pipelines/") and path.endswith("/versions"):
+            return {"pipeline_versions": [v for v in server.versions if v["pipeline_id"] == path.split("/")[1]]}
         if path == "runs" and method == "POST":
             server.runs.append(json.loads(body))
             return {**server.runs[-1], "run_id": f"r{len(server.runs)}"}
         if path.startswith("runs/") and server.states:
             return server.states.pop(0) if len(server.states) > 1 else server.states[0]
         return None
+
+    def _pipeline(self, name: str, query: dict[str, str]) -> list[dict[str, Any]]:
+        found = self.server.pipelines.get((self.server.namespace(query), name))
+        return [found] if found else []
 
     def _send(self, code: int, content: dict[str, Any]) -> None:
         data = json.dumps(content).encode()

@@ -1,11 +1,15 @@
 """Submitting: kfp's own client against a server that speaks the API, and the real S3 server for the source."""
 
 import socket
+import subprocess
+import sys
 import uuid
 
+import kfp_server_api
 import pytest
 import yaml
 from kubeflow_server import kubeflow
+from real_labels import ROOT
 
 from pipelines import submit
 from pipelines.__main__ import main
@@ -79,6 +83,15 @@ def test_the_same_graph_is_uploaded_once(source):
         assert used == ["v0", "v0", "v1"] and len(server.experiments) == 1
 
 
+def test_with_several_users_each_namespace_has_its_own(source):
+    with kubeflow(multi_user=True) as server:
+        for namespace in ("me", "me", "you"):
+            assert submitted(server, "--source", source, "--set", "rounds=1", "--namespace", namespace) == 0
+        used = [tuple(run["pipeline_version_reference"].values()) for run in server.runs]
+        assert used == [("p0", "v0"), ("p0", "v0"), ("p1", "v1")]
+        assert [run["experiment_id"] for run in server.runs] == ["e0", "e0", "e1"]
+
+
 def test_a_compiled_file_is_submitted_as_it_is(source, tmp_path):
     compiled = tmp_path / "graph.yaml"
     assert main(["compile", "label_free", "-o", str(compiled), "--set", "rounds=1"]) == 0
@@ -130,6 +143,8 @@ def test_what_goes_wrong_is_said(source, capsys, tmp_path):
         server.forbidden = True
         cases = [
             (["--host", nobody, "--source", source], "no usable answer"),
+            (["--host", nobody.removeprefix("http://"), "--source", source], "begins with http://"),
+            (["--host", "nobody", "--source", source], "begins with http://"),
             (["--host", server.url, "--source", source], "403"),
             (["--host", shared.url, "--source", source], "--namespace"),
             (["--host", server.url + "/elsewhere", "--source", source], "404"),
@@ -143,12 +158,34 @@ def test_what_goes_wrong_is_said(source, capsys, tmp_path):
         for options, said in cases:
             assert main(["submit", "label_free", *options]) == 1
             error = capsys.readouterr().err
-            assert said in error and "Traceback" not in error
+            assert said in error and error.startswith("error: ") and error.count("\n") == 1
         assert main(["submit", "lable_free", "--host", server.url, "--source", source]) == 1
         assert "did you mean 'label_free'" in capsys.readouterr().err
         assert main(["submit", str(tmp_path / "bad.yaml"), "--host", server.url, "--source", source]) == 1
         assert "not a compiled pipeline" in capsys.readouterr().err
         assert server.runs == shared.runs == []
+
+
+def test_a_host_that_does_not_answer_is_one_line(source, tmp_path):
+    """As a process of its own: the client logs every try."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        nobody = f"http://127.0.0.1:{free.getsockname()[1]}"
+    command = [sys.executable, "-m", "pipelines", "submit", "label_free", "--host", nobody, "--source", source]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1 and "no usable answer" in done.stderr
+
+
+def test_every_state_of_a_run_is_final_or_goes_on():
+    states = set(kfp_server_api.V2beta1RuntimeState.allowable_values)
+    assert states - set(submit.ENDED) == {"RUNTIME_STATE_UNSPECIFIED", "PENDING", "RUNNING", "CANCELING", "PAUSED"}
+
+
+@pytest.mark.parametrize(("end", "code"), submit.ENDED.items())
+def test_the_wait_ends_with_every_final_state(end, code, source, capsys):
+    with kubeflow(states=[state("RUNNING"), state(end)]) as server:
+        assert submitted(server, "--source", source, "--wait") == code
+    assert capsys.readouterr().err.endswith(f" {end.lower()}\n")
 
 
 def test_waiting_shows_every_change_of_a_task_and_the_end(source, capsys):
