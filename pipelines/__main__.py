@@ -129,7 +129,7 @@ def _lint(args: argparse.Namespace) -> int:
     findings = [finding for path in args.files for finding in lint(path)]
     for finding in findings:
         print(finding)
-    return 1 if any(finding.error for finding in findings) else 0
+    return 1 if findings else 0
 
 
 def _ui(args: argparse.Namespace) -> int:

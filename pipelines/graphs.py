@@ -32,7 +32,7 @@ def compile_graph(name: str, config: Config, target: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         compiled = Path(folder) / "pipeline.yaml"
         compiler.Compiler().compile(pipeline, str(compiled))
-        errors = [str(finding) for finding in lint(compiled, shown=str(target)) if finding.error]
+        errors = [str(finding) for finding in lint(compiled, shown=str(target))]
         if errors:
             raise UserError("\n".join(["the compiled graph is not fit for a cluster:", *errors]))
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -4,8 +4,10 @@ Nested pipelines are dissolved: `em-1/refine-masks` is the task `refine-masks` i
 and every input of a task leads straight to where its value comes from. What cannot be executed here is refused.
 """
 
+import contextlib
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +22,41 @@ ON_CLAIMS = ("CYTOLOOM_CACHE", "CYTOLOOM_CHECKPOINTS")
 """What a graph sets where a cluster has volumes for them; this machine has its own folders."""
 
 
-def read(path: Path) -> Graph:
-    """Read a compiled pipeline. Raises UserError where the file is none, or holds what cannot be executed here."""
+def documents(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(graph, settings of Kubernetes) of a compiled pipeline. Raises UserError where the file is none."""
     try:
-        documents = list(yaml.load_all(path.read_bytes(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
+        found = list(yaml.load_all(path.read_bytes(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
-    spec = documents[0] if documents else None  # the second document holds settings of Kubernetes alone
-    if not isinstance(spec, dict) or not {"pipelineInfo", "root", "deploymentSpec"} <= set(spec):
-        raise UserError(f"{path}: not a compiled pipeline; `cytoloom compile NAME -o {path.name}` makes one")
+    spec: dict[str, Any] = found[0] if found and isinstance(found[0], dict) else {}
+    info, root, deployment = (spec.get(part) for part in ("pipelineInfo", "root", "deploymentSpec"))
+    named = isinstance(info, dict) and isinstance(info.get("name"), str)
+    if not named or not isinstance(root, dict) or not isinstance(deployment, dict):
+        what = "a workflow of Kubeflow Pipelines v1" if spec.get("kind") == "Workflow" else "not a compiled pipeline"
+        raise UserError(f"{path}: {what}; `cytoloom compile NAME -o {path.name}` makes one of version 2")
+    return spec, found[1] if len(found) > 1 and isinstance(found[1], dict) else {}
+
+
+@contextlib.contextmanager
+def understood(path: Path) -> Iterator[None]:
+    """Raise UserError where the graph in hand is not of the shape that Kubeflow's compiler gives it."""
+    try:
+        yield
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        reason = f"no {error}" if isinstance(error, KeyError) else error
+        raise UserError(f"{path}: damaged, or not what Kubeflow's compiler writes ({reason}); compile again") from error
+
+
+def read(path: Path) -> Graph:
+    """Read a compiled pipeline. Raises UserError where the file is none, or holds what cannot be executed here."""
+    spec, _ = documents(path)
+    with understood(path):
+        return _graph(path, spec)
+
+
+def _graph(path: Path, spec: dict[str, Any]) -> Graph:
     root = spec["root"]
     definitions = root.get("inputDefinitions", {})
     if definitions.get("artifacts"):

@@ -4,25 +4,41 @@ Works on any pipeline of Kubeflow's intermediate representation; about Cytoloom'
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from components.__main__ import declaration, names
-from shared.errors import UserError
+from pipelines.ir import documents, understood
+from pipelines.lint_secrets import VALUE, in_constant, in_words, named
+from pipelines.resources import QUANTITY, amount
 
 LONGEST_NAME = 63
 """Characters of a label's value and a pod's host name in Kubernetes (RFC 1123)."""
 ADDED_TO_NAME = len("-xxxxx-system-container-impl-0000000000")
 """What Argo and Kubeflow append to a pipeline's name in the names of its pods."""
-MOVING_TAGS = {"", "latest", "main", "master", "dev", "stable", "nightly"}
-SECRET_NAME = re.compile(r"(secret|passw|token|credential|api_?key|access_?key)", re.IGNORECASE)
-SECRET_VALUE = re.compile(
-    r"\bAKIA[0-9A-Z]{16}\b|-----BEGIN [A-Z ]*PRIVATE KEY-----|\bgh[pousr]_[A-Za-z0-9]{36}\b|://[^/\s:@]+:[^/\s@]+@"
-)
+DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+HASH_TAG = re.compile(r"(.*[.-])?[0-9a-f]{7,64}")
+"""A tag that holds the hash of what is in the image, as `make images` gives one: it is never moved to another. Of any
+other, be it 3.11 or 2.4.1, only its owner knows."""
+STUBS = "argostub/"
+"""Images of tasks that Kubeflow does itself, such as making a volume: no such container runs."""
+DNS_LABEL, DNS_SUBDOMAIN = 63, 253
+"""Characters of names in Kubernetes (RFC 1123)."""
+DNS_NAME = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")
+NAMED = {
+    ("pvcMount", "constant"): DNS_LABEL,  # Kubeflow calls the pod's volume as the claim
+    ("emptyDirMounts", "volumeName"): DNS_LABEL,
+    ("secretAsVolume", "secretName"): DNS_LABEL,  # and as the secret
+    ("configMapAsVolume", "configMapName"): DNS_LABEL,
+    ("secretAsEnv", "secretName"): DNS_SUBDOMAIN,
+    ("configMapAsEnv", "configMapName"): DNS_SUBDOMAIN,
+    ("imagePullSecret", "secretName"): DNS_SUBDOMAIN,
+}
+"""(list in a task's settings, field of its items) -> characters that the name may have."""
+MADE = {"pvc_name": DNS_LABEL, "storage_class_name": DNS_SUBDOMAIN, "volume_name": DNS_SUBDOMAIN}
+"""The same for what a task that makes a volume is given."""
 
 
 @dataclass(frozen=True)
@@ -34,13 +50,10 @@ class Finding:
     """Task as shown in the UI, its rounds before it: `em-1/refine-masks`."""
     rule: str
     message: str
-    error: bool = True
-    """False: it works, but not as well as it could."""
 
     def __str__(self) -> str:
         """One line for a terminal."""
-        kind = "error" if self.error else "warning"
-        return f"{self.file}: {self.where}: {kind}: {self.message} [{self.rule}]"
+        return f"{self.file}: {self.where}: error: {self.message} [{self.rule}]"
 
 
 def lint(path: Path, shown: str = "") -> list[Finding]:
@@ -48,22 +61,9 @@ def lint(path: Path, shown: str = "") -> list[Finding]:
 
     Raises UserError where the file is no compiled pipeline.
     """
-    try:
-        documents = list(yaml.safe_load_all(path.read_bytes()))
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from error
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
-    spec = documents[0] if documents else None
-    if not isinstance(spec, dict) or not {"pipelineInfo", "root", "deploymentSpec"} <= set(spec):
-        what = "a workflow of Kubeflow Pipelines v1" if _is_v1(spec) else "not a compiled pipeline"
-        raise UserError(f"{path}: {what}; `cytoloom compile NAME -o {path.name}` makes one of version 2")
-    platform = documents[1] if len(documents) > 1 and isinstance(documents[1], dict) else {}
-    return list(_Linter(shown or str(path), spec, platform).findings())
-
-
-def _is_v1(spec: Any) -> bool:
-    return isinstance(spec, dict) and spec.get("kind") == "Workflow"
+    spec, platform = documents(path)
+    with understood(path):
+        return list(_Linter(shown or str(path), spec, platform).findings())
 
 
 class _Linter:
@@ -90,7 +90,7 @@ class _Linter:
             where = prefix + (task.get("taskInfo", {}).get("name") or key)
             component = self.components.get(task.get("componentRef", {}).get("name", ""), {})
             yield from self.name(where, key)
-            yield from self.constants(where, task)
+            yield from self.constants(where, task, component)
             if "dag" in component:
                 yield from self.nested(where, component)
                 yield from self.dag(component["dag"], f"{where}/")
@@ -101,6 +101,16 @@ class _Linter:
         """A task's key becomes a label of its pods."""
         if len(key) > LONGEST_NAME:
             yield self.error(where, "name", f"{key!r} is too long for a label: {LONGEST_NAME} characters at most")
+
+    def object_name(self, where: str, what: str, name: Any, longest: int) -> Iterator[Finding]:
+        """Of a claim, a secret, a class, ...: Kubernetes refuses a pod that refers to a name it could not have."""
+        if not isinstance(name, str) or not name or name.startswith("{{$"):
+            return
+        if len(name) > longest:
+            yield self.error(where, "name", f"{what} {name!r} is too long: {longest} characters at most")
+        elif not DNS_NAME.fullmatch(name):
+            message = f"{what} {name!r}: Kubernetes has lower-case letters, digits, '-' and '.' in such a name"
+            yield self.error(where, "name", message)
 
     def nested(self, where: str, component: dict[str, Any]) -> Iterator[Finding]:
         inputs = component.get("inputDefinitions", {})
@@ -113,14 +123,39 @@ class _Linter:
 
     def task(self, where: str, task: dict[str, Any], component: dict[str, Any]) -> Iterator[Finding]:
         label = component.get("executorLabel", "")
-        container = self.executors.get(label, {}).get("container")
-        if container is None:
-            return  # an importer
-        resources, settings = container.get("resources", {}), self.settings.get(label, {})
+        executor = self.executors.get(label, {})
+        if "importer" in executor:  # its uri is a parameter, which was looked at
+            return
+        container = executor["container"]
+        if container.get("image", "").startswith(STUBS):
+            given = task.get("inputs", {}).get("parameters", {})
+            for name in given.keys() & MADE.keys():
+                constant = given[name].get("runtimeValue", {}).get("constant")
+                yield from self.object_name(where, name, constant, MADE[name])
+            return
+        yield from self.container(where, container, task, component, self.settings.get(label, {}))
+
+    def container(
+        self,
+        where: str,
+        container: dict[str, Any],
+        task: dict[str, Any],
+        component: dict[str, Any],
+        settings: dict[str, Any],
+    ) -> Iterator[Finding]:
+        resources = container.get("resources", {})
         yield from self.image(where, container.get("image", ""))
         yield from self.environment(where, container)
         yield from self.outputs(where, component)
         yield from self.stage(where, container, component)
+        for (group, field), longest in NAMED.items():
+            for item in settings.get(group, []):
+                yield from self.object_name(where, field, item.get(field), longest)
+        for what in ("Cpu", "Memory"):
+            request, limit = (str(resources.get(f"resource{what}{end}", "")) for end in ("Request", "Limit"))
+            if QUANTITY.fullmatch(request) and QUANTITY.fullmatch(limit) and amount(request) > amount(limit):
+                message = f"{what.lower()}: {request} are requested, {limit} is the limit: no such pod is let in"
+                yield self.error(where, "request", message)
         if not (resources.get("resourceMemoryLimit") or resources.get("memoryLimit")):
             yield self.error(where, "memory", "no memory limit: a leak takes the whole node down with it")
         accelerator = resources.get("accelerator", {})
@@ -135,43 +170,47 @@ class _Linter:
 
     def gpu(self, where: str, task: dict[str, Any], settings: dict[str, Any]) -> Iterator[Finding]:
         """What every task on a GPU needs."""
-        mounts = [mount.get("mountPath") for mount in settings.get("emptyDirMounts", [])]
-        if "/dev/shm" not in mounts:
+        media = {mount.get("mountPath"): mount.get("medium", "") for mount in settings.get("emptyDirMounts", [])}
+        if "/dev/shm" not in media:
             yield self.error(where, "shm", "no mount at /dev/shm: data loaders fail above 64 MiB")
+        elif media["/dev/shm"] != "Memory":
+            yield self.error(where, "shm", "the mount at /dev/shm is a disk: give it the medium Memory")
         if not int(task.get("retryPolicy", {}).get("maxRetryCount", 0)):
             yield self.error(where, "retry", "no retries: a drained node ends the run")
         if not settings.get("activeDeadlineSeconds"):
             yield self.error(where, "timeout", "no timeout: a pod that hangs keeps its GPU for ever")
 
     def image(self, where: str, image: str) -> Iterator[Finding]:
-        name, at, _ = image.partition("@sha256:")
+        name, _, digest = image.partition("@")
         tag = name.rpartition("/")[2].partition(":")[2]
-        if not at and tag in MOVING_TAGS:
-            shown = f"tag {tag!r}" if tag else "no tag"
-            message = f"image {image!r} has {shown}: what runs may change between tasks; name a version or a digest"
+        if not DIGEST.fullmatch(digest) and not HASH_TAG.fullmatch(tag):
+            shown = f"tag {tag!r}, which may be moved" if tag else "no tag"
+            message = f"image {image!r} has {shown}: what runs could change between tasks; name its digest, @sha256:..."
             yield self.error(where, "image-tag", message)
 
     def environment(self, where: str, container: dict[str, Any]) -> Iterator[Finding]:
         for item in container.get("env", []):
-            if item.get("value") and (SECRET_NAME.search(item["name"]) or SECRET_VALUE.search(str(item["value"]))):
+            if item.get("value") and (named(item["name"]) or VALUE.search(str(item["value"]))):
                 message = f"the value of {item['name']} is in plain text; use kubernetes.use_secret_as_env"
                 yield self.error(where, "secret", message)
-        for word in [*container.get("command", []), *container.get("args", [])]:
-            if SECRET_VALUE.search(str(word)):
-                yield self.error(where, "secret", "what looks like a key is in the command; use a secret")
+        if found := in_words([*container.get("command", []), *container.get("args", [])]):
+            yield self.error(where, "secret", f"{', '.join(found)}: in plain text in the command; use a secret")
 
-    def constants(self, where: str, task: dict[str, Any]) -> Iterator[Finding]:
-        for name, item in task.get("inputs", {}).get("parameters", {}).items():
+    def constants(self, where: str, task: dict[str, Any], component: dict[str, Any]) -> Iterator[Finding]:
+        given = task.get("inputs", {}).get("parameters", {})
+        for name, item in given.items():
             yield from self.plain(where, name, item.get("runtimeValue", {}).get("constant"))
+        yield from self.defaults(where, component, given)
 
-    def defaults(self, where: str, root: dict[str, Any]) -> Iterator[Finding]:
-        for name, item in root.get("inputDefinitions", {}).get("parameters", {}).items():
-            yield from self.plain(where, name, item.get("defaultValue"))
+    def defaults(self, where: str, component: dict[str, Any], given: Collection[str] = ()) -> Iterator[Finding]:
+        for name, item in component.get("inputDefinitions", {}).get("parameters", {}).items():
+            if name not in given:
+                yield from self.plain(where, name, item.get("defaultValue"))
 
     def plain(self, where: str, name: str, value: Any) -> Iterator[Finding]:
         """A constant that looks like a secret; parameters show in the UI."""
-        if isinstance(value, str) and value and (SECRET_NAME.search(name) or SECRET_VALUE.search(value)):
-            message = f"{name}: looks like a secret, and parameters are shown in the UI; use a Kubernetes secret"
+        for found in in_constant(name, value):
+            message = f"{found}: looks like a secret, and parameters are shown in the UI; use a Kubernetes secret"
             yield self.error(where, "secret", message)
 
     def outputs(self, where: str, component: dict[str, Any]) -> Iterator[Finding]:

@@ -6,18 +6,29 @@ pods that vanish (a node drained, memory run out): training goes on from its che
 """
 
 import re
+from decimal import Decimal
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, NonNegativeInt, PositiveInt, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    NonNegativeInt,
+    PositiveInt,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
 from components.__main__ import names
 from pipelines.config import closest
 from shared.errors import UserError
 
-QUANTITY = re.compile(r"\d+(\.\d+)?(m|[kKMGTPE]i?)?")
+QUANTITY = re.compile(r"(\d+(?:\.\d+)?)(m|[kKMGTPE]i?)?")
+DURATION = re.compile(r"\d+[smh]")
 SECRET_KEYS = (
     "AWS_ACCESS_KEY_ID",
     "AWS_SECRET_ACCESS_KEY",
@@ -27,17 +38,36 @@ SECRET_KEYS = (
 )
 """Keys of the secret, and what they are called in a stage's environment; `shared.store` reads them there."""
 CACHE_PATH, CHECKPOINTS_PATH = "/cache", "/checkpoints"
+CPU_REQUEST = "250m"
 HOUR = 3600
 SHM = "2Gi"
 
 
-def _quantity(text: str) -> str:
-    if text and not QUANTITY.fullmatch(text):
+def amount(quantity: str) -> Decimal:
+    """The number that a Kubernetes quantity stands for: bytes, or cores."""
+    match = QUANTITY.fullmatch(quantity)
+    if match is None:
         raise ValueError("a Kubernetes quantity is expected, such as 500m, 16Gi or 4")
+    number, unit = match.groups(default="")
+    if unit in ("", "m"):
+        return Decimal(number) * (Decimal("0.001") if unit else 1)
+    return Decimal(number) * (1024 if unit.endswith("i") else 1000) ** ("KMGTPE".index(unit[0].upper()) + 1)
+
+
+def _quantity(text: str) -> str:
+    amount(text)
+    return text
+
+
+def _duration(text: str) -> str:
+    if not DURATION.fullmatch(text):
+        raise ValueError("a duration is expected, such as 30s, 5m or 1h")
     return text
 
 
 Quantity = Annotated[str, AfterValidator(_quantity)]
+QuantityOrNone = Annotated[str, AfterValidator(lambda text: text and _quantity(text))]
+Duration = Annotated[str, AfterValidator(_duration)]
 
 
 class Toleration(BaseModel):
@@ -60,14 +90,14 @@ class Resources(BaseModel):
     """Name of the resource: of a whole GPU, or a slice such as `nvidia.com/mig-1g.10gb`."""
     cpu: Quantity = "2"
     memory: Quantity = "4Gi"
-    cpu_request: Quantity = ""
+    cpu_request: QuantityOrNone = ""
     """Empty: a quarter of a core, so that stages fit on small clusters as well."""
-    memory_request: Quantity = ""
+    memory_request: QuantityOrNone = ""
     """Empty: as much as the limit; a pod that was promised less is the first to be evicted."""
-    shm: Quantity = ""
+    shm: QuantityOrNone = ""
     """Size of /dev/shm; empty: 2 GiB beside a GPU, else the container's own."""
     retries: NonNegativeInt = 2
-    backoff: str = "30s"
+    backoff: Duration = "30s"
     """Pause before the first retry; each is twice as long as the one before, up to ten minutes."""
     timeout: PositiveInt = 6 * HOUR
     """s, after which a pod counts as hung."""
@@ -76,6 +106,14 @@ class Resources(BaseModel):
     node_selector: dict[str, str] = {}
     """Labels that a node must have."""
     tolerations: tuple[Toleration, ...] = ()
+
+    @field_validator("cpu_request", "memory_request")
+    @classmethod
+    def _within_limit(cls, text: str, info: ValidationInfo) -> str:
+        limit = info.data.get(str(info.field_name).removesuffix("_request"), "")
+        if text and limit and amount(text) > amount(limit):
+            raise ValueError(f"more than the limit, {limit}: Kubernetes lets no such pod in")
+        return text
 
 
 def _gpu(cpu: str = "4", shm: str = SHM, retries: int = 2, timeout: int = 6 * HOUR) -> Resources:
@@ -110,8 +148,10 @@ class Profile(BaseModel):
     """No stage asks for a GPU."""
     all: dict[str, Any] = {}
     """Fields of `Resources`, for every stage."""
+    gpu_stages: dict[str, Any] = {}
+    """The same for the stages that ask for a GPU alone, such as tolerations of GPU nodes; they win over `all`."""
     stages: dict[str, dict[str, Any]] = {}
-    """Stage -> fields of `Resources`; they win over `all`."""
+    """Stage -> fields of `Resources`; they win over all others."""
 
     @cached_property
     def rows(self) -> dict[str, Resources]:
@@ -122,8 +162,9 @@ class Profile(BaseModel):
             given = {**own.model_dump(), **self.all, **self.stages.get(stage, {})}
             if self.cpu_only:
                 given |= {"gpu": 0, "shm": ""}
-            if given["gpu"] and not given["shm"]:
-                given["shm"] = SHM
+            if given["gpu"]:
+                given |= {**self.gpu_stages, **self.stages.get(stage, {})}
+                given["shm"] = given["shm"] or SHM
             found[stage] = Resources(**given)
         return found
 
@@ -149,7 +190,7 @@ def load(path: Path | None, *, cpu_only: bool = False, caching: bool = True) -> 
             raise UserError(f"{path}: {error.strerror}") from error
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise UserError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
-        if not isinstance(given, dict):
+        if not isinstance(given, dict) or not all(isinstance(name, str) for name in given):
             raise UserError(f"{path}: a mapping is expected: `{{stages: {{pretrain: {{gpu: 2}}}}}}`")
     if cpu_only:
         given["cpu_only"] = True
@@ -175,7 +216,7 @@ def apply(task: Any, stage: str, profile: Profile = PLAIN) -> Any:
 
     row = profile.row(stage)
     task.set_memory_limit(row.memory).set_memory_request(row.memory_request or row.memory)
-    task.set_cpu_limit(row.cpu).set_cpu_request(row.cpu_request or "250m")
+    task.set_cpu_limit(row.cpu).set_cpu_request(row.cpu_request or min(CPU_REQUEST, row.cpu, key=amount))
     task.set_retry(row.retries, backoff_duration=row.backoff, backoff_factor=2.0, backoff_max_duration="600s")
     task.set_caching_options(row.caching)
     kubernetes.set_timeout(task, row.timeout)

@@ -73,7 +73,7 @@ def _compiled(args: argparse.Namespace, folder: Path) -> Path:
             raise UserError(f"--{flag}: acts when a graph is compiled; a compiled file takes --param only")
     if not given.is_file():
         raise UserError(f"{given}: no such file")
-    errors = [str(finding) for finding in lint(given) if finding.error]
+    errors = [str(finding) for finding in lint(given)]
     if errors:
         raise UserError("\n".join([f"{given}: not fit for a cluster:", *errors]))
     return given

@@ -53,6 +53,7 @@ def test_a_profile_changes_all_stages_or_one(tmp_path):
         cache: lab-cache
         checkpoints: lab-checkpoints
         all: {gpu_type: nvidia.com/mig-1g.10gb, node_selector: {pool: gpu}, tolerations: [{key: nvidia.com/gpu}]}
+        gpu_stages: {shm: 1Gi}
         stages: {pretrain: {gpu: 2, memory: 64Gi, caching: false}}
         """,
     )
@@ -80,6 +81,29 @@ def test_a_profile_changes_all_stages_or_one(tmp_path):
         assert env == {"CYTOLOOM_CACHE": "/cache", "CYTOLOOM_CHECKPOINTS": "/checkpoints"}
 
 
+def test_what_is_for_gpu_nodes_is_for_stages_with_a_gpu(tmp_path):
+    text = "{gpu_stages: {tolerations: [{key: nvidia.com/gpu}], memory: 24Gi}, stages: {pretrain: {memory: 64Gi}}}"
+    graph, settings = compiled(tmp_path, text)
+    for stage, memory, tolerates in (("ingest", "4Gi", False), ("gate", "24Gi", True), ("pretrain", "64Gi", True)):
+        assert container(graph, stage)["resources"]["resourceMemoryLimit"] == memory
+        assert ("tolerations" in settings[f"exec-{stage}"]) == tolerates
+    _, settings = compiled(tmp_path, text, cpu_only=True)
+    assert not any("tolerations" in own for own in settings.values())
+
+
+def test_no_more_is_requested_than_is_allowed(tmp_path):
+    graph, _ = compiled(tmp_path, "all: {cpu: 100m}")
+    assert container(graph, "ingest")["resources"]["resourceCpuRequest"] == "100m"
+
+
+@pytest.mark.parametrize(
+    ("less", "more"),
+    [("999m", "1"), ("1k", "1Ki"), ("976Ki", "1M"), ("1.5Gi", "1.6Gi"), ("900Mi", "1Gi"), ("1G", "1Gi"), ("9E", "9Ei")],
+)
+def test_quantities_compare_as_kubernetes_has_them(less, more):
+    assert resources.amount(less) < resources.amount(more)
+
+
 def test_a_cluster_without_gpus_is_asked_for_none(tmp_path):
     graph, _ = compiled(tmp_path, cpu_only=True)
     executors = graph["deploymentSpec"]["executors"].values()
@@ -98,6 +122,13 @@ def test_a_graph_for_a_cluster_runs_here_with_the_folders_of_this_machine(tmp_pa
         ("stages: {pretain: {gpu: 2}}", "stages.pretain: no such stage; did you mean 'pretrain'"),
         ("stages: {pretrain: {gpus: 2}}", "gpus: Extra inputs"),
         ("stages: {pretrain: {memory: 16 GB}}", "memory: .*quantity"),
+        ('all: {memory: ""}', "memory: .*quantity"),
+        ("all: {memory: 1Gi, memory_request: 4Gi}", "memory_request: .*more than the limit, 1Gi"),
+        ("stages: {cluster: {cpu_request: 9}}", "cpu_request"),
+        ('stages: {cluster: {cpu_request: "9"}}', "cpu_request: .*more than the limit, 8"),
+        ("all: {backoff: soon}", "backoff: .*duration"),
+        ("gpu_stages: {toleration: []}", "toleration: Extra inputs"),
+        ("{1: 2}", "a mapping is expected"),
         ("all: {tolerations: [{kye: x}]}", "tolerations.0.key"),
         ("secrets: x", "secrets: Extra inputs"),
         ("[1, 2]", "a mapping is expected"),
