@@ -6,6 +6,7 @@ INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 LOCK    = $(abspath $(BIN))/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-annotate --no-header --python-version 3.11
 ENGINE ?= build/engine
 TARGETS ?= cpu export faiss torch
+GPU_BENCHES ?= $(wildcard tests/benchmarks/bench_*_gpu.py)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -86,7 +87,6 @@ define each-bench
 	@failed=; for script in $(1); do \
 		echo "== $$script"; $(BIN)/python $$script || failed="$$failed $$script"; done; \
 	test -z "$$failed" || { echo "error: failed:$$failed" >&2; exit 1; }
-	$(if $(strip $(1)),,@echo "there is none")
 endef
 BENCHES = $(wildcard tests/benchmarks/bench_*.py)
 OF_DOCKER = tests/benchmarks/bench_containers.py
@@ -101,7 +101,10 @@ quality: dev ## the quality table, of the default (hours); ablations as well: QU
 	@$(BIN)/python tests/benchmarks/quality.py $(QUALITY)
 
 bench-gpu: dev ## the benchmarks that need a GPU
-	$(call each-bench,$(filter %_gpu.py,$(BENCHES)))
+	@test -n "$(GPU_BENCHES)" || { echo "error: no tests/benchmarks/bench_*_gpu.py, so nothing to run" >&2; exit 1; }
+	@$(BIN)/python -c "import torch; raise SystemExit(not torch.cuda.is_available())" || \
+		{ echo "error: PyTorch sees no GPU here" >&2; exit 1; }
+	$(call each-bench,$(GPU_BENCHES))
 
 lock: dev ## resolve requirements/*.in anew
 	@cd requirements && $(LOCK) --upgrade dev.in -o dev.lock

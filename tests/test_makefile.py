@@ -1,9 +1,12 @@
-"""`make bench`: a benchmark that fails is named at the end and keeps none of the others from running."""
+"""`make bench` and the like: one that fails is named at the end and keeps none of the others from running."""
 
 import os
 import stat
 import subprocess
+import sys
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[1]
 BENCHES = {path.name for path in (ROOT / "tests/benchmarks").glob("bench_*.py")}
@@ -31,3 +34,12 @@ def test_one_that_fails_is_named_and_the_others_run(tmp_path: Path) -> None:
 def test_what_needs_docker_has_a_target_of_its_own(tmp_path: Path) -> None:
     assert made("bench-containers", tmp_path, fails="nothing.py")[1] == ["bench_containers.py"]
     assert made("bench-containers", tmp_path, fails="containers.py")[0].returncode
+
+
+@pytest.mark.parametrize(("scripts", "said"), [("", "nothing to run"), ("bench_any_gpu.py", "no GPU here")])
+def test_benchmarks_of_a_gpu_do_not_pass_without_one(scripts, said):
+    command = ["make", "-o", "dev", "bench-gpu", f"BIN={Path(sys.executable).parent}", f"GPU_BENCHES={scripts}"]
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode != 0 and "error: " in done.stderr
+    assert said in done.stderr and "==" not in done.stdout
