@@ -108,8 +108,9 @@ class _Linter:
             return
         if len(name) > longest:
             yield self.error(where, "name", f"{what} {name!r} is too long: {longest} characters at most")
-        elif not DNS_NAME.fullmatch(name):
-            message = f"{what} {name!r}: Kubernetes has lower-case letters, digits, '-' and '.' in such a name"
+        elif not DNS_NAME.fullmatch(name) or (longest == DNS_LABEL and "." in name):
+            allowed = "letters and digits, '-' between them" + ("" if longest == DNS_LABEL else ", and '.'")
+            message = f"{what} {name!r}: Kubernetes has lower-case {allowed} in such a name"
             yield self.error(where, "name", message)
 
     def nested(self, where: str, component: dict[str, Any]) -> Iterator[Finding]:

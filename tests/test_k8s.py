@@ -1,10 +1,13 @@
 """The manifests: kustomize builds every overlay, the schema of Kubernetes accepts it, and nothing in it dangles."""
 
+import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,7 @@ import yaml
 from real_labels import ROOT
 
 from pipelines import resources
+from pipelines.__main__ import _parser
 
 K8S = ROOT / "k8s"
 OVERLAYS = sorted(path.parent.name for path in K8S.glob("overlays/*/kustomization.yaml"))
@@ -151,6 +155,17 @@ def test_the_launcher_finds_bucket_and_keys(manifests):
     assert ("Secret", keys["secretName"]) in FROM_OUTSIDE
     assert {keys["accessKeyKey"], keys["secretKeyKey"]} <= set(resources.SECRET_KEYS)
     assert "://" not in found["endpoint"]  # host and port alone: disableSSL says which protocol
+    host, _, port = found["endpoint"].partition(":")
+    name, *domain = host.split(".")
+    if domain[1:2] == ["svc"]:  # in the cluster: then the overlay makes it
+        services = [item for item in manifests if item["kind"] == "Service" and item["metadata"]["name"] == name]
+        assert [item["metadata"]["namespace"] for item in services] == domain[:1]
+        assert int(port) in [served["port"] for item in services for served in item["spec"]["ports"]]
+        secret = yaml.safe_load((K8S / "s3-secret.example.yaml").read_text())
+        assert secret["stringData"]["AWS_ENDPOINT_URL"] == f"http://{found['endpoint']}" and found["disableSSL"]
+    else:
+        assert len(domain) > 1 and not found["disableSSL"]
+        assert not [item for item in manifests if item["kind"] in ("Service", "Deployment")]
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
@@ -161,3 +176,63 @@ def test_the_profile_names_what_the_overlay_makes(overlay):
         assert ("PersistentVolumeClaim", claim) in known
     assert ("Secret", profile.secret) in FROM_OUTSIDE
     assert any(row.gpu for row in profile.rows.values()) == (overlay == "gpu")
+    assert not any(row.tolerations for row in profile.rows.values() if not row.gpu)
+    assert all(row.tolerations for row in profile.rows.values() if row.gpu)
+
+
+# --- the README's commands ----------------------------------------------------------------------------------------
+
+BLOCKS = re.findall(r"^```sh\n(.*?)^```", (K8S / "README.md").read_text(), re.M | re.S)
+COMMANDS = "".join(BLOCKS).replace("\\\n", " ").splitlines()
+
+
+def test_the_commands_are_ones_that_exist():
+    targets = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), re.M))
+    asked = {word for line in COMMANDS for word in re.findall(r"\bmake (?:-s )?([a-z-]+)", line)}
+    assert {"venv", "deploy", "push", "images"} <= asked <= targets
+    ours = [shlex.split(line, comments=True)[1:] for line in COMMANDS if line.startswith("cytoloom ")]
+    assert {_parser().parse_args(words).do.__name__ for words in ours} == {"_submit", "_compile", "_lint"}
+    for path in re.findall(r"k8s/[\w./-]+", "\n".join(COMMANDS)):
+        assert (ROOT / path).exists() or path == "k8s/s3-secret.yaml", path
+    for block in BLOCKS:
+        assert subprocess.run(["bash", "-n"], input=block, text=True).returncode == 0, block
+
+
+def test_the_filled_in_secret_is_one_and_git_ignores_it(tmp_path):
+    (block,) = (block for block in BLOCKS if "sed " in block)
+    shutil.copytree(K8S, tmp_path / "k8s")
+    offline = "kubectl() { :; }; make() { :; }; set -e\n" + block + "printenv AWS_SECRET_ACCESS_KEY\n"
+    done = subprocess.run(["bash", "-c", offline], cwd=tmp_path, capture_output=True, text=True, check=True)
+    filled = yaml.safe_load((tmp_path / "k8s/s3-secret.yaml").read_text())
+    example = yaml.safe_load((K8S / "s3-secret.example.yaml").read_text())
+    values = filled["stringData"]
+    assert values["AWS_SECRET_ACCESS_KEY"] == done.stdout.strip() and len(values["AWS_ACCESS_KEY_ID"]) == 20
+    assert all(isinstance(value, str) for value in values.values())
+    keys = dict.fromkeys(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), "CHANGE-ME")
+    assert {**filled, "stringData": {**values, **keys}} == example
+    rules = (ROOT / ".gitignore").read_text().split()
+    assert "s3-secret.yaml" in rules  # of any folder
+
+
+def test_the_bucket_is_made_and_the_images_are_in_it(s3_server, s3, tmp_path):
+    (command,) = (shlex.split(line, comments=True) for line in COMMANDS if "upload.py" in line)
+    bucket = f"new-{uuid.uuid4().hex[:8]}"
+    (tmp_path / "plate 1").mkdir()
+    (tmp_path / "plate 1/a.tif").write_bytes(b"one")
+    (tmp_path / "b.tif").write_bytes(b"two")
+    (tmp_path / ".hidden").write_bytes(b"not sent")
+    words = [str(tmp_path) if word == "DIR" else word.replace("s3://cytoloom/", f"s3://{bucket}/") for word in command]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+
+    def run(*more: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, *words[1:], *more]
+        return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+
+    for _ in range(2):  # the second time the bucket is there
+        done = run()
+        assert done.returncode == 0 and done.stdout == f"2 files in s3://{bucket}/images\n", done.stderr
+    names = {item.object_name for item in s3_server.client().list_objects(bucket, recursive=True)}
+    assert names == {"images/b.tif", "images/plate 1/a.tif"}
+    assert run("too many").stderr.startswith("usage: ")
+    environment["AWS_SECRET_ACCESS_KEY"] = "wrong"
+    assert run().returncode == 1 and "refused the keys" in run().stderr

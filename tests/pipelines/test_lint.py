@@ -243,6 +243,7 @@ def test_an_image_has_a_digest_or_a_tag_that_is_a_hash(image, fixed, tmp_path):
         (with_volume("cytoloom-cache"), True),
         (with_volume("c" * 64), False),  # the volume of the pod is called so as well
         (with_volume("My_Claim"), False),
+        (with_volume("my.claim"), False),
         (with_secret("s3.lab"), True),
         (with_secret("s" * 254), False),
         (with_secret("-s3"), False),
