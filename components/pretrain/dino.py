@@ -77,7 +77,7 @@ class Network(nn.Module):
 
     def forward(self, x: Tensor, hidden: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Images (N, C, H, W) -> class token (N, width) and patch tokens (N, T, width). hidden: (N, T) bool."""
-        out = self.encoder.encode(self.encoder.embed(x, hidden, self.mask_token))
+        out = self.encoder.encode(self.encoder.embed(x, hidden, self.mask_token), self.encoder.grid(x))
         return out[:, 0], out[:, 1:]
 
 

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from shared.crops import Crops
 from shared.distributed import part, total
-from shared.models.encoder import Block, Encoder, initialise, sincos_positions
+from shared.models.blocks import Block, initialise
+from shared.models.encoder import Encoder, sincos_positions
 from shared.training import step_generator, to_device, torch_generator, watch_spread
 
 DECODER_DEPTH = 2
@@ -60,8 +61,8 @@ class Mae(nn.Module):
         kept = shuffle[:, : int(noise.shape[1] * (1 - self.mask_ratio))]
         patches = patches_of(x, self.patch)
         visible = patches.gather(1, kept[..., None].expand(-1, -1, patches.shape[2]))
-        grid = (x.shape[2] // self.patch, x.shape[3] // self.patch)
-        encoded = self.encoder.encode(self.encoder.embed_patches(visible, kept, grid))
+        grid = self.encoder.grid(x)
+        encoded = self.encoder.encode(self.encoder.embed_patches(visible, kept, grid), grid, kept)
         prediction = self._decode(encoded, restore, grid)
         mask = torch.ones_like(noise).scatter(1, kept, 0.0)
         error = F.mse_loss(prediction.float(), normalised(patches), reduction="none").mean(dim=2)

@@ -1,7 +1,10 @@
 """The encoder: a vision transformer (Dosovitskiy et al. 2021, arXiv:2010.11929) for any grid and any channel count.
 
 Parameter names and arithmetic are those of timm's VisionTransformer, so that its checkpoints fit and its forward pass
-checks this one in the tests. The 40 lines are written out here because importing timm costs every stage 2 s and 200 MB.
+checks this one in the tests. They are written out here because importing timm costs every stage 2 s and 200 MB. The
+settings below its `position_grid` are those of others' encoders, which `pretrain` takes in: DINOv2 (Oquab et al. 2023,
+arXiv:2304.07193; with registers Darcet et al. 2023, arXiv:2309.16588) and DINOv3 (Siméoni et al. 2025,
+arXiv:2508.10104).
 """
 
 from pathlib import Path
@@ -9,11 +12,13 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, ConfigDict, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, model_validator
 from torch import Tensor, nn
 
 from shared.errors import ArtifactError
+from shared.models.blocks import Block, initialise
 from shared.models.files import load_config, load_state, save_model
+from shared.models.rope import rotation
 from shared.normalise import Normalisation
 
 Size = Literal["nano", "tiny", "small", "base", "large"]
@@ -26,6 +31,7 @@ SIZES: dict[str, tuple[int, int, int]] = {
 }
 """Size -> width, depth, heads. All but nano are timm's `vit_SIZE_patch*`."""
 
+NORM_EPS = 1e-6
 FIRST_POSITIONS = 64
 """In training, the first patch of a crop is at a random one of so many rows and columns."""
 
@@ -34,6 +40,7 @@ class EncoderConfig(BaseModel):
     """`config.json` of an encoder."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+    # exclude_if: what says nothing is not written; the file of an encoder without it has the bytes it always had
     kind: Literal["encoder"] = "encoder"
     size: Size
     """Name of the preset the next three come from."""
@@ -53,8 +60,22 @@ class EncoderConfig(BaseModel):
     """The transformer sees images made smaller by this factor, for objects too large to take in otherwise."""
     position_grid: int = 0
     """0: fixed sin-cos positions. Otherwise a learned table of so many positions down and across, as DINO has."""
+    rope: bool = Field(default=False, exclude_if=lambda value: not value)
+    """Positions turn queries and keys, see `rope.py`, in place of those above."""
+    registers: NonNegativeInt = Field(default=0, exclude_if=lambda value: value == 0)
+    """Learned tokens without a place, beside the class token; they are no part of the features."""
+    layer_scale: bool = Field(default=False, exclude_if=lambda value: not value)
+    """What attention and MLP add is scaled feature by feature."""
+    norm_eps: float = Field(default=NORM_EPS, gt=0, exclude_if=lambda value: value == NORM_EPS)
+    """What the norms add to the variance."""
     normalisation: Normalisation = Normalisation()
     """What makes network input of pixel values."""
+
+    @model_validator(mode="after")
+    def _one_kind_of_positions(self) -> "EncoderConfig":
+        if self.rope and self.position_grid:
+            raise ValueError("rope and position_grid: positions are of one kind")
+        return self
 
     @classmethod
     def of(
@@ -73,51 +94,6 @@ class EncoderConfig(BaseModel):
             shrink=shrink,
             position_grid=position_grid,
         )
-
-
-class Attention(nn.Module):
-    """Multi-head self-attention. (N, T, width) -> (N, T, width)."""
-
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.qkv = nn.Linear(width, 3 * width)
-        self.proj = nn.Linear(width, width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, T, width) -> (N, T, width)."""
-        n, t, width = x.shape
-        q, k, v = (part.reshape(n, t, self.heads, -1).transpose(1, 2) for part in self.qkv(x).chunk(3, dim=2))
-        return self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(n, t, width))
-
-
-class Mlp(nn.Module):
-    """Two linear layers with GELU between them, four times as wide inside."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(width, 4 * width)
-        self.fc2 = nn.Linear(4 * width, width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(..., width) -> (..., width)."""
-        return self.fc2(F.gelu(self.fc1(x)))
-
-
-class Block(nn.Module):
-    """Transformer block with the norms before attention and MLP."""
-
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.norm1 = nn.LayerNorm(width, eps=1e-6)
-        self.attn = Attention(width, heads)
-        self.norm2 = nn.LayerNorm(width, eps=1e-6)
-        self.mlp = Mlp(width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, T, width) -> (N, T, width)."""
-        x = x + self.attn(self.norm1(x))
-        return x + self.mlp(self.norm2(x))
 
 
 class PatchEmbed(nn.Module):
@@ -151,7 +127,7 @@ def sincos_positions(
 
 
 class Encoder(nn.Module):
-    """A vision transformer with a class token. Tokens are row by row.
+    """A vision transformer with a class token, and registers where the config has them. Tokens are row by row.
 
     In training mode fixed positions begin at a random row and column for each batch: where a patch lies within a crop
     means nothing, and grids larger than a training crop's hold no position that was never seen.
@@ -164,13 +140,20 @@ class Encoder(nn.Module):
         self.cls_token = nn.Parameter(torch.zeros(1, 1, config.width))
         if config.position_grid:
             self.pos_embed = nn.Parameter(torch.zeros(1, 1 + config.position_grid**2, config.width))
-        self.blocks = nn.ModuleList(Block(config.width, config.heads) for _ in range(config.depth))
-        self.norm = nn.LayerNorm(config.width, eps=1e-6)
+        if config.registers:
+            self.reg_token = nn.Parameter(torch.zeros(1, config.registers, config.width))
+        self.blocks = nn.ModuleList(
+            Block(config.width, config.heads, layer_scale=config.layer_scale, norm_eps=config.norm_eps)
+            for _ in range(config.depth)
+        )
+        self.norm = nn.LayerNorm(config.width, eps=config.norm_eps)
         self._positions: dict[tuple[int | str, ...], Tensor] = {}
         self.apply(initialise)
         patch_weight = self.patch_embed.proj.weight
         nn.init.xavier_uniform_(patch_weight.view(len(patch_weight), -1))  # as a linear layer, He et al. 2022, A.1
         nn.init.normal_(self.cls_token, std=0.02)
+        if config.registers:
+            nn.init.normal_(self.reg_token, std=0.02)
 
     def positions(self, height: int, width: int) -> Tensor:
         """Positions (1, height * width, self.config.width) of a grid of so many patches."""
@@ -185,6 +168,23 @@ class Encoder(nn.Module):
             self._positions = {key: made[None].to(self.cls_token.device)}
         return self._positions[key]
 
+    def turns(self, grid: tuple[int, int], places: Tensor | None = None) -> Tensor | None:
+        """What `shared.models.rope.rotated` turns the patches of a grid (rows, columns) by; None without `rope`.
+
+        places: (N, V), numbers of some patches of each image; None: all patches.
+        """
+        if not self.config.rope:
+            return None
+        head, device = self.config.width // self.config.heads, self.cls_token.device
+        if torch.compiler.is_exporting():
+            return rotation(*grid, head)
+        key = (*grid, str(device))
+        if key not in self._positions:
+            with torch.inference_mode(False):  # kept for training as well
+                self._positions = {key: rotation(*grid, head).to(device)}
+        table = self._positions[key]
+        return table if places is None else table[:, places].unsqueeze(2)
+
     def embed(self, x: Tensor, hidden: Tensor | None = None, blank: Tensor | None = None) -> Tensor:
         """Images (N, C, H, W) -> patch tokens with their positions (N, T, width), T = H/patch * W/patch.
 
@@ -194,7 +194,7 @@ class Encoder(nn.Module):
         tokens = grid.flatten(2).transpose(1, 2)
         if hidden is not None and blank is not None:
             tokens = torch.where(hidden[..., None], blank.to(tokens.dtype), tokens)
-        return tokens + self.positions(*grid.shape[2:])
+        return tokens if self.config.rope else tokens + self.positions(*grid.shape[2:])
 
     def embed_patches(self, patches: Tensor, places: Tensor, grid: tuple[int, int]) -> Tensor:
         """`embed` for some patches of each image: their pixels -> tokens with their positions (N, V, width).
@@ -204,23 +204,37 @@ class Encoder(nn.Module):
         """
         proj = self.patch_embed.proj
         tokens = F.linear(patches, proj.weight.permute(0, 2, 3, 1).flatten(1), proj.bias)
-        return tokens + self.positions(*grid)[0][places]
+        return tokens if self.config.rope else tokens + self.positions(*grid)[0][places]
 
-    def with_class_token(self, tokens: Tensor) -> Tensor:
-        """(N, T, width) -> (N, 1 + T, width): the class token goes before the others."""
+    def with_own_tokens(self, tokens: Tensor) -> Tensor:
+        """(N, T, width) -> (N, 1 + registers + T, width): class token and registers go before the others."""
         first = self.cls_token + self.pos_embed[:, :1] if self.config.position_grid else self.cls_token
-        return torch.cat([first.expand(tokens.shape[0], -1, -1), tokens], dim=1)
+        own = torch.cat([first, self.reg_token], dim=1) if self.config.registers else first
+        return torch.cat([own.expand(tokens.shape[0], -1, -1), tokens], dim=1)
 
-    def encode(self, tokens: Tensor) -> Tensor:
-        """Any subset of embedded tokens (N, T, width) -> class token and the tokens (N, 1 + T, width), normed."""
-        x = self.with_class_token(tokens)
+    def without_registers(self, tokens: Tensor) -> Tensor:
+        """(N, 1 + registers + T, width) -> (N, 1 + T, width)."""
+        if not self.config.registers:
+            return tokens
+        return torch.cat([tokens[:, :1], tokens[:, 1 + self.config.registers :]], dim=1)
+
+    def encode(self, tokens: Tensor, grid: tuple[int, int], places: Tensor | None = None) -> Tensor:
+        """Embedded tokens (N, T, width) of a grid (rows, columns) -> class token and the tokens, normed.
+
+        places: (N, T), numbers in the grid of the patches that they are; None: all of them. Returns (N, 1 + T, width).
+        """
+        x, turns = self.with_own_tokens(tokens), self.turns(grid, places)
         for block in self.blocks:
-            x = block(x)
-        return self.norm(x)
+            x = block(x, turns)
+        return self.without_registers(self.norm(x))
+
+    def grid(self, x: Tensor) -> tuple[int, int]:
+        """Rows and columns of patches of images (N, C, H, W)."""
+        return x.shape[2] // self.config.patch, x.shape[3] // self.config.patch
 
     def tokens(self, x: Tensor) -> Tensor:
         """Images (N, C, H, W) float32 -> class token and patch tokens (N, 1 + T, width), normed."""
-        return self.encode(self.embed(x))
+        return self.encode(self.embed(x), self.grid(x))
 
     def forward(self, x: Tensor) -> Tensor:
         """Images (N, C, H, W) float32, H and W multiples of the patch -> map (N, width, H/patch, W/patch)."""
@@ -231,23 +245,15 @@ class Encoder(nn.Module):
 
         The earliest of them comes first; the last `width` channels are `forward`'s.
         """
-        out, tokens = [], self.with_class_token(self.embed(x))
+        out, tokens, turns = [], self.with_own_tokens(self.embed(x)), self.turns(self.grid(x))
         for i, block in enumerate(self.blocks):
-            tokens = block(tokens)
+            tokens = block(tokens, turns)
             if i >= len(self.blocks) - layers:
-                out.append(self._as_map(self.norm(tokens), x))
+                out.append(self._as_map(self.without_registers(self.norm(tokens)), x))
         return torch.cat(out, dim=1)
 
     def _as_map(self, tokens: Tensor, x: Tensor) -> Tensor:
-        height, width = x.shape[2] // self.config.patch, x.shape[3] // self.config.patch
-        return tokens[:, 1:].transpose(1, 2).reshape(x.shape[0], -1, height, width)
-
-
-def initialise(module: nn.Module) -> None:
-    """Weights of a linear layer Xavier-uniform, biases zero, as in MAE (He et al. 2022, A.1)."""
-    if isinstance(module, nn.Linear):
-        nn.init.xavier_uniform_(module.weight)
-        nn.init.zeros_(module.bias)
+        return tokens[:, 1:].transpose(1, 2).reshape(x.shape[0], -1, *self.grid(x))
 
 
 def _resized(table: Tensor, side: int, height: int, width: int) -> Tensor:

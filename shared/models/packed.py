@@ -11,7 +11,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from shared.models.encoder import Block, Encoder, Mlp
+from shared.models.blocks import Block, Mlp
+from shared.models.encoder import Encoder
 
 
 class PackedLinear(nn.Module):

@@ -40,7 +40,7 @@ class EveryToken(Mae):
         mask = torch.ones_like(noise).scatter(1, noise.argsort(dim=1)[:, : noise.shape[1] - hidden], 0.0)
         restore = torch.arange(noise.shape[1]).expand(len(x), -1)
         grid = (x.shape[2] // self.patch, x.shape[3] // self.patch)
-        prediction = self._decode(self.encoder.encode(self.encoder.embed(x)), restore, grid)
+        prediction = self._decode(self.encoder.tokens(x), restore, grid)
         error = F.mse_loss(prediction, normalised(patches_of(x, self.patch)), reduction="none").mean(dim=2)
         return (error * mask).sum() / mask.sum(), prediction, mask
 

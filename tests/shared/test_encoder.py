@@ -77,7 +77,7 @@ def test_any_grid_any_subset_of_tokens() -> None:
         assert encoder(x).shape == (1, 128, 5, 11)
         assert encoder.features(x, 3).shape == (1, 384, 5, 11)
         torch.testing.assert_close(encoder.features(x, 3)[:, -128:], encoder(x))
-        assert encoder.encode(encoder.embed(x)[:, [0, 7, 30]]).shape == (1, 4, 128)
+        assert encoder.encode(encoder.embed(x)[:, [0, 7, 30]], (5, 11), torch.tensor([[0, 7, 30]])).shape == (1, 4, 128)
 
 
 def test_positions_are_fixed_in_use_and_begin_anywhere_in_training() -> None:
