@@ -21,9 +21,10 @@ class Pretrain(Stage):
     """Images to learn from, those of the split train."""
     encoder: Out[Model]
     """The encoder, kind encoder; its config holds architecture, channels and normalisation."""
-    objective: Literal["mae", "dino", "none"] = "mae"
+    objective: Literal["auto", "mae", "dino", "none"] = "auto"
     """mae predicts masked patches, dino matches views with a momentum teacher; a step of dino costs about five
-    times as much. none: the encoder stays as it starts, for comparison."""
+    times as much. none: the encoder stays as it starts. auto: mae, but none with `weights`: a short training at this
+    rate would undo what they have learned."""
     size: Literal["nano", "tiny", "small", "base", "large"] = "nano"
     """Size of the transformer. All but nano have the shape of timm's `vit_SIZE`."""
     patch: Literal[8, 16] = 8
@@ -45,8 +46,12 @@ class Pretrain(Stage):
     cache_mb: PositiveInt = 1024
     """MB of decoded images kept in memory; what does not fit is decoded again."""
     weights: Annotated[str, External] = ""
-    """Path or uri of a foreign checkpoint to start from: timm's, DINO's or MAE's ViT of this size and patch, as
-    .safetensors or weights-only .pth. Empty: from scratch."""
+    """Path or uri of a foreign checkpoint to start from, .safetensors or weights-only .pth: a ViT of this size from
+    timm, DINO, MAE, DINOv2 (with registers or without) or DINOv3, named as by timm, its authors or transformers. Its
+    patches may be of another size, they are resampled to `patch`. Empty: from scratch."""
+    weights_input: Literal["imagenet", "half", "unit"] = "imagenet"
+    """What the network of `weights` expects of colours. imagenet: less ImageNet's mean, by its standard deviation, as
+    DINO, MAE, DINOv2 and DINOv3; half: -1 to 1, as timm's augreg; unit: 0 to 1, as the encoders made here."""
     weights_from: Annotated[str, External] = ""
     """Path or uri of an encoder artifact to start from. Of a segmentor: it is passed on as it is, so that the loop
     goes on from it and is measured against it. Empty: from scratch."""
@@ -55,4 +60,10 @@ class Pretrain(Stage):
 
     def most_processes(self) -> int:
         """As many as there are crops in a batch; one where there is nothing to train."""
-        return 1 if self.objective == "none" else self.batch_size
+        return 1 if self.chosen_objective() == "none" else self.batch_size
+
+    def chosen_objective(self) -> Literal["mae", "dino", "none"]:
+        """`objective`, decided where it is auto."""
+        if self.objective == "auto":
+            return "none" if self.weights else "mae"
+        return self.objective

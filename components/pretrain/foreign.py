@@ -1,5 +1,6 @@
-"""Start from somebody else's checkpoint: timm's, DINO's or MAE's vision transformer, weights only."""
+"""Start from somebody else's checkpoint: a vision transformer from timm, DINO, MAE, DINOv2 or DINOv3, weights only."""
 
+import math
 import pickle
 import re
 from pathlib import Path
@@ -8,14 +9,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from components.pretrain.kernel import SCALINGS, resampled, with_scaling
+from components.pretrain.names import renamed
 from shared.errors import UserError
-from shared.models.encoder import Encoder, EncoderConfig, sincos_positions
+from shared.log import log
+from shared.models.encoder import SIZES, Encoder, EncoderConfig, sincos_positions
+from shared.models.rope import periods
 
 WRAPPERS = ("model", "state_dict", "teacher", "student")
 """Keys under which training scripts keep the weights."""
-PREFIXES = re.compile(r"^(module\.|backbone\.|encoder\.|vit\.)+")
-NOT_ENCODER = re.compile(r"^(head|fc_norm|decoder|mask_token|pre_logits|last_layer|norm_pre|dist_token)")
-"""Parts of other tasks, which an encoder does without."""
+GATED = re.compile(r"\.mlp\.(w\d|weights_in|gate_proj|fc1_g)\b")
+"""Names within a gated MLP, in the checkpoints of the largest models."""
+NORM_EPS = 1e-5
+"""DINOv3's; all others have the encoder's own."""
 
 
 def read_foreign(path: Path) -> dict[str, Tensor]:
@@ -45,18 +51,19 @@ def read_foreign(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def adapted(state: dict[str, Tensor], config: EncoderConfig, path: Path) -> tuple[Encoder, EncoderConfig]:
-    """An encoder with the weights, its patch embedding fitted to the channels, its positions as they were.
+def adapted(
+    state: dict[str, Tensor], config: EncoderConfig, path: Path, scaling: str = "unit"
+) -> tuple[Encoder, EncoderConfig]:
+    """An encoder with the weights, its patch embedding fitted to patch and channels, its positions as they were.
 
-    Raises UserError that lists what does not fit `config`.
+    scaling: what its network expects of colours, a key of `SCALINGS`, or unit: values in [0, 1] as they are. It becomes
+    part of the patch embedding. Raises UserError that lists what does not fit `config`.
     """
-    named = {PREFIXES.sub("", name): tensor.float() for name, tensor in state.items()}
-    if "norm.weight" not in named and "fc_norm.weight" in named:  # timm's name for it under average pooling
-        named |= {name.removeprefix("fc_"): tensor for name, tensor in named.items() if name.startswith("fc_norm.")}
-    named = {name: tensor for name, tensor in named.items() if not NOT_ENCODER.match(name)}
-    config = _take_positions(named, config)
-    if (kernel := named.get("patch_embed.proj.weight")) is not None and kernel.ndim == 4:
-        named["patch_embed.proj.weight"] = fit_channels(kernel, config.channels)
+    named = renamed(state)
+    _refuse_gated(named, path)
+    _refuse_other_size(named, config, path)
+    config = _settings_of(named, config, path)
+    _fit_patches(named, config, path, scaling)
     encoder = Encoder(config)
     problems = _problems(named, encoder.state_dict())
     if problems:
@@ -69,32 +76,83 @@ def adapted(state: dict[str, Tensor], config: EncoderConfig, path: Path) -> tupl
     return encoder, config
 
 
+def _refuse_gated(named: dict[str, Tensor], path: Path) -> None:
+    first, second = (named.get(f"blocks.0.mlp.{layer}.weight") for layer in ("fc1", "fc2"))
+    packed = first is not None and second is not None and len(first) == 2 * second.shape[-1]
+    if packed or any(GATED.search(name) for name in named):
+        raise UserError(
+            f"--weights: {path}: its MLPs are gated (SwiGLU), which the encoder's are not; of DINOv2 and DINOv3 the "
+            "ViTs small, base and large are taken, none of the giant, 7B and `plus` ones"
+        )
+
+
+def _refuse_other_size(named: dict[str, Tensor], config: EncoderConfig, path: Path) -> None:
+    blocks = {name.split(".")[1] for name in named if name.startswith("blocks.")}
+    width = named["cls_token"].shape[-1] if "cls_token" in named else 0
+    size = next((size for size, shape in SIZES.items() if shape[:2] == (width, len(blocks))), config.size)
+    if size != config.size:
+        raise UserError(
+            f"--weights: {path} is a ViT of width {width} and depth {len(blocks)}, --size {config.size} has width "
+            f"{config.width} and depth {config.depth}; give --size {size}"
+        )
+
+
+def _settings_of(named: dict[str, Tensor], config: EncoderConfig, path: Path) -> EncoderConfig:
+    """The config with what the checkpoint tells of registers, LayerScale and positions."""
+    own, table = named.get("reg_token"), named.get("pos_embed")
+    registers = own.shape[1] if own is not None and own.ndim == 3 else 0
+    settings = {"registers": registers, "layer_scale": "blocks.0.ls1.gamma" in named, "position_grid": 0}
+    config = config.model_copy(update=settings)
+    if table is not None and table.ndim == 3:
+        return _take_positions(named, config)
+    if own is None:
+        if config.layer_scale:
+            raise UserError(f"--weights: {path}: it holds no positions, and is no DINOv3, which needs none")
+        return config
+    if not registers:
+        del named["reg_token"]
+    expected, given = periods(config.width // config.heads), named.pop("rope_embed.periods", None)
+    if given is not None and not (given.shape == expected.shape and torch.allclose(given, expected, rtol=1e-2)):
+        raise UserError(f"--weights: {path}: the periods of its rotary positions are not those of DINOv3")
+    return config.model_copy(update={"rope": True, "norm_eps": NORM_EPS})
+
+
 def _take_positions(named: dict[str, Tensor], config: EncoderConfig) -> EncoderConfig:
-    """Drop a table that is the fixed sin-cos one anyway (MAE's); keep a learned one, with its side in the config."""
-    table = named.get("pos_embed")
-    if table is None or table.ndim != 3:
-        return config.model_copy(update={"position_grid": 0})
-    side = int(max(0, table.shape[1] - 1) ** 0.5)
-    if side * side + 1 != table.shape[1] or table.shape[2] % 4:
+    """Drop a table that is the fixed sin-cos one anyway (MAE's); keep a learned one, with its side in the config.
+
+    It gets a position for the class token where it has none, and none for registers: theirs are added to them.
+    """
+    table = named["pos_embed"]
+    side = math.isqrt(table.shape[1])
+    own = table.shape[1] - side * side
+    if own == 0:
+        table = torch.cat([table.new_zeros(1, 1, table.shape[2]), table], dim=1)
+    elif config.registers and own == 1 + config.registers:
+        named["reg_token"] = named["reg_token"] + table[:, 1:own]
+        table = torch.cat([table[:, :1], table[:, own:]], dim=1)
+    named["pos_embed"] = table
+    if table.shape[1] != 1 + side * side or table.shape[2] % 4:
         return config.model_copy(update={"position_grid": max(1, side)})
     if torch.allclose(table[0, 1:], sincos_positions(side, side, table.shape[2]), atol=1e-3):
         named["cls_token"] = named["cls_token"] + table[:, :1] if "cls_token" in named else table[:, :1]
         del named["pos_embed"]
-        return config.model_copy(update={"position_grid": 0})
+        return config
     return config.model_copy(update={"position_grid": side})
 
 
-def fit_channels(kernel: Tensor, channels: int) -> Tensor:
-    """Patch embedding (width, C, p, p) for another number of channels, as timm's `adapt_input_conv` makes it.
-
-    One channel gets the sum; more than there were get copies in turn, scaled down.
-    """
-    have = kernel.shape[1]
-    if have == channels:
-        return kernel
-    if channels == 1:
-        return kernel.sum(dim=1, keepdim=True)
-    return kernel[:, [c % have for c in range(channels)]] * (have / channels)
+def _fit_patches(named: dict[str, Tensor], config: EncoderConfig, path: Path, scaling: str) -> None:
+    kernel, bias = (named.get(f"patch_embed.proj.{kind}") for kind in ("weight", "bias"))
+    if kernel is None or bias is None or kernel.ndim != 4 or kernel.shape[2] != kernel.shape[3]:
+        return  # listed among the problems
+    if kernel.shape[1] != 3 and scaling in SCALINGS:
+        raise UserError(
+            f"--weights: {path} was made for {kernel.shape[1]} channels, and --weights_input {scaling} is of red, "
+            "green and blue; give --weights_input unit where it takes values in [0, 1]"
+        )
+    if kernel.shape[3] != config.patch:
+        log.info("%s: its patches of %d px are resampled to %d px", path.name, kernel.shape[3], config.patch)
+    kernel, bias = with_scaling(resampled(kernel, config.patch), bias, config.channels, scaling)
+    named |= {"patch_embed.proj.weight": kernel, "patch_embed.proj.bias": bias}
 
 
 def _problems(found: dict[str, Tensor], needed: dict[str, Tensor]) -> list[str]:

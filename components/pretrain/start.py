@@ -8,7 +8,8 @@ from typing import Literal
 import numpy as np
 
 from components.pretrain.component import Pretrain
-from components.pretrain.foreign import adapted, fit_channels, read_foreign
+from components.pretrain.foreign import adapted, read_foreign
+from components.pretrain.kernel import fit_channels
 from shared.artifacts import Model, copy_payload, verify
 from shared.choice import Choice
 from shared.errors import ArtifactError, UserError
@@ -74,7 +75,7 @@ def starting_encoder(stage: Pretrain, channels: int, shrink: Literal[1, 2, 4] = 
     with tempfile.TemporaryDirectory(prefix="cytoloom-") as temporary:
         if stage.weights:
             path = _local_file(stage.weights, Path(temporary))
-            return adapted(read_foreign(path), config, path)
+            return adapted(read_foreign(path), config, path, stage.weights_input)
         return _from_artifact(_local_folder(stage.weights_from, Path(temporary)), config)
 
 

@@ -53,7 +53,7 @@ def exported(images, model, tmp_path_factory) -> tuple[Path, dict]:
 def random_model(folder: Path, kind: str, **more) -> Path:
     """A model of random weights, large enough that its output moves with the input."""
     torch.manual_seed(0)
-    encoder = EncoderConfig.of("nano", patch=8, channels=2, crop=96, **more)
+    encoder = EncoderConfig.of("nano", patch=8, channels=2, crop=96).model_copy(update=more)
     config = SegmentorConfig(encoder=encoder, heads=("foreground", "depth")) if kind == "segmentor" else encoder
     module = Segmentor(config) if kind == "segmentor" else Encoder(config)
     with torch.no_grad():
@@ -65,7 +65,11 @@ def random_model(folder: Path, kind: str, **more) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("more", [{}, {"shrink": 2}, {"position_grid": 12}], ids=["plain", "shrunk", "learned"])
+@pytest.mark.parametrize(
+    "more",
+    [{}, {"shrink": 2}, {"position_grid": 12}, {"rope": True, "registers": 4, "layer_scale": True}],
+    ids=["plain", "shrunk", "learned", "rotary"],
+)
 @pytest.mark.parametrize("kind", ["segmentor", "encoder"])
 def test_any_batch_and_any_size_give_what_the_weights_give(tmp_path, kind, more):
     subject = subject_of(random_model(tmp_path / "model", kind, **more))

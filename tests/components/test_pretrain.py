@@ -22,7 +22,8 @@ from timm.models.vision_transformer import VisionTransformer
 
 from components.pretrain.component import Pretrain
 from components.pretrain.dino import PROTOTYPES, STUDENT_TEMPERATURE, Head, dino_loss, targets, view
-from components.pretrain.foreign import adapted, fit_channels, read_foreign
+from components.pretrain.foreign import adapted, read_foreign
+from components.pretrain.kernel import fit_channels
 from components.pretrain.mae import Mae, images_of, patches_of
 from components.pretrain.main import run
 from components.pretrain.start import shrink_of
@@ -258,11 +259,10 @@ def test_channels_are_fitted_as_timm_does(channels: int) -> None:
 @pytest.mark.parametrize(
     ("extra", "message"),
     [
-        ({"patch_size": 16}, r"patch_embed.proj.weight is \(128, 3, 16, 16\), needed is \(128, 3, 8, 8\)"),
         ({"depth": 7}, r"blocks\.6\.\S+ has no place.*and 6 more"),
         ({"depth": 5}, r"blocks\.5\.\S+ is missing"),
         ({"embed_dim": 64}, r"cls_token is \(1, 1, 64\)"),
-        ({"reg_tokens": 4}, "reg_token has no place"),
+        ({"pre_norm": True}, "patch_embed.proj.bias is missing; norm_pre.weight has no place"),
         ({"class_token": False, "global_pool": "avg"}, "cls_token is missing"),
     ],
 )
@@ -299,10 +299,12 @@ def test_files_that_are_no_weights_are_refused(tmp_path: Path, monkeypatch: pyte
 def test_from_an_encoder_artifact_and_from_a_file(tmp_path: Path, nuclei: Path) -> None:
     """With a learning rate of nearly nothing, what comes out is what was started from."""
     pretrain(nuclei, tmp_path / "first", learning_rate=1e-3)
-    still = {"learning_rate": 1e-12, "steps": 1}
+    still = {"objective": "mae", "learning_rate": 1e-12, "steps": 1}
     pretrain(nuclei, tmp_path / "second", weights_from=str(tmp_path / "first"), seed=5, **still)
     save_file(load_encoder(tmp_path / "first")[0].state_dict(), tmp_path / "vit.safetensors")
-    pretrain(nuclei, tmp_path / "third", weights=str(tmp_path / "vit.safetensors"), seed=6, **still)
+    pretrain(
+        nuclei, tmp_path / "third", weights=str(tmp_path / "vit.safetensors"), weights_input="unit", seed=6, **still
+    )
     first, second, third = (load_encoder(tmp_path / name)[0].state_dict() for name in ("first", "second", "third"))
     for name in first:
         torch.testing.assert_close(second[name], first[name], atol=1e-6, rtol=0)
@@ -322,7 +324,8 @@ def test_starting_points_in_a_store(tmp_path: Path, nuclei: Path, s3: str) -> No
     store.send(tmp_path / "first", f"{s3}/first")
     store.put(f"{s3}/vit.safetensors", (tmp_path / "vit.safetensors").read_bytes())
     for field, uri in {"weights_from": f"{s3}/first", "weights": f"{s3}/vit.safetensors"}.items():
-        pretrain(nuclei, tmp_path / field, **{field: uri, "learning_rate": 1e-12, "steps": 1})
+        still = {"weights_input": "unit", "learning_rate": 1e-12, "steps": 1}
+        pretrain(nuclei, tmp_path / field, **{field: uri}, **still)
         torch.testing.assert_close(load_encoder(tmp_path / field)[0].state_dict(), first, atol=1e-6, rtol=0)
     with pytest.raises(UserError, match=r"absent\.pth"):
         pretrain(nuclei, tmp_path / "no", weights=f"{s3}/absent.pth")

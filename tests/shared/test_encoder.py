@@ -80,6 +80,34 @@ def test_any_grid_any_subset_of_tokens() -> None:
         assert encoder.encode(encoder.embed(x)[:, [0, 7, 30]], (5, 11), torch.tensor([[0, 7, 30]])).shape == (1, 4, 128)
 
 
+@pytest.mark.parametrize("rope", [False, True])
+def test_tokens_know_their_places_in_any_order(rope: bool) -> None:
+    encoder = Encoder(CONFIG.model_copy(update={"rope": rope, "registers": 2, "layer_scale": True})).eval()
+    x, order = torch.randn(2, 2, 24, 40), torch.stack([torch.randperm(15), torch.randperm(15)])
+    with torch.inference_mode():
+        whole = encoder.tokens(x)
+        mixed = encoder.embed(x).gather(1, order[..., None].expand(-1, -1, 128))
+        found = encoder.encode(mixed, (3, 5), order)
+    assert whole.shape == (2, 16, 128)
+    torch.testing.assert_close(found[:, :1], whole[:, :1], atol=1e-5, rtol=1e-5)
+    expected = whole[:, 1:].gather(1, order[..., None].expand(-1, -1, 128))
+    torch.testing.assert_close(found[:, 1:], expected, atol=1e-5, rtol=1e-5)
+    encoder.train()(x).sum().backward()  # what inference kept does not stand in the way
+    assert encoder.reg_token.grad.abs().sum() > 0
+
+
+def test_what_others_encoders_need_is_not_written_for_ours(tmp_path: Path) -> None:
+    save_encoder(tmp_path / "ours", Encoder(CONFIG), CONFIG, "")
+    found = set(json.loads((tmp_path / "ours/config.json").read_text()))
+    assert not {"rope", "registers", "layer_scale", "norm_eps"} & found
+    more = {"rope": True, "registers": 4, "layer_scale": True, "norm_eps": 1e-5}
+    config = CONFIG.model_copy(update=more)
+    save_encoder(tmp_path / "theirs", Encoder(config), config, "")
+    assert load_encoder(tmp_path / "theirs")[1] == config
+    with pytest.raises(ValueError, match="positions are of one kind"):
+        EncoderConfig(**{**config.model_dump(), "position_grid": 4})
+
+
 def test_positions_are_fixed_in_use_and_begin_anywhere_in_training() -> None:
     encoder, x = Encoder(CONFIG), torch.randn(1, 2, 32, 32)
     with torch.no_grad():

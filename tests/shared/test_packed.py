@@ -7,10 +7,18 @@ from shared.models.encoder import Encoder, EncoderConfig
 from shared.models.packed import PackedLinear, packed
 
 
-@pytest.mark.parametrize(("patch", "channels", "side", "grid"), [(8, 1, 32, 0), (16, 3, 48, 0), (8, 5, 64, 4)])
-def test_packed_is_the_same_but_for_rounding(patch: int, channels: int, side: int, grid: int) -> None:
+@pytest.mark.parametrize(
+    ("patch", "channels", "side", "more"),
+    [
+        (8, 1, 32, {}),
+        (16, 3, 48, {}),
+        (8, 5, 64, {"position_grid": 4}),
+        (8, 1, 48, {"rope": True, "registers": 4, "layer_scale": True}),
+    ],
+)
+def test_packed_is_the_same_but_for_rounding(patch: int, channels: int, side: int, more: dict) -> None:
     torch.manual_seed(0)
-    config = EncoderConfig.of("nano", patch=patch, channels=channels, crop=side, position_grid=grid)
+    config = EncoderConfig.of("nano", patch=patch, channels=channels, crop=side).model_copy(update=more)
     encoder = Encoder(config).eval()
     fast = packed(encoder)
     assert isinstance(fast.blocks[0].attn.qkv, PackedLinear), "torch was built without oneDNN"
