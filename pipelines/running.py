@@ -19,7 +19,7 @@ from pipelines.local import Execution, Options
 from pipelines.record import RunRecord
 from pipelines.rounds import round_table, shipped
 from pipelines.runners import DockerRunner, ProcessRunner, Runner, gpu_count
-from pipelines.taskgraph import Graph, Parameter, ParameterSpec
+from pipelines.taskgraph import Constant, Graph, Parameter, ParameterSpec
 from pipelines.tasks import check_known, externals
 from pipelines.terminal import Display
 from shared.errors import UserError
@@ -170,5 +170,11 @@ def _absolute(graph: Graph, values: dict[str, Any]) -> None:
             continue
         for field in externals(declaration(task.stage)):
             source = task.parameters.get(field)
-            if isinstance(source, Parameter) and values.get(source.name) and "://" not in values[source.name]:
-                values[source.name] = str(Path(values[source.name]).absolute())
+            if isinstance(source, Parameter) and values.get(source.name):
+                values[source.name] = _absolute_path(values[source.name])
+            elif isinstance(source, Constant) and source.value:
+                task.parameters[field] = Constant(_absolute_path(source.value))
+
+
+def _absolute_path(location: str) -> str:
+    return location if "://" in location else str(Path(location).absolute())

@@ -93,6 +93,7 @@ def test_timms_checkpoints_compute_what_they_did(tmp_path: Path, name: str, patc
     ours, found = adapted(state, config(patch, channels), tmp_path / "vit.safetensors", "imagenet")
     assert found.rope == ("dinov3" in name) and found.registers == (0 if name == NAMES[0] else 4)
     assert found.position_grid == (0 if found.rope else GRID) and found.layer_scale
+    assert found.norm_eps == reference.norm.eps
     for rows, columns in ((GRID, GRID), (5, 7)):
         x = torch.rand(2, channels, rows * patch, columns * patch)
         expected = features(reference, x)

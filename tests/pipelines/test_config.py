@@ -4,6 +4,7 @@ import pytest
 
 from pipelines import config, ir
 from pipelines.graphs import GRAPHS, compile_graph, summary
+from pipelines.running import parameters
 from pipelines.taskgraph import Constant, Output, Parameter
 from shared.errors import UserError
 
@@ -51,6 +52,17 @@ def test_each_round_works_from_the_one_before(tmp_path):
     assert tasks["infer"].artifacts["model"] == Output("em-2/gate", "best")
     assert tasks["evaluate"].artifacts["predictions"] == Output("infer", "predictions")
     assert "model" not in tasks["evaluate"].artifacts
+
+
+def test_paths_that_stages_read_by_themselves_become_absolute(tmp_path, monkeypatch):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images/a.png").write_bytes(b"")
+    monkeypatch.chdir(tmp_path)
+    graph = compiled(tmp_path, "pretrain.weights=vit.pth", "pretrain.weights_from=s3://bucket/encoder")
+    assert parameters(graph, [], "images")["source"] == str(tmp_path / "images")
+    given = graph.tasks["pretrain"].parameters
+    assert given["weights"] == Constant(str(tmp_path / "vit.pth"))
+    assert given["weights_from"] == Constant("s3://bucket/encoder")
 
 
 def test_settings_are_constants_and_the_command_line_wins_over_the_file(tmp_path):
