@@ -24,7 +24,7 @@ class Pretrain(Stage):
     objective: Literal["auto", "mae", "dino", "none"] = "auto"
     """mae predicts masked patches, dino matches views with a momentum teacher; a step of dino costs about five
     times as much. none: the encoder stays as it starts. auto: mae, but none with `weights`: a short training at this
-    rate would undo what they have learned."""
+    rate may undo what they have learned."""
     size: Literal["nano", "tiny", "small", "base", "large"] = "nano"
     """Size of the transformer. All but nano have the shape of timm's `vit_SIZE`."""
     patch: Literal[8, 16] = 8
@@ -47,8 +47,8 @@ class Pretrain(Stage):
     """MB of decoded images kept in memory; what does not fit is decoded again."""
     weights: Annotated[str, External] = ""
     """Path or uri of a foreign checkpoint to start from, .safetensors or weights-only .pth: a ViT of this size from
-    timm, DINO, MAE, DINOv2 (with registers or without) or DINOv3, named as by timm, its authors or transformers. Its
-    patches may be of another size, they are resampled to `patch`. Empty: from scratch."""
+    timm, DINO, MAE, DINOv2 (with registers or without) or DINOv3; the last two from transformers as well. Its patches
+    may be of another size, they are resampled to `patch`. Empty: from scratch."""
     weights_input: Literal["imagenet", "half", "unit"] = "imagenet"
     """What the network of `weights` expects of colours. imagenet: less ImageNet's mean, by its standard deviation, as
     DINO, MAE, DINOv2 and DINOv3; half: -1 to 1, as timm's augreg; unit: 0 to 1, as the encoders made here."""
