@@ -20,10 +20,12 @@ T = TypeVar("T")
 
 PARALLEL = 8
 """Transfers at a time."""
+PART = 32 * 2**20
+"""Bytes of a part, both ways: a large file travels in parts, side by side."""
 ATTEMPTS = 4
 """Tries of a request before it fails, beside those of the connection itself."""
 PATIENCE = 60.0
-"""s that a transfer, once it is under way, waits for a server that went away."""
+"""s that a transfer waits for a server that went away, from the first failure on."""
 LONGEST_PAUSE = 5.0
 """s between two tries, at most."""
 SCHEMES = ("s3", "minio")
@@ -44,10 +46,14 @@ def split(uri: str) -> tuple[str, str]:
 
 def endpoint() -> tuple[str, bool]:
     """(host:port, whether TLS) of the server; Amazon's own where AWS_ENDPOINT_URL is not set."""
-    url = urlsplit(os.environ.get("AWS_ENDPOINT_URL") or f"https://s3.{_region()}.amazonaws.com")
-    if url.scheme not in ("http", "https") or not url.hostname:
+    try:
+        url = urlsplit(os.environ.get("AWS_ENDPOINT_URL") or f"https://s3.{_region()}.amazonaws.com")
+        host, port = url.hostname, url.port
+    except ValueError as error:  # a port that is none, a bracket too many
+        raise UserError(f"AWS_ENDPOINT_URL: {str(error)[:1].lower()}{str(error)[1:]}") from error
+    if url.scheme not in ("http", "https") or not host:
         raise UserError("AWS_ENDPOINT_URL: not of the form http://host:port or https://host")
-    return f"{url.hostname}:{url.port}" if url.port else url.hostname, url.scheme == "https"
+    return f"{host}:{port}" if port else host, url.scheme == "https"
 
 
 def _region() -> str:
@@ -96,40 +102,48 @@ def has_bucket(bucket: str) -> bool:
     raise UserError(f"s3://{bucket}: no such bucket at {endpoint()[0]}; make it first, or check the name")
 
 
-def retried(call: Callable[[], T], *, patient: bool = False) -> T:
+def retried(call: Callable[[], T], *, patient: bool = False, progress: Callable[[], int] = lambda: 0) -> T:
     """`call()`, again with growing pauses where the server or the network was at fault.
 
     patient: also where the server is not there at all, for a minute: a transfer is under way.
+    progress: how far `call` has got; patience begins anew where a try got further than those before it.
     """
     import urllib3
     from minio.error import S3Error, ServerError
 
-    began, attempt = time.monotonic(), 0
+    since, attempt, reached = 0.0, 0, progress()
     while True:
         try:
             return call()
         except (urllib3.exceptions.HTTPError, ServerError, S3Error) as error:
+            if not attempt or progress() > reached:
+                since, attempt, reached = time.monotonic(), 0, progress()
             attempt += 1
             away = isinstance(error, urllib3.exceptions.MaxRetryError)  # tried several times already
             passing = not isinstance(error, S3Error) or error.code in PASSING
-            tired = time.monotonic() - began > PATIENCE if patient else attempt >= ATTEMPTS or away
+            tired = attempt >= ATTEMPTS or away
+            if patient:
+                tired = tired and time.monotonic() - since > PATIENCE
             if tired or not passing or _is_certificate(error):
                 raise
             time.sleep(min(LONGEST_PAUSE, 0.25 * 2**attempt))
 
 
 def _is_certificate(error: BaseException) -> bool:
-    """Whether TLS is at fault: trying again is no use."""
+    """Whether TLS is at fault, so that trying again is no use; a connection that was cut off is no such fault."""
     import ssl
 
     import urllib3
 
     seen: Any = error
-    while seen is not None:
-        if isinstance(seen, ssl.SSLError | urllib3.exceptions.SSLError):
-            return True
-        seen = getattr(seen, "reason", None) or seen.__cause__ if isinstance(seen, BaseException) else None
-    return False
+    found = False
+    while isinstance(seen, BaseException):
+        if isinstance(seen, ssl.SSLEOFError):
+            return False
+        found |= isinstance(seen, ssl.SSLError | urllib3.exceptions.SSLError)
+        reason = getattr(seen, "reason", None)
+        seen = reason if isinstance(reason, BaseException) else seen.__cause__
+    return found
 
 
 def side_by_side(call: Callable[[Any], None], items: Iterable[Any]) -> None:

@@ -3,30 +3,20 @@
 import os
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
 import pytest
 from minio import Minio
 from s3_server import Server
+from store_for_tests import artifact, counted
 
-from shared import artifacts, store
+from shared import artifacts, download, store
 from shared import s3 as s3_module
-from shared.artifacts import ImageSet, LabelSet, read_manifest, seal, verify
+from shared.artifacts import ImageSet, LabelSet, read_manifest, verify
 from shared.errors import ArtifactError, UserError
 
 ROOT = Path(__file__).parents[2]
-
-
-def artifact(folder: Path, size: int = 1000) -> Path:
-    """A sealed artifact with a file in a sub-folder and one of `size` bytes."""
-    (folder / "shards").mkdir(parents=True)
-    (folder / "shards/000.tar").write_bytes(bytes(i * i % 251 for i in range(1000)) * (size // 1000))
-    (folder / "index.jsonl").write_text('{"key": "a"}\n')
-    (folder / "empty").write_bytes(b"")
-    seal(folder, ImageSet, stage="ingest")
-    return folder
 
 
 def test_objects(s3: str) -> None:
@@ -53,7 +43,7 @@ def test_an_artifact_comes_back_as_it_was(s3: str, tmp_path: Path) -> None:
 
 
 def test_large_files_travel_in_parts(s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "PART", 5 * 2**20)  # the least that S3 takes
+    monkeypatch.setattr(s3_module, "PART", 5 * 2**20)  # the least that S3 takes
     sent = artifact(tmp_path / "sent", size=17_000_000)
     store.send(sent, f"{s3}/large")
     etags = {name: etag for name, _, etag in store.listing(f"{s3}/large")}
@@ -126,27 +116,6 @@ def test_the_cache_serves_several_processes_at_a_time(s3: str, tmp_path: Path) -
     verify(kept)
 
 
-def counted(monkeypatch: pytest.MonkeyPatch, name: str, then=lambda count: None) -> list[tuple]:
-    """Calls of a function of the store that came back; `then` is called with their number before the next one."""
-    calls: list[tuple] = []
-    real = getattr(store, name)
-
-    def call(*args):
-        then(len(calls))
-        result = real(*args)
-        calls.append(args)
-        return result
-
-    monkeypatch.setattr(store, name, call)
-    return calls
-
-
-@pytest.fixture
-def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "PART", 5 * 2**20)  # the least that S3 takes
-    monkeypatch.setattr(s3_module, "PARALLEL", 1)
-
-
 def fetch_and_break_off(uri: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Begin a download, and stop it as Ctrl-C does once three parts have arrived."""
 
@@ -155,7 +124,7 @@ def fetch_and_break_off(uri: str, folder: Path, monkeypatch: pytest.MonkeyPatch)
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        counted(patch, "_read_to", stop)
+        counted(patch, download, "_read_to", stop)
         with pytest.raises(KeyboardInterrupt):
             store.fetch(uri, folder)
 
@@ -165,7 +134,7 @@ def test_a_download_that_was_broken_off_goes_on(s3: str, tmp_path: Path, monkeyp
     store.send(artifact(tmp_path / "sent", size=17_000_000), f"{s3}/broken")
     fetch_and_break_off(f"{s3}/broken", tmp_path / "fetched", monkeypatch)
     assert not (tmp_path / "fetched").exists()
-    calls = counted(monkeypatch, "_read_to")
+    calls = counted(monkeypatch, download, "_read_to")
     store.fetch(f"{s3}/broken", tmp_path / "fetched")
     verify(tmp_path / "fetched")
     assert len(calls) == 5 - 3  # four parts and the index
@@ -197,62 +166,6 @@ def test_what_is_there_already_is_not_sent_again(s3: str, tmp_path: Path) -> Non
 
 def modified(uri: str):
     return s3_module.client().stat_object(*s3_module.split(uri)).last_modified
-
-
-@pytest.mark.usefixtures("small_parts")
-def test_two_writers_of_one_artifact_leave_one_of_the_two(s3: str, tmp_path: Path, monkeypatch) -> None:
-    """The one that was overtaken says so; what is there in the end is whole."""
-    mine, theirs = artifact(tmp_path / "mine"), artifact(tmp_path / "theirs", size=5000)
-
-    def overtake(count: int) -> None:
-        if count == 3 and not overtaken:
-            overtaken.append(True)
-            store.send(theirs, f"{s3}/contested")
-
-    overtaken: list[bool] = []
-    with monkeypatch.context() as patch:
-        counted(patch, "_holds", overtake)
-        with pytest.raises(UserError, match="another process is writing there"):
-            store.send(mine, f"{s3}/contested")
-    assert overtaken
-    store.fetch(f"{s3}/contested", tmp_path / "fetched")
-    assert verify(tmp_path / "fetched") == read_manifest(theirs)
-
-
-@pytest.fixture
-def own_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """A server that a test may kill."""
-    server = Server(tmp_path / "server")
-    for name, value in server.environment().items():
-        monkeypatch.setenv(name, value)
-    yield server
-    server.stop()
-
-
-@pytest.mark.usefixtures("small_parts")
-@pytest.mark.parametrize("way", ["up", "down"])
-def test_a_server_that_is_killed_and_comes_back(own_server, tmp_path: Path, monkeypatch, way: str) -> None:
-    """In the middle of a transfer, which takes note and goes on."""
-    sent, uri = artifact(tmp_path / "sent", size=17_000_000), f"s3://{own_server.bucket}/killed"
-    threads: list[threading.Thread] = []
-
-    def kill(count: int) -> None:
-        if count == 2 and not threads:
-            own_server.kill()
-            threads.append(threading.Thread(target=own_server.start))
-            threads[0].start()
-
-    if way == "down":
-        store.send(sent, uri)
-        counted(monkeypatch, "_read_to", kill)
-        store.fetch(uri, tmp_path / "fetched")
-    else:
-        counted(monkeypatch, "_holds", kill)
-        store.send(sent, uri)
-    threads[0].join()
-    if way == "up":
-        store.fetch(uri, tmp_path / "fetched")
-    assert verify(tmp_path / "fetched") == read_manifest(sent)
 
 
 def test_a_server_that_is_not_there_is_told_at_once(monkeypatch: pytest.MonkeyPatch, s3: str, tmp_path: Path) -> None:
@@ -324,7 +237,7 @@ def test_a_changed_object_changes_the_listing(s3: str) -> None:
 @pytest.mark.parametrize("name", ["../up", "a/../../up", "/etc/x", "", "a\0b"])
 def test_names_that_lead_out_of_the_folder(tmp_path: Path, name: str) -> None:
     with pytest.raises(UserError, match="leads out of its folder"):
-        store.inside(tmp_path, name)
+        download.inside(tmp_path, name)
 
 
 @pytest.mark.parametrize(

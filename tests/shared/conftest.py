@@ -1,0 +1,24 @@
+"""Fixtures of the tests of the object store."""
+
+from pathlib import Path
+
+import pytest
+from s3_server import Server
+
+from shared import s3 as s3_module
+
+
+@pytest.fixture
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(s3_module, "PART", 5 * 2**20)  # the least that S3 takes
+    monkeypatch.setattr(s3_module, "PARALLEL", 1)
+
+
+@pytest.fixture
+def own_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A server that a test may kill."""
+    server = Server(tmp_path / "server")
+    for name, value in server.environment().items():
+        monkeypatch.setenv(name, value)
+    yield server
+    server.stop()
