@@ -196,9 +196,15 @@ def read_manifest(folder: Path, kind: type[Artifact] | None = None) -> Manifest:
     if not path.is_file():
         what = "no such folder" if not folder.is_dir() else f"no {MANIFEST} in it, so it is no finished artifact"
         raise ArtifactError(f"{folder}: {what}; run the stage that makes it again")
+    return parse_manifest(path.read_bytes(), str(folder), kind)
+
+
+def parse_manifest(text: bytes, where: str, kind: type[Artifact] | None = None) -> Manifest:
+    """Understand what `artifact.json` at `where` (a folder, a uri) says; errors as of `read_manifest`."""
+    path = f"{where}/{MANIFEST}"
     try:
-        manifest = Manifest.model_validate_json(path.read_text())
-    except (ValidationError, UnicodeDecodeError) as error:
+        manifest = Manifest.model_validate_json(text)
+    except ValidationError as error:
         raise ArtifactError(
             f"{path}: not a readable manifest ({type(error).__name__}); make the artifact again"
         ) from error
@@ -208,7 +214,7 @@ def read_manifest(folder: Path, kind: type[Artifact] | None = None) -> Manifest:
         )
     if kind is not None and manifest.type != kind.__name__:
         need = f"{'an' if kind.__name__[0] in 'AEIOU' else 'a'} {kind.__name__}"
-        raise ArtifactError(f"{folder}: {need} is needed here, this one's type is {manifest.type}")
+        raise ArtifactError(f"{where}: {need} is needed here, this one's type is {manifest.type}")
     return manifest
 
 

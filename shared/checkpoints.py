@@ -5,6 +5,7 @@ they are written to a local folder and copied from and to the store, since a ret
 """
 
 import shutil
+import tempfile
 from contextvars import ContextVar
 from pathlib import Path
 
@@ -27,9 +28,14 @@ def place() -> tuple[Path | None, str]:
 
 
 def use(path: Path | None, remote: str = "") -> None:
-    """Set by the runner before `run` is called. remote: uri below which the checkpoint lives, where that is a store."""
+    """Set by the runner before `run` is called. remote: uri below which the checkpoint lives, where that is a store.
+
+    Raises OSError where the folder cannot be made or written to.
+    """
     if path is not None:
         path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
     _folder.set(path)
     _remote.set(remote.rstrip("/"))
 

@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from shared import s3
-from shared.artifacts import MANIFEST, read_manifest, verify
+from shared.artifacts import MANIFEST, Artifact, parse_manifest, read_manifest, verify
 from shared.errors import ArtifactError, UserError
 from shared.log import log
-from shared.objects import exists, get, listing
+from shared.objects import exists, find, listing
 from shared.part_hashes import PartHashes
 from shared.partial import beside, journal_of, locked, parts_there, resumed
 from shared.s3 import client, explained, retried, side_by_side, split
@@ -24,12 +24,16 @@ BLOCK = 2**20
 """Bytes that are taken from the network at a time."""
 
 
-def fetch(uri: str, folder: Path) -> None:
-    """Download an artifact and check it; `folder` appears only once every byte agrees with `artifact.json`."""
+def fetch(uri: str, folder: Path, kind: type[Artifact] | None = None) -> None:
+    """Download an artifact and check it; `folder` appears only once every byte agrees with `artifact.json`.
+
+    kind: what it must be, which is known before anything large is fetched.
+    """
     uri = uri.rstrip("/")
-    if not exists(f"{uri}/{MANIFEST}"):
+    manifest = find(f"{uri}/{MANIFEST}")
+    if manifest is None:
         raise ArtifactError(f"{uri}: no {MANIFEST} there, so it is no finished artifact; run the stage that makes it")
-    manifest = get(f"{uri}/{MANIFEST}")
+    parse_manifest(manifest, uri, kind)
     kept = _kept(manifest)
     if kept is None:
         _fetch(uri, manifest, folder)

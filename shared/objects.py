@@ -51,6 +51,8 @@ def find(uri: str) -> bytes | None:
 
 def probe(uri: str) -> None:
     """Raise UserError where no object whose name begins with `uri` can be written and removed."""
+    if not split(uri)[1]:
+        raise UserError(f"{uri}: a name in the bucket is needed: {uri.rstrip('/')}/NAME")
     put(f"{uri}{PROBE}", b"")
     remove(f"{uri}{PROBE}")
 

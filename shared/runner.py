@@ -23,7 +23,7 @@ from shared.answers import report_back, small_files, write_beside
 from shared.arguments import Task, from_executor_input, parse, suggestion
 from shared.artifacts import ImageSet, Manifest, image_count, is_artifact, read_manifest, seal, verify
 from shared.delivery import CHECKPOINTS, SCRATCH, Output, check_apart, deliver_all
-from shared.errors import ArtifactError, UserError
+from shared.errors import UserError
 from shared.explain import describe, disk_watched
 from shared.log import log, set_up_logging
 from shared.rerun import rerun_command
@@ -87,7 +87,7 @@ def execute(task: Task) -> Result:
         outputs = _outputs(task)
         places = {name: _place(name, ports[name], task, outputs, Path(temporary)) for name in task.locations}
         stage = stage_type.model_validate({**task.parameters, **places})  # before anything is fetched
-        _refuse_remote(task)
+        _claim_remote(task)
         for output in outputs.values():
             stack.callback(output.close)
             output.open()
@@ -146,6 +146,9 @@ def _send_remote(task: Task, places: dict[str, Path], names: list[str]) -> None:
         if "://" in task.locations[name]:
             from shared import store
 
+            if not task.overwrite:  # once more: computing took its time
+                with _named(name):
+                    store.refuse_finished(task.locations[name])
             store.send(places[name], task.locations[name])
 
 
@@ -191,32 +194,43 @@ def _place(name: str, port: Port, task: Task, outputs: dict[str, Output], tempor
     return Path(location).absolute()
 
 
-def _refuse_remote(task: Task) -> None:
+def _claim_remote(task: Task) -> None:
+    """What can be known of outputs in a store before anything is computed: that they may be sent there."""
     for name, port in task.stage.ports("out").items():
         location = task.locations.get(name, "")
-        if port.is_artifact and "://" in location and not task.overwrite:
+        if "://" in location:
             from shared import store
 
-            if store.exists(f"{location.rstrip('/')}/artifact.json"):
-                raise UserError(f"--{name}: {location} holds a finished artifact; give another path, or --overwrite")
+            with _named(name):
+                if port.is_artifact:
+                    store.claim(location, task.overwrite)
+                else:
+                    store.probe(location)
+
+
+@contextlib.contextmanager
+def _named(name: str) -> Iterator[None]:
+    """Say of which input or output an error tells."""
+    try:
+        yield
+    except UserError as error:
+        raise type(error)(f"--{name}: {error}") from error
 
 
 def _bring(name: str, kind: type, location: str, place: Path) -> Manifest:
     """Make an input artifact stand at `place`, checked: fetched, or ingested on the fly where it is plain images."""
     place.parent.mkdir(parents=True, exist_ok=True)
-    try:
+    with _named(name):
         if "://" in location:
             from shared import store
 
             if kind is not ImageSet or store.exists(f"{location.rstrip('/')}/artifact.json"):
-                store.fetch(location, place)  # which checks it
-                return read_manifest(place, kind)
+                store.fetch(location, place, kind)  # which checks it
+                return read_manifest(place)
         elif place == Path(location).absolute():
             return verify(place, kind)
         elif kind is not ImageSet or not Path(location).exists():
             return read_manifest(Path(location), kind)  # says what is wrong
-    except ArtifactError as error:
-        raise ArtifactError(f"--{name}: {error}") from error
     from shared.ingestion import ingest_plain
 
     log.info("--%s: %s holds plain images; ingesting them on the fly", name, location)
@@ -235,7 +249,13 @@ def _checkpoints(task: Task, key: str) -> Iterator[None]:
     else:
         local = [output.folder for output in _outputs(task).values()]
         folder = (local[0] / CHECKPOINTS if local else Path.home() / ".cache/cytoloom/checkpoints") / key
-    checkpoints.use(folder, remote)
+    try:
+        checkpoints.use(folder, remote)
+    except OSError as error:  # a volume whose owner is another user, say: no reason not to compute
+        log.warning(
+            "%s: %s; going on without checkpoints (CYTOLOOM_CHECKPOINTS: a folder for them)", folder, error.strerror
+        )
+        checkpoints.use(None)
     try:
         yield
         checkpoints.remove()

@@ -5,7 +5,19 @@ ways: parts that have arrived do not travel again.
 """
 
 from shared.download import fetch, fetch_prefix
-from shared.objects import exists, get, listing, put, remove
-from shared.upload import claim, send
+from shared.objects import exists, get, listing, probe, put, remove
+from shared.upload import claim, refuse_finished, send
 
-__all__ = ["claim", "exists", "fetch", "fetch_prefix", "get", "listing", "put", "remove", "send"]
+__all__ = [
+    "claim",
+    "exists",
+    "fetch",
+    "fetch_prefix",
+    "get",
+    "listing",
+    "probe",
+    "put",
+    "refuse_finished",
+    "remove",
+    "send",
+]

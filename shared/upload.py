@@ -59,11 +59,10 @@ class Place:
 def claim(uri: str, overwrite: bool) -> None:
     """Raise UserError where an artifact cannot be sent to `uri`, or must not be: something else stands there."""
     place = Place.of(uri)
-    if not exists(f"{place.uri}/{MANIFEST}"):
-        if foreign := _foreign(place):
-            raise UserError(f"{uri} holds objects that are no part of an artifact ({foreign}); give another path")
-    elif not overwrite:
+    if not overwrite:
         refuse_finished(uri)
+    if not exists(f"{place.uri}/{MANIFEST}") and (foreign := _foreign(place)):
+        raise UserError(f"{uri} holds objects that are no part of an artifact ({foreign}); give another path")
     probe(f"{place.uri}/")
 
 

@@ -25,7 +25,7 @@ class Probe(Stage):
     """Number of images."""
     name: Out[str]
     """What was given as `text`."""
-    mode: Literal["fine", "raise", "fill", "hide", "wait", "outofmemory", "delete", "skip", "nan"] = "fine"
+    mode: Literal["fine", "raise", "fill", "hide", "wait", "outofmemory", "delete", "skip", "nan", "pause"] = "fine"
     """What to do."""
     text: str = ""
     """Written into the copies."""
@@ -57,8 +57,10 @@ def run(stage: Probe) -> Result:
     index = (stage.images / "index.jsonl").read_text()
     assert stage.first.is_dir() and not list(stage.first.iterdir())
     (stage.first / "index.jsonl").write_text(index + stage.text)
-    resumed = (checkpoints.folder() / "step").is_file()
-    (checkpoints.folder() / "step").write_text("1")
+    folder = checkpoints.folder()
+    resumed = folder is not None and (folder / "step").is_file()
+    if folder is not None:
+        (folder / "step").write_text("1")
     if stage.mode == "raise":
         raise RuntimeError("something nobody foresaw")
     if stage.mode == "outofmemory":
@@ -66,6 +68,9 @@ def run(stage: Probe) -> Result:
     if stage.mode == "wait" and not resumed:
         print("waiting", flush=True)
         time.sleep(60)
+    if stage.mode == "pause":
+        print("waiting", flush=True)
+        input()
     if stage.mode == "fill":
         (stage.second / "big").write_bytes(bytes(2**24))
     if stage.mode == "hide":  # as libraries do that tell only in words of their own

@@ -227,6 +227,18 @@ def test_plain_objects(s3: str, tmp_path: Path) -> None:
         store.fetch_prefix(f"{s3}/images/plate2", tmp_path / "none")
 
 
+def test_an_object_and_others_below_its_name(s3: str, tmp_path: Path) -> None:
+    """No folder can hold both."""
+    for name in ("clash/a", "clash/a/b.tif", "clash/c.tif"):
+        store.put(f"{s3}/{name}", name.encode())
+    with pytest.raises(UserError, match=r"/clash: a is an object and a folder of others as well; rename"):
+        store.fetch_prefix(f"{s3}/clash", tmp_path / "all")
+    with pytest.raises(UserError, match=r"/clash/a: an object of this name, and others below it; s3.*/clash/a/ means"):
+        store.fetch_prefix(f"{s3}/clash/a", tmp_path / "a")
+    store.fetch_prefix(f"{s3}/clash/a/", tmp_path / "below")
+    assert [path.name for path in (tmp_path / "below").iterdir()] == ["b.tif"]
+
+
 def test_a_changed_object_changes_the_listing(s3: str) -> None:
     store.put(f"{s3}/print/a", b"one")
     before = store.listing(f"{s3}/print")
@@ -248,6 +260,9 @@ def test_names_that_lead_out_of_the_folder(tmp_path: Path, name: str) -> None:
         ({"AWS_SECRET_ACCESS_KEY": ""}, "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"),
         ({"AWS_ENDPOINT_URL": "http://127.0.0.1:1"}, r"no usable answer from 127\.0\.0\.1:1 .*AWS_ENDPOINT_URL"),
         ({"AWS_ENDPOINT_URL": "127.0.0.1:8333"}, "AWS_ENDPOINT_URL: not of the form"),
+        ({"AWS_ENDPOINT_URL": "http://127.0.0.1:99999"}, "AWS_ENDPOINT_URL: port out of range"),
+        ({"AWS_ENDPOINT_URL": "http://127.0.0.1:soon"}, "AWS_ENDPOINT_URL: port could not be cast"),
+        ({"AWS_ENDPOINT_URL": "http://[::1:9000"}, "AWS_ENDPOINT_URL: "),
     ],
 )
 def test_wrong_settings_are_named(
@@ -265,7 +280,7 @@ def test_wrong_settings_are_named(
         lambda: store.send(sent, f"{s3}/sent"),
         lambda: store.fetch(f"{s3}/sent", tmp_path / "fetched"),
     ]
-    for call in calls if "127.0.0.1:1" not in str(change) else calls[:1]:
+    for call in calls if not str(change).endswith("127.0.0.1:1'}") else calls[:1]:
         with pytest.raises(UserError, match=message) as caught:
             call()
         for secret in (s3_server.secret, s3_server.key, "0123456789wrong", "nobody4711"):

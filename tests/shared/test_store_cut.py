@@ -43,7 +43,7 @@ def test_a_server_that_is_killed_and_comes_back(own_server, tmp_path: Path, monk
 
 
 class Line:
-    """A slow line to a server: hands bytes on in both directions, and breaks off within a body as often as it is told."""
+    """A slow line to a server: hands bytes on, and breaks off within a body as often as it is told."""
 
     def __init__(self, port: int, cut: Callable[[], None] = lambda: None, cuts: int = 1, pause: float = 0.0) -> None:
         """cut: called when a connection is broken off; pause: s after every 64 KiB, one way or the other."""
@@ -80,6 +80,7 @@ class Line:
         for end in (source, target):
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
+            end.close()
 
 
 @contextmanager

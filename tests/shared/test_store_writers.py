@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -48,7 +49,7 @@ def test_wherever_two_writers_meet_no_broken_artifact_stays(s3: str, s3_server, 
     for begin in range(requests):
         for hold in (*range(0, requests, 3), requests + 99):
             uri = f"{s3}/meet/{begin}-{hold}"
-            troubles = meeting.hold([lambda f=f: store.send(f, uri) for f in folders], begin, hold)
+            troubles = meeting.hold([partial(store.send, folder, uri) for folder in folders], begin, hold)
             assert all(isinstance(trouble, UserError) for trouble in troubles)
             assert all("another process is writing there" in str(trouble) for trouble in troubles)
             if store.exists(f"{uri}/artifact.json"):
