@@ -85,7 +85,8 @@ def _run_arguments(parser: argparse.ArgumentParser) -> None:
     add("--jobs", type=int, metavar="N", help="tasks side by side, at most; default: from the number of cores")
     add("--no-cache", action="store_true", help="neither look into the cache that runs share nor fill it")
     add("--from", metavar="TASK", default="", dest="from_task", help="run this task and all after it again")
-    add("--store", default="", metavar="s3://...", help="send every artifact below this prefix as well")
+    add("--store", default="", metavar="s3://...", help="send all outputs below this prefix as well")
+    add("--overwrite", action="store_true", help="with --store: also where another run's artifacts stand")
 
 
 def _submit_arguments(parser: argparse.ArgumentParser) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from pipelines import record
 from pipelines.cache import Receipt
 from pipelines.record import RunRecord, TaskRecord
-from pipelines.sending import send
+from pipelines.sending import send, send_record
 from pipelines.taskgraph import Graph, Task, leads
 from pipelines.tasks import Prepared
 from pipelines.terminal import Display
@@ -20,7 +20,7 @@ class Ledger:
     def __init__(
         self, record: RunRecord, run: Path, display: Display, store: str, image: Callable[[Task], str]
     ) -> None:
-        """store: uri below which artifacts are sent too, empty: nowhere; image: of a task, for its command."""
+        """store: uri below which outputs are sent too, empty: nowhere; image: of a task, for its command."""
         self.record, self.run, self.display, self.store, self.image = record, run, display, store, image
 
     def begin(self, graph: Graph) -> None:
@@ -28,6 +28,8 @@ class Ledger:
         self.record.state, self.record.started = "running", time.time()
         self.record.tasks = {name: _blank(task) for name, task in graph.tasks.items()}
         self.save()
+        if self.store:
+            send_record(self.run, self.store)
 
     def prepared(self, ready: Prepared) -> None:
         """The inputs of a task are there."""
@@ -84,7 +86,7 @@ class Ledger:
         self.record.save(self.run)
 
     def _send(self, ready: Prepared, receipt: Receipt) -> None:
-        """Copy the artifacts to the store; the command that runs the task again then works from there."""
+        """Copy the outputs to the store; the command that runs the task again then works from there."""
         send(receipt, ready.folder, f"{self.store}/{ready.task.name}")
         if ready.stage is None:
             return

@@ -1,6 +1,8 @@
 """`RUN/run.json`: what a run is made of and how far it got. Written whole, by rename, whenever a task changes state."""
 
+import contextlib
 import os
+import uuid
 from pathlib import Path
 from typing import Any, Literal
 
@@ -72,6 +74,8 @@ class RunRecord(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     schema_version: int = 1
+    identity: str = ""
+    """Which run this is: the same however often it goes on in its folder."""
     pipeline: str
     runner: str = "process"
     state: Literal["running", "done", "failed", "interrupted"] = "running"
@@ -102,3 +106,11 @@ def load(run: Path) -> RunRecord:
         return RunRecord.model_validate_json(path.read_text())
     except (ValidationError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not a run record this version reads; start a new run folder") from error
+
+
+def identity(run: Path) -> str:
+    """Of the run in that folder; a new one where there is none yet."""
+    with contextlib.suppress(UserError):
+        if known := load(run).identity:
+            return known
+    return uuid.uuid4().hex

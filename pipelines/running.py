@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from components.__main__ import declaration, names
-from pipelines import config, ir
+from pipelines import config, ir, sending
 from pipelines.cache import Cache
 from pipelines.config import closest
 from pipelines.folder import opened, place_graph
 from pipelines.ledger import Ledger
 from pipelines.local import Execution, Options
-from pipelines.record import RunRecord
+from pipelines.record import RunRecord, identity
 from pipelines.rounds import round_table, shipped
 from pipelines.runners import DockerRunner, ProcessRunner, Runner, gpu_count
 from pipelines.taskgraph import Constant, Graph, Parameter, ParameterSpec
@@ -46,11 +46,18 @@ def _execute(graph: Graph, folder: Path, parameters: dict[str, Any], options: Op
     if args.runner == "docker":
         runner = DockerRunner(folder, graph, args.image)
     record = RunRecord(
-        pipeline=graph.name, runner=args.runner, command=["cytoloom", *args.command_line], parameters=parameters
+        identity=identity(folder),
+        pipeline=graph.name,
+        runner=args.runner,
+        command=["cytoloom", *args.command_line],
+        parameters=parameters,
     )
+    store = args.store.rstrip("/")
+    if store and not args.overwrite:
+        sending.refuse_others(store, record.identity)
     code, trouble = 0, ""
     try:
-        ledger = Ledger(record, folder, Display(), args.store.rstrip("/"), runner.image)
+        ledger = Ledger(record, folder, Display(), store, runner.image)
         Execution(graph, folder, parameters, runner, options, ledger).run()
     except KeyboardInterrupt:
         code, trouble = 130, "interrupted; the same command goes on from here"
@@ -59,6 +66,12 @@ def _execute(graph: Graph, folder: Path, parameters: dict[str, Any], options: Op
     if trouble:
         print(trouble, file=sys.stderr)
     _conclude(record, folder)
+    if store:
+        try:
+            sending.send_conclusion(folder, store)
+        except (UserError, OSError) as error:
+            code = code or 1
+            print(f"error: the run's record and page were not sent: {error}", file=sys.stderr)
     return code
 
 
@@ -112,8 +125,10 @@ def _compiled(args: argparse.Namespace, temporary: Path) -> Path:
 def _options(graph: Graph, args: argparse.Namespace) -> Options:
     if args.from_task and args.from_task not in graph.tasks:
         raise UserError(f"--from {args.from_task}: no such task{closest(args.from_task, graph.tasks)}")
-    if args.store and not args.store.startswith("s3://"):
-        raise UserError(f"--store {args.store}: s3://bucket/prefix is expected")
+    if args.store:
+        sending.check_prefix(args.store)
+    if args.overwrite and not args.store:
+        raise UserError("--overwrite: goes with --store; a run folder is only ever continued")
     if args.jobs is not None and args.jobs < 1:
         raise UserError(f"--jobs {args.jobs}: at least 1")
     if args.image and args.runner != "docker":

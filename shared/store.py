@@ -5,7 +5,7 @@ ways: parts that have arrived do not travel again.
 """
 
 from shared.download import fetch, fetch_prefix
-from shared.objects import exists, get, listing, probe, put, remove
+from shared.objects import exists, find, get, listing, probe, put, remove
 from shared.upload import claim, refuse_finished, send
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "exists",
     "fetch",
     "fetch_prefix",
+    "find",
     "get",
     "listing",
     "probe",
