@@ -7,8 +7,10 @@ import hashlib
 import json
 import os
 import shutil
+import tempfile
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path, PurePosixPath
 
 from shared import s3
@@ -53,9 +55,51 @@ def fetch(uri: str, folder: Path, kind: type[Artifact] | None = None) -> None:
 
 def fetch_prefix(uri: str, folder: Path) -> None:
     """Download every object below `uri`, or the one object `uri`, as plain files into `folder`."""
-    found = listing(uri)
-    if not found:
-        raise UserError(f"{uri}: no object there; check the name, or upload the images first")
+    _fetch_plain(uri, _some(uri), folder)
+
+
+@contextmanager
+def borrowed_prefix(uri: str) -> Iterator[Path]:
+    """What `fetch_prefix` brings, in a folder that goes when the block ends.
+
+    It is below `CYTOLOOM_CACHE`, where that is set: after a process that was killed the next one goes on from there.
+    """
+    found = _some(uri)
+    with ExitStack() as stack:
+        folder = _place_in_cache(uri, found, stack)
+        if folder is None:
+            temporary = tempfile.TemporaryDirectory(prefix="cytoloom-source-", dir=os.environ.get("CYTOLOOM_TMP"))
+            folder = Path(stack.enter_context(temporary)) / "source"
+        if not folder.is_dir():
+            _fetch_plain(uri, found, folder)
+        yield folder
+
+
+def _place_in_cache(uri: str, found: list[tuple[str, int, str]], stack: ExitStack) -> Path | None:
+    """A place for these objects, held until the stack is unwound; None where there is no cache, or another is there."""
+    root = os.environ.get("CYTOLOOM_CACHE")
+    if not root:
+        return None
+    place = Path(root) / "sources" / hashlib.sha256(json.dumps([uri, found]).encode()).hexdigest()[:32]
+    try:
+        if not stack.enter_context(locked(place, wait=False)):
+            return None
+    except OSError as error:
+        log.info("the cache cannot be used: %s", error)
+        return None
+    stack.callback(shutil.rmtree, place, ignore_errors=True)
+    return place
+
+
+def _some(uri: str) -> list[tuple[str, int, str]]:
+    """The listing, which must not be empty."""
+    if found := listing(uri):
+        return found
+    raise UserError(f"{uri}: no object there; check the name, or upload the images first")
+
+
+def _fetch_plain(uri: str, found: list[tuple[str, int, str]], folder: Path) -> None:
+    """Download what was listed."""
     if len(found) == 1 and not uri.endswith("/") and exists(uri):
         uri = uri.rpartition("/")[0]
     with resumed(folder, json.dumps([uri, found]).encode()) as partial:

@@ -6,7 +6,6 @@ keeps the order.
 """
 
 import csv
-import os
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -112,9 +111,7 @@ def local_source(location: str) -> Iterator[Path]:
         return
     from shared import store
 
-    with tempfile.TemporaryDirectory(prefix="cytoloom-source-", dir=os.environ.get("CYTOLOOM_TMP")) as temporary:
-        folder = Path(temporary) / "source"
-        store.fetch_prefix(location, folder)
+    with store.borrowed_prefix(location) as folder:
         yield folder
 
 

@@ -65,14 +65,21 @@ def parts_there(partial: Path) -> set[tuple[str, int]]:
 
 
 @contextmanager
-def locked(place: Path) -> Iterator[None]:
-    """One process at a time works on `place`; the others wait. Where the file system has no locks, none does."""
+def locked(place: Path, wait: bool = True) -> Iterator[bool]:
+    """One process at a time works on `place`; the others wait. Where the file system has no locks, none does.
+
+    wait: else False is what the others get, at once.
+    """
     place.parent.mkdir(parents=True, exist_ok=True)
     path = place.parent / f".{place.name.lstrip('.')}.lock"
     while True:
         lock = path.open("ab")
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            fcntl.flock(lock, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.close()
+            yield False
+            return
         except OSError:
             break
         with suppress(FileNotFoundError):  # else the last holder removed it meanwhile: once more
@@ -80,7 +87,7 @@ def locked(place: Path) -> Iterator[None]:
                 break
         lock.close()
     try:
-        yield
+        yield True
     finally:
         path.unlink(missing_ok=True)
         lock.close()

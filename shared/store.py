@@ -4,11 +4,12 @@
 ways: parts that have arrived do not travel again.
 """
 
-from shared.download import fetch, fetch_prefix
+from shared.download import borrowed_prefix, fetch, fetch_prefix
 from shared.objects import exists, find, get, listing, probe, put, remove
 from shared.upload import claim, refuse_finished, send
 
 __all__ = [
+    "borrowed_prefix",
     "claim",
     "exists",
     "fetch",

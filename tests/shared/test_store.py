@@ -227,6 +227,33 @@ def test_plain_objects(s3: str, tmp_path: Path) -> None:
         store.fetch_prefix(f"{s3}/images/plate2", tmp_path / "none")
 
 
+@pytest.mark.usefixtures("small_parts")
+def test_plain_objects_that_were_being_fetched_are_not_fetched_again(s3: str, tmp_path: Path, monkeypatch) -> None:
+    """With a cache, that is: in one that a killed process left; whoever comes meanwhile fetches for itself."""
+    monkeypatch.setenv("CYTOLOOM_CACHE", str(tmp_path / "cache"))
+    for name in "abcde":
+        store.put(f"{s3}/plain/{name}.tif", name.encode())
+
+    def kill(count: int) -> None:
+        if count == 3:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        counted(patch, download, "_read_to", kill)
+        with pytest.raises(KeyboardInterrupt), store.borrowed_prefix(f"{s3}/plain"):
+            pytest.fail("it is not there yet")
+    calls = counted(monkeypatch, download, "_read_to")
+    with store.borrowed_prefix(f"{s3}/plain") as first, store.borrowed_prefix(f"{s3}/plain") as second:
+        assert len(calls) == 2 + 5
+        assert first.is_relative_to(tmp_path) and not second.is_relative_to(tmp_path / "cache")
+        for folder in (first, second):
+            assert {path.name: path.read_text() for path in folder.iterdir()} == {f"{n}.tif": n for n in "abcde"}
+    assert list((tmp_path / "cache/sources").iterdir()) == [] and not second.exists()
+    monkeypatch.setenv("CYTOLOOM_CACHE", "/proc/nope")
+    with store.borrowed_prefix(f"{s3}/plain") as folder:
+        assert len(list(folder.iterdir())) == 5
+
+
 def test_an_object_and_others_below_its_name(s3: str, tmp_path: Path) -> None:
     """No folder can hold both."""
     for name in ("clash/a", "clash/a/b.tif", "clash/c.tif"):
