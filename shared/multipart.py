@@ -41,10 +41,10 @@ class Upload:
 
     def _find(self) -> None:
         """Take the parts of an unfinished upload that agree with the file, else begin a new one."""
-        from minio.error import S3Error
+        from minio.error import MinioException
 
         self.id = ""
-        with suppress(S3Error):  # keys that may not look: begin anew
+        with suppress(MinioException):  # keys that may not look, servers that cannot: begin anew
             for identifier in self._unfinished():
                 if not self.id and (etags := self._agreeing(identifier)):
                     self.id, self.etags, self.continued = identifier, etags, True

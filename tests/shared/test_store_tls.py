@@ -25,6 +25,8 @@ class Proxy:
         context.load_cert_chain(certificate, key)
         self.listener = context.wrap_socket(socket.create_server(("127.0.0.1", 0)), server_side=True)
         self.port = self.listener.getsockname()[1]
+        self.cuts = 0
+        """How often it shall break off within a body, without a word of TLS, as a server does that is killed."""
         self.refused = 0
         """Clients that hung up for want of trust."""
         threading.Thread(target=self._serve, daemon=True).start()
@@ -40,18 +42,24 @@ class Proxy:
                 return
             server = socket.create_connection(("127.0.0.1", self.target))
             for ends in ((client, server), (server, client)):
-                threading.Thread(target=_copy, args=ends, daemon=True).start()
+                threading.Thread(target=self._copy, args=ends, daemon=True).start()
+
+    def _copy(self, source: socket.socket, target: socket.socket) -> None:
+        carried = 0
+        with suppress(OSError):
+            while data := source.recv(65536):
+                target.sendall(data)
+                carried += len(data)
+                if carried > 1_000_000 and self.cuts > 0:
+                    self.cuts -= 1
+                    with socket.socket(fileno=target.detach()) as raw:
+                        raw.shutdown(socket.SHUT_RDWR)
+                    return
+        with suppress(OSError):
+            target.shutdown(socket.SHUT_WR)
 
     def close(self) -> None:
         self.listener.close()
-
-
-def _copy(source: socket.socket, target: socket.socket) -> None:
-    with suppress(OSError):
-        while data := source.recv(65536):
-            target.sendall(data)
-    with suppress(OSError):
-        target.shutdown(socket.SHUT_WR)
 
 
 @pytest.fixture(scope="module")
@@ -92,3 +100,37 @@ def test_an_address_that_speaks_no_tls(s3: str, s3_server, monkeypatch: pytest.M
     monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server.endpoint.replace("http://", "https://"))
     with pytest.raises(UserError, match="no TLS there: AWS_ENDPOINT_URL should begin with http://"):
         store.get(f"{s3}/tls/a")
+
+
+def test_a_line_that_breaks_is_no_fault_of_tls(s3: str, proxy: Proxy, certificate, monkeypatch, tmp_path) -> None:
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(certificate[0]))
+    store.put(f"{s3}/tls/large", bytes(4_000_000))
+    proxy.cuts = 2
+    store.fetch_prefix(f"{s3}/tls/large", tmp_path / "fetched")
+    assert proxy.cuts == 0
+    assert (tmp_path / "fetched/large").read_bytes() == bytes(4_000_000)
+
+
+def test_a_server_that_ends_in_the_middle_of_a_handshake_is_waited_for(s3: str, monkeypatch) -> None:
+    """As one does that is being restarted: no certificate is at fault."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def hang_up() -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = listener.accept()
+                client.recv(10)
+                client.close()
+
+    threading.Thread(target=hang_up, daemon=True).start()
+    tries: list[int] = []
+
+    def call() -> str:
+        tries.append(len(tries))
+        if len(tries) < 3:
+            s3_module.client().stat_object("bucket", "key")
+        return "back"
+
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"https://127.0.0.1:{listener.getsockname()[1]}")
+    assert s3_module.retried(call, patient=True) == "back"
+    listener.close()
