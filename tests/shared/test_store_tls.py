@@ -119,7 +119,7 @@ def test_a_server_that_ends_in_the_middle_of_a_handshake_is_waited_for(s3: str, 
         with suppress(OSError):
             while True:
                 client, _ = listener.accept()
-                client.recv(10)
+                client.recv(65536)
                 client.close()
 
     threading.Thread(target=hang_up, daemon=True).start()
