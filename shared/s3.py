@@ -141,8 +141,8 @@ def _is_certificate(error: BaseException) -> bool:
         if isinstance(seen, ssl.SSLEOFError):
             return False
         found |= isinstance(seen, ssl.SSLError | urllib3.exceptions.SSLError)
-        reason = getattr(seen, "reason", None)
-        seen = reason if isinstance(reason, BaseException) else seen.__cause__
+        behind = (getattr(seen, "reason", None), seen.__cause__, *seen.args)  # each library has a way of its own
+        seen = next((error for error in behind if isinstance(error, BaseException)), None)
     return found
 
 

@@ -46,7 +46,10 @@ def message(done: subprocess.CompletedProcess) -> str:
         ("BUCKET", "error: --first: s3://cytoloom: an artifact needs a name of its own in the bucket"),
         ("s3://no-such-bucket/x", "error: --first: s3://no-such-bucket: no such bucket at 127.0.0.1"),
         ("BUCKET/locked/x", "error: --first: s3://cytoloom/locked/x/.writable: 127.0.0.1"),
-        ("BUCKET/plain", "error: --first: s3://cytoloom/plain holds objects that are no part of an artifact (a.tif)"),
+        (
+            "BUCKET/strangers",
+            "error: --first: s3://cytoloom/strangers holds objects that are no part of an artifact (a.tif)",
+        ),
         ("BUCKET/finished", "error: --first: s3://cytoloom/finished holds a finished artifact"),
     ],
 )
@@ -54,14 +57,14 @@ def test_an_output_that_cannot_be_is_refused_before_computing(
     tree, s3, locked, small_images, tmp_path, place: str, says: str
 ) -> None:
     """Were it computed first, the stage's own failure would be told."""
-    store.put(f"{s3}/plain/a.tif", b"an image of somebody")
+    store.put(f"{s3}/strangers/a.tif", b"an image of somebody")
     store.send(artifact(tmp_path / "finished"), f"{s3}/finished")
     done = tree.run(*words(small_images, place.replace("BUCKET", s3), tmp_path / "second", "--mode", "raise"))
     assert message(done).startswith(says)
     if "/locked" in place:
         assert "AccessDenied" in message(done)
-    if "/plain" in place:
-        assert [name for name, _, _ in store.listing(f"{s3}/plain")] == ["a.tif"]
+    if "/strangers" in place:
+        assert [name for name, _, _ in store.listing(f"{s3}/strangers")] == ["a.tif"]
 
 
 @pytest.mark.parametrize("place", ["BUCKET", "s3://no-such-bucket/report.html"])
