@@ -93,7 +93,15 @@ def em_round(config: Config) -> Any:
             use_labels=use_labels,
             skip=done,
         )
-        step(config, Evaluate, images=images, truth=truth, model=segmentor, most_images=SCORED)
+        step(
+            config,
+            Evaluate,
+            images=images,
+            truth=truth,
+            model=segmentor,
+            use_labels=use_labels,
+            most_images=SCORED,
+        )
         return Round(
             segmentor,
             refined.outputs["labels"],

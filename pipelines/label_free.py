@@ -57,7 +57,8 @@ def build(config: Config) -> Any:
             state = {name: after.outputs[name] for name in state}
         found = step(config, Infer, images=images, model=state["best"])
         step(config, ExportModel, images=images, model=state["best"])
-        step(config, Evaluate, images=images, truth=truth, predictions=found.outputs["predictions"])
+        predictions = found.outputs["predictions"]
+        step(config, Evaluate, images=images, truth=truth, predictions=predictions, use_labels=use_labels)
 
     em = em_round(config)  # after the defaults above: they say which settings the graph feeds by parameter
     return dsl.pipeline(name="label-free", description=(__doc__ or "").splitlines()[0])(label_free)

@@ -6,7 +6,7 @@ foreground probability 0.5 + (m - 0.5) * c / 255, which is how soft masks pass b
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -156,6 +156,14 @@ class LabelReader:
         if not path.is_file():
             return {}
         return dict(line.rsplit(",", 1) for line in path.read_text().splitlines()[1:])
+
+
+def learned_labels(truth: LabelReader, train: Collection[str], use_labels: int) -> list[str]:
+    """Keys of the images whose labels the loop learns from: the first `use_labels` labelled ones of the keys `train`.
+
+    Every stage that looks at labels asks here, so that what one learns from is known to those that judge and score.
+    """
+    return [key for key in sorted(truth.entries) if key in train][:use_labels]
 
 
 def soft_mask(probability: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

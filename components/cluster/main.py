@@ -14,7 +14,7 @@ from shared.errors import UserError
 from shared.features import FeatureReader
 from shared.images import ImageReader
 from shared.keys import spread
-from shared.labels import LABELLED, LabelReader, LabelWriter, soft_mask
+from shared.labels import LABELLED, LabelReader, LabelWriter, learned_labels, soft_mask
 from shared.log import log
 from shared.parallel import in_order
 from shared.progress import track
@@ -69,7 +69,7 @@ def _clusterings(stage: Cluster, features: FeatureReader, keys: list[str]) -> di
 
 def _labelled(stage: Cluster, truth: LabelReader, features: FeatureReader) -> list[str]:
     """The images whose labels may be used."""
-    return [key for key in sorted(truth.entries) if key in features.entries][: stage.use_labels]
+    return learned_labels(truth, features.entries, stage.use_labels)
 
 
 def _write(stage: Cluster, rule: Rule, images: ImageReader, features: FeatureReader, keys: list[str]) -> Result:

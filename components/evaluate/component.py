@@ -11,7 +11,8 @@ from shared.stage import In, MaybeIn, Out, Stage
 class Evaluate(Stage):
     """Score a model or its predictions on images with known labels: pixels, instances, tracking-challenge measures.
 
-    Without labels it writes an empty, flagged Scores artifact and says so.
+    Images whose labels the loop learned from are left out. Where there are no others they are scored all the same, and
+    flagged: such scores flatter. Without labels it writes an empty, flagged Scores artifact and says so.
     """
 
     image: ClassVar[str] = "torch"
@@ -28,6 +29,8 @@ class Evaluate(Stage):
     """`scores.json` over all images and `scores.csv` per image."""
     most_images: NonNegativeInt = 0
     """Labelled images to score, evenly spread over the set; 0: all."""
+    use_labels: NonNegativeInt = 0
+    """So many labelled images were learned from, the first ones of the split train. 0: label-free."""
     batch_size: PositiveInt = 16
     """Tiles per forward pass."""
     tile: int = Field(128, ge=64, multiple_of=16)

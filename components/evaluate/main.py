@@ -20,7 +20,7 @@ from shared.devices import device, threads
 from shared.errors import ArtifactError, ImageError, UserError
 from shared.images import ImageReader
 from shared.keys import spread
-from shared.labels import LabelReader
+from shared.labels import LabelReader, learned_labels
 from shared.masks import read_mask
 from shared.metrics import Tally, tally
 from shared.parallel import in_order
@@ -40,7 +40,7 @@ NO_LABELS = "no image has labels to score on"
 
 
 def run(stage: Evaluate) -> Result:
-    """Score every image that has label images; its instances only where the truth holds instances."""
+    """Score the images that have label images; their instances only where the truth holds instances."""
     if (stage.model is None) == (stage.predictions is None):
         raise UserError("--model, --predictions: exactly one of them says what is to be scored")
     images, truth = ImageReader(stage.images), LabelReader(stage.truth)
@@ -50,7 +50,8 @@ def run(stage: Evaluate) -> Result:
         result.text(f"Skipped: {NO_LABELS}.")
         return Result(skipped=NO_LABELS, page=result)
     total, rows, extremes = Tally(), [], Extremes()
-    keys = spread(truth.keys(), stage.most_images or len(truth))
+    labelled, flattering, said = scorable(truth, images, stage.use_labels)
+    keys = spread(labelled, stage.most_images or len(truth))
     if stage.model is not None:
         find_cells = by_model(stage, stage.model)
     else:
@@ -75,9 +76,26 @@ def run(stage: Evaluate) -> Result:
             row = score_row(case.key, images.entries[case.key].source, score)
             rows.append(row)
             extremes.add(score_of(row), row["source"], partial(panel, case.image, case.true, found))
-    write_scores(stage.scores, total, rows)
-    metrics = total.metrics() | {"images": float(total.images)}
-    return Result(metrics=metrics, page=page(metrics, total, rows, extremes))
+    write_scores(stage.scores, total, rows, flattering)
+    metrics = total.metrics() | {"images": float(total.images)} | ({"flattering": 1.0} if flattering else {})
+    return Result(metrics=metrics, page=page(metrics, total, rows, extremes, said))
+
+
+def scorable(truth: LabelReader, images: ImageReader, use_labels: int) -> tuple[list[str], bool, str]:
+    """Keys of the labelled images that were not learned from; where there are none, of those that were.
+
+    Then whether scores on them flatter, and what is to be said of them.
+    """
+    learned = set(learned_labels(truth, set(images.keys("train")), use_labels))
+    others = sorted(set(truth.entries) - learned)
+    if others:
+        left_out = f"{len(learned)} more are left out: the model learned from their labels."
+        return others, False, left_out if learned else ""
+    return (
+        truth.keys(),
+        True,
+        "These are the images that were drawn for the model to learn from: the scores flatter it.",
+    )
 
 
 @dataclass
@@ -165,11 +183,15 @@ def score_of(row: dict[str, Any]) -> float:
     return float(row.get("f1", row["dice"]))
 
 
-def write_scores(folder: Path, total: Tally, rows: list[dict[str, Any]]) -> None:
-    """`scores.json`: what holds over all images; `scores.csv`: a line for each, six significant digits."""
+def write_scores(folder: Path, total: Tally, rows: list[dict[str, Any]], flattering: bool = False) -> None:
+    """`scores.json`: what holds over all images; `scores.csv`: a line for each, six significant digits.
+
+    flattering: the images were learned from with their labels, and scores.json says so.
+    """
     overall = total.metrics() if total.images else {}
     counts = {"n": total.images, "true_objects": total.true, "predicted_objects": total.predicted}
-    text = json.dumps({"overall": overall, **counts}, indent=1, sort_keys=True)
+    flag = {"flattering": True} if flattering else {}
+    text = json.dumps({"overall": overall, **counts, **flag}, indent=1, sort_keys=True)
     (folder / "scores.json").write_text(text + "\n", encoding="utf-8")
     with (folder / "scores.csv").open("w", encoding="utf-8", newline="") as stream:
         writer = csv.DictWriter(stream, COLUMNS, restval="", lineterminator="\n")
@@ -178,11 +200,11 @@ def write_scores(folder: Path, total: Tally, rows: list[dict[str, Any]]) -> None
             writer.writerow({name: f"{v:.6g}" if isinstance(v, float) else v for name, v in row.items()})
 
 
-def page(metrics: dict[str, float], total: Tally, rows: list[dict[str, Any]], extremes: Extremes) -> Page:
-    """Overall numbers, the best and worst images, and a line for each image."""
+def page(metrics: dict[str, float], total: Tally, rows: list[dict[str, Any]], extremes: Extremes, said: str) -> Page:
+    """Overall numbers, the best and worst images, and a line for each image; `said` of which images these are."""
     result = Page("evaluate")
     of = f"{total.true} true and {total.predicted} predicted objects" if total.instance_images else "foreground only"
-    result.text(f"{total.images} labelled images, {of}.")
+    result.text(f"{total.images} labelled images, {of}. {said}".rstrip())
     names = [name for name in (*PIXELS, *OBJECTS) if name in metrics]
     result.table(names, [[metrics[name] for name in names]])
     result.text(

@@ -12,7 +12,7 @@ from shared.errors import ArtifactError, UserError
 from shared.features import FeatureWriter
 from shared.images import ImageReader
 from shared.keys import spread
-from shared.labels import LabelReader
+from shared.labels import LabelReader, learned_labels
 from shared.log import log
 from shared.models.encoder import EncoderConfig, load_encoder
 from shared.models.files import read_config
@@ -72,8 +72,7 @@ def learned_from(stage: ExtractFeatures, reader: ImageReader, config: EncoderCon
     areas = np.array([reader.pixels(key) for key in looked_at]) / config.shrink**2
     chosen = set(some_of(looked_at, areas, stage.most_megapixels * 1e6, look_of))
     if stage.use_labels:
-        labelled = [key for key in sorted(LabelReader(stage.truth).entries) if key in set(keys)]
-        chosen |= set(labelled[: stage.use_labels])
+        chosen |= set(learned_labels(LabelReader(stage.truth), set(keys), stage.use_labels))
     if len(chosen) < len(keys):
         log.info("%d of %d images are learned from: --most_images, --most_megapixels", len(chosen), len(keys))
     return sorted(chosen)

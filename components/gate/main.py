@@ -13,7 +13,7 @@ from shared.devices import device
 from shared.errors import UserError
 from shared.images import ImageReader
 from shared.keys import spread
-from shared.labels import LabelReader
+from shared.labels import LabelReader, learned_labels
 from shared.log import log
 from shared.models.files import read_config
 from shared.models.segmentor import for_prediction, load_segmentor
@@ -76,7 +76,7 @@ def _keys(stage: Gate, reader: ImageReader, truth: LabelReader) -> list[str]:
     """What is judged on: the labelled images that the loop may look at, else some of those it learns from."""
     keys = reader.keys("train")
     if stage.use_labels:
-        keys = [key for key in sorted(truth.entries) if key in set(keys)][: stage.use_labels]
+        keys = learned_labels(truth, set(keys), stage.use_labels)
     if not keys:
         wanted = "has labels and is of the split train" if stage.use_labels else "is of the split train"
         raise UserError(f"--images: none of the {len(reader)} images {wanted}; add some, or set --use_labels 0")

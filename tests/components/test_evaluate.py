@@ -18,8 +18,10 @@ from components.evaluate.main import run
 from components.evaluate.pictures import Extremes, panel
 from components.infer.component import Infer
 from components.infer.main import run as infer
-from shared.artifacts import verify
+from shared.artifacts import ImageSet, seal, verify
 from shared.errors import ArtifactError, UserError
+from shared.images import ImageWriter
+from shared.labels import LabelReader, learned_labels
 from shared.models.encoder import Encoder, save_encoder
 from shared.overlays import PREDICTION, TRUTH
 from shared.runner import execute, parse
@@ -142,6 +144,38 @@ def test_some_of_the_images_spread_over_the_set(images, model, tmp_path):
     assert scores["n"] == 2 and [row["image"] for row in rows] == ["a", "c"]
     _, scores, _ = score(images, truth, model, tmp_path / "all", most_images=9)
     assert scores["n"] == 3
+
+
+def test_images_whose_labels_were_learned_from_are_left_out(images, model, tmp_path):
+    truth = write_truth(tmp_path / "truth", MASKS)
+    free, scores, rows = score(images, truth, model, tmp_path / "free")
+    assert len(rows) == 3 and "flattering" not in free.metrics | scores and "flatter" not in free.page.html()
+    few, scores, rows = score(images, truth, model, tmp_path / "few", use_labels=2)
+    assert [row["image"] for row in rows] == ["c"] and scores["n"] == 1 == few.metrics["images"]
+    assert "1 labelled images" in few.page.html() and "2 more are left out" in few.page.html()
+    assert "flattering" not in few.metrics | scores and few.metrics != free.metrics
+
+
+def test_scores_on_images_that_were_drawn_for_the_model_are_flagged(images, model, tmp_path):
+    truth = write_truth(tmp_path / "truth", MASKS)
+    free, _, rows = score(images, truth, model, tmp_path / "free")
+    every, scores, same = score(images, truth, model, tmp_path / "every", use_labels=3)
+    assert same == rows and every.metrics == free.metrics | {"flattering": 1.0}
+    assert scores["flattering"] is True and "the scores flatter it" in every.page.html()
+
+
+def test_only_labels_of_the_split_train_are_learned_from(model, tmp_path):
+    """Labels of the other splits are never learned from, however many may be."""
+    with ImageWriter(tmp_path / "images") as writer:
+        for key in sorted(IMAGES):
+            writer.add(key, IMAGES[key], source=f"{key}.tif", split="test" if key == "a" else "train")
+    seal(tmp_path / "images", ImageSet)
+    truth = write_truth(tmp_path / "truth", MASKS)
+    result, _, rows = score(tmp_path / "images", truth, model, tmp_path / "scores", use_labels=9)
+    assert [row["image"] for row in rows] == ["a"] and "flattering" not in result.metrics
+    reader = LabelReader(truth)
+    assert learned_labels(reader, {"b", "c", "d"}, 9) == ["b", "c"] and learned_labels(reader, {"b", "c"}, 1) == ["b"]
+    assert learned_labels(reader, {"a", "b", "c"}, 0) == []
 
 
 def test_foreground_truth_is_scored_by_pixels_alone(images, model, tmp_path):

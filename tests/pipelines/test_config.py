@@ -65,6 +65,12 @@ def test_paths_that_stages_read_by_themselves_become_absolute(tmp_path, monkeypa
     assert given["weights_from"] == Constant("s3://bucket/encoder")
 
 
+def test_every_stage_that_looks_at_labels_is_told_how_many_may_be_learned_from(tmp_path):
+    tasks = compiled(tmp_path, "rounds=2").tasks
+    told = {name for name, task in tasks.items() if task.parameters.get("use_labels") == Parameter("use_labels")}
+    assert told == {name for name, task in tasks.items() if "truth" in task.artifacts} and "evaluate" in told
+
+
 def test_settings_are_constants_and_the_command_line_wins_over_the_file(tmp_path):
     file = tmp_path / "run.yaml"
     file.write_text("rounds: 1\npretrain: {size: tiny, mask_ratio: 0.5}\ninfer: {tile: 128}\n")
