@@ -5,6 +5,11 @@ from dataclasses import dataclass, field
 
 from pipelines.record import RunRecord, TaskRecord
 
+START = "the model the loop started from"
+"""What is handed on in place of a round where a segmentor of the user's was better than all of them."""
+FLATTERING = "on the images that were drawn for it: flattering"
+"""Of scores where no labelled image is left that was not learned from."""
+
 
 @dataclass
 class EmRound:
@@ -28,6 +33,12 @@ class EmRound:
         """Mean Dice of this round's pseudo-masks with the last round's; None in the first round and before it ran."""
         value = self.tasks.get("refine_masks", TaskRecord()).values.get("agreement")
         return None if value is None or self.name.endswith("-0") or self.skipped else float(value)
+
+    @property
+    def forced(self) -> bool:
+        """Whether it was handed on as was asked for, though it is not better than what was best before."""
+        gate = self.tasks.get("gate", TaskRecord())
+        return gate.metrics.get("accepted") == 0 and bool(gate.parameters.get("keep_worse"))
 
     def score(self, *names: str) -> float | None:
         """The first of these metrics that `evaluate` reported, or None."""
@@ -56,12 +67,12 @@ def rounds(record: RunRecord) -> list[EmRound]:
 
 
 def handed_on(record: RunRecord) -> str | None:
-    """Name of the round whose segmentor the run hands on; None where no gate has spoken, or the start was better."""
+    """Name of the round whose segmentor the run hands on, START where none is better; None where no gate has spoken."""
     names = {number: em.name for number, em in enumerate(rounds(record))}
     last = None
     for em in rounds(record):
         last = em.tasks.get("gate", TaskRecord()).values.get("best_round", last)
-    return None if last is None else names.get(int(last))
+    return None if last is None else names.get(int(last), START)
 
 
 def averaged(record: RunRecord, name: str | None) -> bool:
@@ -77,8 +88,18 @@ def final_scores(record: RunRecord) -> dict[str, float]:
     return scored[0] if scored else {}
 
 
+def flattering(record: RunRecord) -> bool:
+    """Whether the run's scores are on images whose labels the loop learned from."""
+    return any(task.stage == "evaluate" and task.metrics.get("flattering") == 1 for task in record.tasks.values())
+
+
 def ending(record: RunRecord) -> str:
-    """Why the loop ended, in a sentence; empty where it has not, or has no gates."""
+    """Why the loop ended, and where no round is handed on, what is; empty where it has not, or has no gates."""
+    why = _why_it_ended(record)
+    return f"{why} Handed on: {START}." if why and handed_on(record) == START else why
+
+
+def _why_it_ended(record: RunRecord) -> str:
     judged = [em for em in rounds(record) if (gate := em.tasks.get("gate")) and gate.state == "done" and not em.skipped]
     if not judged:
         return ""
@@ -91,7 +112,7 @@ def ending(record: RunRecord) -> str:
         agreement = "" if last.agreement is None else f": agreement {last.agreement:.3f}"
         return f"The loop ended with {last.name}, whose pseudo-masks are nearly those of the round before{agreement}."
     if len(judged) - 1 - int(gate.values.get("best_round", -1)) >= int(gate.parameters.get("patience", 1)):
-        return f"The loop ended with {last.name}: no round was better than {best or 'the model it started from'}."
+        return f"The loop ended with {last.name}: no round was better than {best if best != START else 'the model it started from'}."
     return f"The loop ended with {last.name}: its cells cover so much more or less than before that it was not trusted."
 
 
@@ -115,14 +136,16 @@ def round_table(record: RunRecord) -> str:
         if all(task.state == "waiting" for task in em.tasks.values()):
             continue  # the run ended before it
         numbers = [_number(value) for value in (em.dice, em.f1, em.agreement)]
-        note = "over before: passed through" if em.skipped else "handed on" if em.name == best else ""
+        note = "handed on, though not better" if em.forced else "handed on"
+        note = "over before: passed through" if em.skipped else note if em.name == best else ""
         rows.append([em.name, *numbers, f"{em.seconds:.1f}", note])
     if len(rows) == 1:
         return ""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = ["  ".join(_pad(cell, widths[i], i) for i, cell in enumerate(row)).rstrip() for row in rows]
-    end = ending(record)
-    return "\n".join([lines[0], "  ".join("-" * width for width in widths[:-1]), *lines[1:], *([end] if end else [])])
+    told = [f"Dice and F1 are {FLATTERING}."] if flattering(record) else []
+    told += [end] if (end := ending(record)) else []
+    return "\n".join([lines[0], "  ".join("-" * width for width in widths[:-1]), *lines[1:], *told])
 
 
 def _pad(cell: str, width: int, column: int) -> str:

@@ -9,6 +9,7 @@ from pipelines.folder import folder_within, within
 from pipelines.record import RunRecord
 from pipelines.rounds import rounds
 from shared.images import ImageReader
+from shared.labels import LABELLED as LEARNED
 from shared.labels import LabelReader
 from shared.overlays import PREDICTION, TRUTH, colour_labels, outline, thumbnail, to_rgb8
 
@@ -44,6 +45,10 @@ class RunFiles:
         self.clusters = self._per_round("cluster", "clusters")
         self.refined = self._per_round("refine_masks", "labels")
 
+    def learned(self) -> set[str]:
+        """Keys of the images whose labels the loop learned from."""
+        return {key for reader in self.clusters.values() for key in reader.info.notes.get(LEARNED, [])}
+
     def _folder(self, task: str | None, output: str) -> Path | None:
         if task is None or output not in self._record.tasks[task].outputs:
             return None
@@ -71,13 +76,14 @@ class RunFiles:
 
 
 def galleries(run: Path, record: RunRecord) -> list[Gallery]:
-    """Labelled images first, then some of those that were learned from, spread over the set."""
+    """Labelled images first, if possible such as no label was used of, then some of the rest, spread over the set."""
     files = RunFiles(run, record)
     if files.images is None:
         return []
     labelled = [key for key in (files.truth.keys() if files.truth else []) if key in files.images.entries]
+    fresh = [key for key in labelled if key not in files.learned()]
     others = [key for key in files.images.keys("train") if key not in labelled]
-    return [_gallery(files, key) for key in [*_spread(labelled, LABELLED), *_spread(others, UNLABELLED)]]
+    return [_gallery(files, key) for key in [*_spread(fresh or labelled, LABELLED), *_spread(others, UNLABELLED)]]
 
 
 def _spread(keys: list[str], count: int) -> list[str]:
@@ -94,7 +100,8 @@ def _gallery(files: RunFiles, key: str) -> Gallery:
     truth = files.truth.mask(key) if files.truth and key in files.truth.entries else None
     if truth is not None and truth.shape != rgb.shape[:2]:
         truth = None
-    gallery = Gallery(key, f"{entry.source} ({entry.split}, {entry.width} × {entry.height} px)")
+    drawn = ", drawn for it to learn from" if key in files.learned() else ""
+    gallery = Gallery(key, f"{entry.source} ({entry.split}, {entry.width} × {entry.height} px{drawn})")
     width = 2 if max(rgb.shape[:2]) > OVERVIEW else 1
     gallery.overview.append((thumbnail(rgb, OVERVIEW), "input"))
     if found is not None:

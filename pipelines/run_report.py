@@ -14,7 +14,18 @@ from urllib.parse import quote
 
 from pipelines.folder import folder_within, within
 from pipelines.record import RunRecord, load
-from pipelines.rounds import EmRound, averaged, ending, final_scores, handed_on, rounds, shipped
+from pipelines.rounds import (
+    FLATTERING,
+    START,
+    EmRound,
+    averaged,
+    ending,
+    final_scores,
+    flattering,
+    handed_on,
+    rounds,
+    shipped,
+)
 from pipelines.run_drawing import drawing, look_of
 from shared.artifacts import ImageSet, read_manifest
 from shared.report import Page, escape, line_plot, plots_in
@@ -101,9 +112,10 @@ def _summary(page: Page, run: Path, record: RunRecord) -> None:
         cards.append((f"{infer.metrics['cells']:,.0f}", "cells found"))
     em = rounds(record)
     final = final_scores(record)
+    where = f", {FLATTERING}" if flattering(record) else ""
     for metric, what in (("dice", "pixel Dice"), ("f1", "F1 of cells, IoU 0.5")):
         if metric in final:
-            cards.append((f"{final[metric]:.3f}", what))
+            cards.append((f"{final[metric]:.3f}", what + where))
     if em:
         passed = sum(r.tasks["train_segmentor"].state == "done" for r in em if "train_segmentor" in r.tasks)
         cards.append((f"{passed - sum(r.skipped for r in em)} of {len(em)}", "EM rounds trained"))
@@ -127,9 +139,11 @@ def _scores(page: Page, run: Path, record: RunRecord) -> None:
         page.text("No image has labels, so nothing could be scored; agreement tells how far the rounds have settled.")
     best = handed_on(record)
     with_earlier = ", its weights averaged with those of the rounds before" if averaged(record, best) else ""
-    handed = "" if best is None else f"Handed on: the segmentor of {best}{with_earlier}. "
+    handed = "" if best in (None, START) else f"Handed on: the segmentor of {best}{with_earlier}. "
     if text := handed + ending(record):
         page.text(text)
+    if flattering(record):
+        page.text(f"Dice, F1 and the like are {FLATTERING}. Labels beyond --param use_labels would score it fairly.")
     header = ["round", "Dice", "F1 at 0.5", "AP at 0.5", "PQ", "agreement with the round before", "seconds", ""]
     rows = [
         [r.name]
@@ -159,7 +173,7 @@ def _verdict(em: EmRound, best: str | None) -> str:
         return "passed through: the loop was over"
     gate = em.tasks.get("gate")
     if em.name == best:
-        return "handed on"
+        return "handed on as was asked for, though not better than the best before" if em.forced else "handed on"
     return "not better than the best before" if gate and gate.metrics.get("accepted") == 0 else ""
 
 

@@ -24,7 +24,7 @@ from urllib.parse import parse_qs, quote, unquote, urlsplit
 from pipelines.folder import within
 from pipelines.record import NAME as RECORD
 from pipelines.record import RunRecord, load
-from pipelines.rounds import final_scores
+from pipelines.rounds import final_scores, flattering
 from pipelines.ui_compare import compare
 from shared.errors import UserError
 from shared.report import Page, escape
@@ -273,9 +273,10 @@ def _facts(folder: Path) -> str:
 
 
 def _scores(record: RunRecord) -> list[str]:
-    """Dice and F1."""
+    """Dice and F1, and where they flatter, that they do."""
     scored = final_scores(record)
-    return [f"{scored[name]:.3f}" if name in scored else "" for name in ("dice", "f1")]
+    flag = " (flattering)" if flattering(record) else ""
+    return [f"{scored[name]:.3f}{flag}" if name in scored else "" for name in ("dice", "f1")]
 
 
 def listing(name: str, folder: Path, place: Path) -> Page:

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from pipelines.folder import within
 from pipelines.record import RunRecord, TaskRecord, load
-from pipelines.rounds import handed_on, rounds
+from pipelines.rounds import FLATTERING, flattering, handed_on, rounds
 from shared.errors import UserError
 from shared.report import Page, escape, line_plot
 
@@ -45,6 +45,9 @@ def compare(name_a: str, a: Path, name_b: str, b: Path) -> Page:
         page.table(["task", "metric", "A", "B", "B - A"], found)
     else:
         page.text("The two have no metric in common yet.")
+    for side, record in (("A", first), ("B", second)):
+        if flattering(record):
+            page.text(f"Scores of {side} are {FLATTERING}.")
     _lines(page, first, second)
     _contents(page, first, second)
     _pictures(page, a, first, b, second)

@@ -5,7 +5,18 @@ import re
 import pytest
 
 from pipelines.record import Output, RunRecord, TaskRecord
-from pipelines.rounds import averaged, ending, final_scores, handed_on, round_table, rounds, shipped
+from pipelines.rounds import (
+    FLATTERING,
+    START,
+    averaged,
+    ending,
+    final_scores,
+    flattering,
+    handed_on,
+    round_table,
+    rounds,
+    shipped,
+)
 
 
 def run_of(*best: int) -> RunRecord:
@@ -22,7 +33,7 @@ def run_of(*best: int) -> RunRecord:
 MINIMAL = {name: "" for name, field in RunRecord.model_fields.items() if field.is_required() and name != "tasks"}
 
 
-@pytest.mark.parametrize("best, name", [((0, 1, 2), "em-2"), ((0, 1, 1), "em-1"), ((-1, -1), None), ((), None)])
+@pytest.mark.parametrize("best, name", [((0, 1, 2), "em-2"), ((0, 1, 1), "em-1"), ((-1, -1), START), ((), None)])
 def test_the_round_that_the_last_gate_kept_is_handed_on(best, name):
     assert handed_on(run_of(*best)) == name
 
@@ -32,6 +43,35 @@ def test_the_table_tells_which_round_is_handed_on():
     marked = [line for line in lines if "handed on" in line]
     assert len(marked) == 1 and marked[0].startswith("em-1") and "0.600" in marked[0]
     assert len(rounds(run_of(0, 1, 1))) == 3
+
+
+def test_a_start_that_no_round_beat_is_handed_on_and_it_is_said():
+    """Also where the loop did not end for it: the last round asked for, or masks that no longer change."""
+    record = run_of(-1)
+    record.tasks["em-0/gate"].parameters = {"patience": 2}
+    for values, given in (({}, {}), ({"done": True}, {"converged": True})):
+        record.tasks["em-0/gate"].values |= values
+        record.tasks["em-0/gate"].parameters |= given
+        assert ending(record).endswith(" Handed on: the model the loop started from.")
+        lines = round_table(record).splitlines()
+        assert "handed on" not in lines[2] and lines[-1] == ending(record)
+    assert "Handed on:" not in ending(run_of(0))
+
+
+def test_a_round_that_was_handed_on_though_it_is_worse():
+    record = run_of(0, 1)
+    gate = record.tasks["em-1/gate"]
+    gate.metrics["accepted"] = 0.0
+    assert "though not better" not in round_table(record)
+    gate.parameters["keep_worse"] = True
+    assert round_table(record).splitlines()[3].endswith("handed on, though not better")
+
+
+def test_scores_that_flatter_are_called_so():
+    record = run_of(0, 1)
+    assert not flattering(record) and "flattering" not in round_table(record)
+    record.tasks["em-0/evaluate"].metrics["flattering"] = 1.0
+    assert flattering(record) and f"Dice and F1 are {FLATTERING}." in round_table(record).splitlines()
 
 
 def test_whether_what_is_handed_on_is_an_average():

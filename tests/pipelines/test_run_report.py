@@ -13,12 +13,13 @@ import tifffile
 
 from pipelines import run_report
 from pipelines.record import Input, Output, RunRecord, TaskRecord
-from pipelines.rounds import round_table, rounds
+from pipelines.rounds import START, round_table, rounds
 from pipelines.run_drawing import arrows, drawing, rows_of
 from pipelines.run_panels import agreement, galleries
+from pipelines.ui_compare import compare, results
 from shared.artifacts import ImageSet, LabelSet, Predictions, seal
 from shared.images import ImageWriter
-from shared.labels import LabelWriter
+from shared.labels import LABELLED, LabelWriter
 from shared.report import Page
 
 ORDER = ("extract-features", "cluster", "refine-masks", "train-segmentor", "evaluate")
@@ -218,6 +219,47 @@ def test_a_damaged_artifact_costs_its_part_alone(finished, tmp_path):
     text = run_report.write(copy).read_text()
     assert "This part could not be made: " in text and "images-00000.tar" in text
     assert "Artifacts and where they come from" in text
+
+
+def test_scores_on_what_was_drawn_for_the_model_are_not_shown_as_plain_ones(finished, tmp_path):
+    run, record = finished
+    said = "on the images that were drawn for it: flattering"
+    assert said not in run_report.write(run).read_text()
+    drawn = tmp_path / "drawn"
+    shutil.copytree(run, drawn)
+    learned = record.model_copy(deep=True)
+    learned.tasks["evaluate"] = TaskRecord(stage="evaluate", state="done", metrics={"dice": 0.9, "flattering": 1})
+    for number in range(2):
+        folder = drawn / f"em-{number}/cluster/clusters"
+        shutil.rmtree(folder)
+        with LabelWriter(folder, "pseudo", {LABELLED: ["b"]}):
+            pass
+        sealed(folder, LabelSet)
+    learned.save(drawn)
+    text = run_report.write(drawn).read_text()
+    assert f"<b>0.900</b><span>pixel Dice, {said}</span>" in text and f"Dice, F1 and the like are {said}." in text
+    assert [gallery.title.endswith(", drawn for it to learn from)") for gallery in galleries(drawn, learned)] == [
+        gallery.key == "b" for gallery in galleries(drawn, learned)
+    ]
+    assert f"Scores of B are {said}." in compare("a", run, "b", drawn).html()
+
+
+def test_what_is_handed_on_where_no_round_is_better_than_the_start(finished, tmp_path):
+    _, record = finished
+    guarded = record.model_copy(deep=True)
+    for number in range(2):
+        values, given = {"best_round": -1, "done": number == 1}, {"patience": 2}
+        gate = TaskRecord(stage="gate", state="done", values=values, parameters=given, metrics={"accepted": 0})
+        guarded.tasks[f"em-{number}/gate"] = gate
+    guarded.save(tmp_path)
+    text = run_report.write(tmp_path).read_text()
+    assert "no round was better than the model it started from. Handed on: the model the loop started from." in text
+    assert text.count("<td>not better than the best before</td>") == 2 and "Handed on: the segmentor" not in text
+    assert ["gate", "handed on", START, "", ""] in results(guarded, record)
+    gate.parameters["keep_worse"], gate.values["best_round"] = True, 1
+    guarded.save(tmp_path)
+    text = run_report.write(tmp_path).read_text()
+    assert "<td>handed on as was asked for, though not better than the best before</td>" in text
 
 
 def test_an_empty_record_is_no_obstacle(tmp_path):
