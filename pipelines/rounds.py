@@ -112,7 +112,8 @@ def _why_it_ended(record: RunRecord) -> str:
         agreement = "" if last.agreement is None else f": agreement {last.agreement:.3f}"
         return f"The loop ended with {last.name}, whose pseudo-masks are nearly those of the round before{agreement}."
     if len(judged) - 1 - int(gate.values.get("best_round", -1)) >= int(gate.parameters.get("patience", 1)):
-        return f"The loop ended with {last.name}: no round was better than {best if best != START else 'the model it started from'}."
+        than = "the model it started from" if best == START else best
+        return f"The loop ended with {last.name}: no round was better than {than}."
     return f"The loop ended with {last.name}: its cells cover so much more or less than before that it was not trusted."
 
 

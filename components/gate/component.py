@@ -14,6 +14,10 @@ class Gate(Stage):
     With labels the better one is closer to them. Without, it is the one whose borders follow the edges in the image
     better, as long as its foreground has not grown or shrunk out of proportion. A round that is better does not replace
     the rounds before it: their weights are averaged.
+
+    The labels are those that the loop learns from, of which there are too few to set some aside: they favour the newer
+    one. A segmentor of the user's is guarded better: on images that nobody drew, too, the foreground of a round that
+    replaces it must not grow or shrink out of proportion to what it does on the drawn ones.
     """
 
     image: ClassVar[str] = "torch"

@@ -13,6 +13,9 @@ MARGIN = 1.02
 DRIFT = 1.5
 """Factor of the foreground's area, against the incumbent's, from which on a change counts as drift."""
 
+NOTHING = 1e-3
+"""Share of foreground below which an incumbent finds nothing that could be compared with."""
+
 
 @dataclass(frozen=True)
 class Judgement:
@@ -53,6 +56,18 @@ def better(candidate: Judgement, incumbent: Judgement) -> bool:
     if candidate.dice is not None and incumbent.dice is not None:
         return candidate.dice + (candidate.f1 or 0) >= incumbent.dice + (incumbent.f1 or 0)
     return candidate.edge >= MARGIN * incumbent.edge and not drifts(candidate, incumbent)
+
+
+def strays(candidate: Judgement, incumbent: Judgement, drawn: Judgement, drawn_before: Judgement) -> bool:
+    """Whether the foreground drifts where nobody drew, and by more than the labels call for.
+
+    candidate, incumbent: on images of which no label was learned from; drawn, drawn_before: theirs on those of which
+    one was. An incumbent that missed half of what a person drew may well miss half of the rest.
+    """
+    if drawn_before.area < NOTHING:
+        return False
+    called_for = replace(incumbent, area=incumbent.area * drawn.area / drawn_before.area)
+    return drifts(candidate, incumbent) and drifts(candidate, called_for)
 
 
 def drifts(candidate: Judgement, incumbent: Judgement) -> bool:

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from components.gate.component import Gate
-from components.gate.judge import Judgement, better, drifts, judge, with_labels
+from components.gate.judge import Judgement, better, drifts, judge, strays, with_labels
 from components.gate.soup import write_average
 from shared.artifacts import copy_payload
 from shared.cells import Found, find
@@ -27,6 +27,8 @@ from shared.tiling import middle, predict_maps
 PANELS = 3
 LOOK = 1024
 """px; of a larger image its middle is looked at."""
+LEARNED_FROM = "this loop learned from their labels as well, so the comparison favours the newer segmentor"
+STRAYED = "on images that nobody drew its cells cover so much more or less than before that it is not trusted"
 
 
 def run(stage: Gate) -> Result:
@@ -44,6 +46,9 @@ def run(stage: Gate) -> Result:
     if read_config(stage.incumbent)["kind"] == "segmentor":
         old, old_masks = _judged(stage, stage.incumbent, cuts, truths, "incumbent")
     accepted = old is None or better(new, old)
+    guarding = accepted and old is not None and stage.use_labels > 0 and stage.incumbent_round < 0
+    strayed = guarding and _strays_elsewhere(stage, reader, truth, new, old)
+    accepted = accepted and not strayed
     if not accepted:
         kept = f"round {stage.incumbent_round}" if stage.incumbent_round >= 0 else "the model the loop started from"
         log.warning("round %d is not better than %s", stage.number, kept)
@@ -65,6 +70,11 @@ def run(stage: Gate) -> Result:
         "done": done,
     }
     page = _page(stage, accepted, new, old, (cuts, new_masks, old_masks))
+    if stage.use_labels:
+        log.info("judged on %d images: %s", len(keys), LEARNED_FROM)
+        page.text(f"Judged on {len(keys)} images: {LEARNED_FROM}.")
+    if strayed:
+        page.text(f"By the labels it is better, but {STRAYED}.")
     if averaged:
         page.text(
             f"In what is handed on, {stage.average:.0%} of the weights are this round's, the rest the earlier ones'."
@@ -81,6 +91,27 @@ def _keys(stage: Gate, reader: ImageReader, truth: LabelReader) -> list[str]:
         wanted = "has labels and is of the split train" if stage.use_labels else "is of the split train"
         raise UserError(f"--images: none of the {len(reader)} images {wanted}; add some, or set --use_labels 0")
     return spread(keys, stage.most_images)
+
+
+def _strays_elsewhere(
+    stage: Gate, reader: ImageReader, truth: LabelReader, drawn: Judgement, drawn_before: Judgement | None
+) -> bool:
+    """Whether the candidate leaves the user's model behind on images whose labels were not learned from.
+
+    These have no say on which is better. But a segmentor that was trained on a few images may be right on them alone.
+    """
+    train = reader.keys("train")
+    learned = set(learned_labels(truth, set(train), stage.use_labels))
+    keys = spread([key for key in train if key not in learned], stage.most_images)
+    if not keys or drawn_before is None:
+        return False
+    cuts = [middle(reader.read(key), LOOK) for key in keys]
+    new, _ = _judged(stage, stage.candidate, cuts, None, "candidate, where nobody drew")
+    old, _ = _judged(stage, stage.incumbent, cuts, None, "incumbent, where nobody drew")
+    if strays(new, old, drawn, drawn_before):
+        log.warning("%s: %.1f %% instead of %.1f %%", STRAYED, 100 * new.area, 100 * old.area)
+        return True
+    return False
 
 
 def _judged(

@@ -85,7 +85,7 @@ def run(stage: TrainSegmentor) -> Result:
     if crops.drawn_keys:
         config = learn_parting(fast, config, reader, labels, crops.drawn_keys, where)
     metrics = _metrics(history) | {"saddle": config.saddle}
-    save_segmentor(stage.segmentor, trained, config, _card(stage, config, len(keys), metrics))
+    save_segmentor(stage.segmentor, trained, config, _card(stage, config, len(keys), len(crops.drawn_keys), metrics))
     page = make_page(history, fast, config, reader, labels, keys, where)
     return Result(
         metrics=metrics,
@@ -172,11 +172,14 @@ def _metrics(history: History) -> dict[str, float]:
     return {"first_loss": float(np.mean(losses[:tail])), "loss": float(np.mean(losses[-tail:]))}
 
 
-def _card(stage: TrainSegmentor, config: SegmentorConfig, images: int, metrics: dict[str, float]) -> str:
+def _card(stage: TrainSegmentor, config: SegmentorConfig, images: int, drawn: int, metrics: dict[str, float]) -> str:
     encoder = config.encoder
+    learned = f"pseudo-masks of {images - drawn} images; no hand-drawn label was used in this stage"
+    if drawn:
+        learned = f"pseudo-masks of {images - drawn} images and from the labels that a person drew of {drawn} more"
     return f"""# Segmentor on ViT {encoder.size}, patch {encoder.patch}
 
-Foreground of cells, learned from pseudo-masks of {images} images; no hand-drawn label was used in this stage.
+Foreground of cells, learned from {learned}.
 
 - Input: {encoder.channels} channels, each scaled so that its {encoder.normalisation.low:g} and \
 {encoder.normalisation.high:g} percentiles become 0 and 1; height and width multiples of 16

@@ -9,7 +9,7 @@ from real_labels import wheel_nuclei
 from small_segmentor import CONFIG, trained, write_images, write_model, write_truth
 
 from components.gate.component import Gate
-from components.gate.judge import Judgement, better, drifts
+from components.gate.judge import Judgement, better, drifts, strays
 from components.gate.main import run
 from shared.artifacts import Model, hash_folder, seal
 from shared.cells import find
@@ -130,6 +130,49 @@ def test_drift_is_a_foreground_that_grows_or_shrinks_out_of_proportion():
     for area, drifted in ((0.2, False), (0.25, False), (0.4, True), (0.1, True), (0.0, True)):
         new = Judgement(edge=2.0, area=area, dice=None)
         assert drifts(new, first) == drifted and better(new, first) != drifted
+
+
+def own_truth(model: Path, image, folder: Path) -> Path:
+    """Labels of the image `a` that this segmentor fits perfectly: what it finds there."""
+    segmentor, config = load_segmentor(model)
+    maps = predict_maps(segmentor, config, image, tile=128, batch_size=4, device="cpu")
+    return write_truth(folder, {"a": find(maps, image, sharpen=config.sharpen).cells(config.saddle).astype("uint16")})
+
+
+def test_a_users_model_is_not_replaced_by_one_that_is_right_on_the_drawn_images_alone(case, tmp_path, caplog):
+    """On nuclei the two are close, and the labels say the candidate; on their negative it takes nearly all for cell."""
+    part = IMAGE[:200, :200][..., None]
+    images = write_images(tmp_path / "two", {"a": part, "b": part.max() - part})
+    given = {"truth": own_truth(case.worse, part, tmp_path / "own"), "use_labels": 1, "average": 1.0}
+    guarded = {**given, "images": images, "incumbent_round": -1, "number": 0}
+    with caplog.at_level("INFO"):
+        result, kept = case(tmp_path / "a", case.worse, case.good, **guarded)
+    assert kept["model.safetensors"] == weights(case.good) and result.metrics["accepted"] == 0
+    assert result.values == {"best_round": -1, "done": False}
+    assert "By the labels it is better, but on images that nobody drew" in result.page.html()
+    assert "so the comparison favours the newer segmentor" in result.page.html() and "favours" in caplog.text
+    result, kept = case(tmp_path / "b", case.worse, case.good, **guarded, keep_worse=True)
+    assert kept["model.safetensors"] == weights(case.worse) and result.metrics["accepted"] == 0
+    for name, other in {
+        "c": guarded | {"incumbent_round": 0, "number": 1},
+        "d": given | {"incumbent_round": -1},
+    }.items():
+        result, kept = case(tmp_path / name, case.worse, case.good, **other)
+        assert kept["model.safetensors"] == weights(case.worse), "a round of this loop, or nothing else to look at"
+        assert "nobody drew" not in result.page.html()
+    free, _ = case(tmp_path / "e", case.worse, case.good, images=images)
+    assert "favours" not in free.page.html()
+
+
+def test_a_foreground_strays_where_it_drifts_by_more_than_the_labels_call_for():
+    def area(share: float) -> Judgement:
+        return Judgement(edge=1.0, area=share)
+
+    assert strays(area(0.4), area(0.2), area(0.3), area(0.3))
+    assert strays(area(0.1), area(0.2), area(0.3), area(0.3))
+    assert not strays(area(0.4), area(0.2), area(0.3), area(0.15)), "half was missed on the drawn images as well"
+    assert not strays(area(0.2), area(0.2), area(0.3), area(0.15)), "no drift"
+    assert not strays(area(0.4), area(0.0), area(0.3), area(0.0)), "the incumbent finds nothing"
 
 
 def test_with_labels_that_tell_cells_apart_f1_counts(case, tmp_path):

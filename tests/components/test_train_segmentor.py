@@ -81,6 +81,7 @@ def test_it_learns_and_goes_on_from_itself(data, tmp_path):
     assert "<svg" in result.page.html() and "<img" in result.page.html()
     first = score(data, tmp_path / "first")
     assert first > 0.75
+    assert "pseudo-masks of 2 images; no hand-drawn label was used" in (tmp_path / "first/MODEL_CARD.md").read_text()
     later = train(data, tmp_path / "second", model=tmp_path / "first", steps=20, batch_size=4, crop=96)
     assert later.metrics["first_loss"] < 0.8 * result.metrics["first_loss"]
     assert score(data, tmp_path / "second") > first - 0.02
@@ -112,6 +113,8 @@ def test_drawn_cells_teach_how_to_part_them(data, tmp_path):
             scores[sharpen, saddle] = numbers["dice"] + numbers["f1"]
     assert scores[config.sharpen, config.saddle] == max(scores.values()) > min(scores.values())
     assert result.metrics["saddle"] == config.saddle
+    card = (tmp_path / "a/MODEL_CARD.md").read_text()
+    assert "pseudo-masks of 1 images and from the labels that a person drew of 1 more" in card
 
 
 def test_masks_that_were_sharpened_ask_for_predictions_that_are(data, tmp_path):
