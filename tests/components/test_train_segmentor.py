@@ -1,5 +1,6 @@
 """train_segmentor: it learns, resumes bit for bit, passes through, and says what is wrong."""
 
+import itertools
 import os
 import signal
 import subprocess
@@ -11,11 +12,13 @@ import pytest
 import torch
 from loop_artifacts import Data, dice, payload
 from real_labels import ROOT, wheel_nuclei
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from components.train_segmentor.component import TrainSegmentor
 from components.train_segmentor.labelled import LabelledCrops
 from components.train_segmentor.loss import foreground_loss
-from components.train_segmentor.main import run
+from components.train_segmentor.main import LATER_RATE, run
+from components.train_segmentor.main import train as loop
 from components.train_segmentor.parting import SADDLES, WAYS, learn_parting
 from shared.artifacts import LabelSet, Model, read_manifest, seal
 from shared.cells import find
@@ -85,6 +88,34 @@ def test_it_learns_and_goes_on_from_itself(data, tmp_path):
     later = train(data, tmp_path / "second", model=tmp_path / "first", steps=20, batch_size=4, crop=96)
     assert later.metrics["first_loss"] < 0.8 * result.metrics["first_loss"]
     assert score(data, tmp_path / "second") > first - 0.02
+
+
+def test_what_is_saved_is_the_moving_average_of_the_weights(data, tmp_path):
+    """Against one made here, of the weights as the optimiser leaves them after each step."""
+    train(data, tmp_path / "start", steps=1)
+    train(data, tmp_path / "saved", model=tmp_path / "start", steps=6)
+    segmentor, config = load_segmentor(tmp_path / "start")
+    expected = {name: value.clone() for name, value in segmentor.state_dict().items()}
+    number = itertools.count()
+
+    def follow(*_: object) -> None:
+        step = next(number)
+        for name, new in segmentor.state_dict().items():
+            expected[name].lerp_(new, 1 - min(0.98, (1 + step) / (10 + step)))
+
+    given = {"images": data.images, "labels": data.pseudo, "model": tmp_path / "start", "segmentor": tmp_path}
+    reader, labels = ImageReader(data.images), LabelReader(data.pseudo)
+    crops = LabelledCrops(
+        reader, labels, reader.keys(), size=64, channels=1, normalisation=config.encoder.normalisation
+    )
+    watched = register_optimizer_step_post_hook(follow)
+    loop(TrainSegmentor(**given, **{**QUICK, "steps": 6}), segmentor, crops, LATER_RATE * 3e-3, "cpu")
+    watched.remove()
+    saved, last = load_segmentor(tmp_path / "saved")[0].state_dict(), segmentor.state_dict()
+    assert next(number) == 6
+    for name in saved:
+        torch.testing.assert_close(saved[name], expected[name], atol=1e-6, rtol=0)
+    assert max((saved[name] - last[name]).abs().max() for name in saved) > 1e-4, "not the last weights"
 
 
 def write_drawn(data: Data, folder, kind: str):

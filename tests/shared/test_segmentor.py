@@ -61,6 +61,31 @@ def test_it_learns_a_pattern_finer_than_a_patch():
     assert right > 0.93 > (target == 0).float().mean()
 
 
+def test_a_path_at_full_resolution_draws_the_border():
+    """Alone, with nothing from below, it answers to a change of one pixel, within 3 px, wherever that pixel lies.
+
+    What works at half resolution gives the same only where an image moves by an even number of pixels.
+    """
+    torch.manual_seed(0)
+    segmentor = Segmentor(config()).eval()
+    with torch.no_grad():
+        segmentor.up_full.weight.zero_()
+        segmentor.up_full.bias.zero_()
+        blank = torch.zeros(1, 1, 32, 32)
+        before = segmentor(blank)
+        answers = []
+        for y, x in ((14, 14), (15, 14), (15, 15)):
+            image = blank.clone()
+            image[0, 0, y, x] = 1
+            change = (segmentor(image) - before).abs()[0, 0]
+            around = change[y - 3 : y + 4, x - 3 : x + 4].clone()
+            change[y - 3 : y + 4, x - 3 : x + 4] = 0
+            assert around[3, 3] > 1e-4 and around.max() > 1e-3 and change.max() == 0
+            answers.append(around)
+    torch.testing.assert_close(answers[1], answers[0])
+    torch.testing.assert_close(answers[2], answers[0])
+
+
 def test_for_prediction_it_gives_the_same_and_stays_as_it_was():
     torch.manual_seed(0)
     segmentor = Segmentor(config()).train()
