@@ -12,9 +12,12 @@ from pathlib import Path
 
 import pytest
 from browser import shown
+from small_segmentor import write_model
 
+from components.gate.component import Gate
+from components.gate.main import run as judge
 from pipelines import record
-from shared.artifacts import is_artifact, verify
+from shared.artifacts import hash_folder, is_artifact, verify
 
 ROOT = Path(__file__).parents[2]
 SMALL = {
@@ -164,6 +167,27 @@ def test_the_recorded_command_makes_the_same_again(run):
     again = subprocess.run(shlex.split(task.rerun), cwd=ROOT, env=run.env, capture_output=True, text=True)
     assert again.returncode == 0, again.stderr
     assert verify(run.out / "em-1/refine-masks/labels-again").digest == task.outputs["labels"].digest
+
+
+def test_a_users_model_is_handed_on_where_the_loop_makes_it_worse(run, tmp_path):
+    """Training at a hundred times the learning rate spoils a good one. It goes on only where that is asked for."""
+    own, out = write_model(tmp_path / "own"), tmp_path / "run"
+    start = ["--set", "rounds=1", "--set", f"pretrain.weights_from={own}"]
+    done = run(*start, "--set", "train_segmentor.learning_rate=0.3", "--out", out)
+    assert done.returncode == 0, done.stderr
+    tasks = record.load(out).tasks
+    gate = tasks["em-0/gate"]
+    assert tasks["pretrain"].skipped and gate.metrics["accepted"] == 0
+    assert "round 0 is not better than the model the loop started from" in (out / "em-0/gate/log.txt").read_text()
+    for told in (done.stdout, (out / "report.html").read_text()):
+        assert "Handed on: the model the loop started from." in told
+    spoilt, kept = out / tasks["em-0/train-segmentor"].outputs["segmentor"].path, out / gate.outputs["best"].path
+    given, best, trained = (hash_folder(folder)["model.safetensors"] for folder in (own, kept, spoilt))
+    assert best == given != trained and tasks["infer"].inputs["model"].digest == gate.outputs["best"].digest
+    (tmp_path / "asked").mkdir()
+    images, truth = (out / tasks["ingest"].outputs[name].path for name in ("images", "labels"))
+    asked = Gate(images=images, truth=truth, candidate=spoilt, incumbent=own, best=tmp_path / "asked", keep_worse=True)
+    assert judge(asked).values["best_round"] == 0 and hash_folder(asked.best)["model.safetensors"] == trained
 
 
 def test_killed_in_training_the_same_command_ends_with_the_same_weights(run, tmp_path):
