@@ -46,8 +46,7 @@ def run(stage: Gate) -> Result:
     if read_config(stage.incumbent)["kind"] == "segmentor":
         old, old_masks = _judged(stage, stage.incumbent, cuts, truths, "incumbent")
     accepted = old is None or better(new, old)
-    guarding = accepted and old is not None and stage.use_labels > 0 and stage.incumbent_round < 0
-    strayed = guarding and _strays_elsewhere(stage, reader, truth, new, old)
+    strayed = accepted and old is not None and _strays_elsewhere(stage, reader, truth, new, old)
     accepted = accepted and not strayed
     if not accepted:
         kept = f"round {stage.incumbent_round}" if stage.incumbent_round >= 0 else "the model the loop started from"
@@ -70,7 +69,7 @@ def run(stage: Gate) -> Result:
         "done": done,
     }
     page = _page(stage, accepted, new, old, (cuts, new_masks, old_masks))
-    if stage.use_labels:
+    if stage.use_labels and old is not None:
         log.info("judged on %d images: %s", len(keys), LEARNED_FROM)
         page.text(f"Judged on {len(keys)} images: {LEARNED_FROM}.")
     if strayed:
@@ -94,16 +93,18 @@ def _keys(stage: Gate, reader: ImageReader, truth: LabelReader) -> list[str]:
 
 
 def _strays_elsewhere(
-    stage: Gate, reader: ImageReader, truth: LabelReader, drawn: Judgement, drawn_before: Judgement | None
+    stage: Gate, reader: ImageReader, truth: LabelReader, drawn: Judgement, drawn_before: Judgement
 ) -> bool:
-    """Whether the candidate leaves the user's model behind on images whose labels were not learned from.
+    """Whether a candidate that the labels prefer to a model of the user's strays on images that nobody drew.
 
     These have no say on which is better. But a segmentor that was trained on a few images may be right on them alone.
     """
+    if not stage.use_labels or stage.incumbent_round >= 0:
+        return False
     train = reader.keys("train")
     learned = set(learned_labels(truth, set(train), stage.use_labels))
     keys = spread([key for key in train if key not in learned], stage.most_images)
-    if not keys or drawn_before is None:
+    if not keys:
         return False
     cuts = [middle(reader.read(key), LOOK) for key in keys]
     new, _ = _judged(stage, stage.candidate, cuts, None, "candidate, where nobody drew")
