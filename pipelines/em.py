@@ -24,13 +24,14 @@ class Round(NamedTuple):
     labels: dsl.Dataset
     best: dsl.Model
     best_round: int
+    first_area: float
     done: bool
 
 
 def em_round(config: Config) -> Any:
     """The nested pipeline. Call it outside any other pipeline: kfp does not define one inside another.
 
-    Round 0 gets the encoder twice, an empty LabelSet, -1 and False; round r > 0 what round r-1 returned. Once `done`
+    Round 0 gets the encoder twice, an empty LabelSet, -1, 0 and False; round r > 0 what round r-1 returned. Once `done`
     is true the stages pass through at once, which needs no condition in the graph. `model` and `labels` are the last
     round's, whatever the gate says: a round that is no better may lead to one that is. `best` is what the gate kept.
     """
@@ -43,6 +44,7 @@ def em_round(config: Config) -> Any:
         labels: dsl.Input[dsl.Dataset],
         best: dsl.Input[dsl.Model],
         best_round: int,
+        first_area: float,
         done: bool,
         number: int,
         k: int,
@@ -89,6 +91,7 @@ def em_round(config: Config) -> Any:
             incumbent=best,
             number=number,
             incumbent_round=best_round,
+            first_area=first_area,
             converged=trained.outputs["converged"],
             use_labels=use_labels,
             skip=done,
@@ -107,6 +110,7 @@ def em_round(config: Config) -> Any:
             refined.outputs["labels"],
             gate.outputs["best"],
             gate.outputs["best_round"],
+            gate.outputs["first_area_out"],
             gate.outputs["done"],
         )
 

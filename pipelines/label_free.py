@@ -40,6 +40,7 @@ def build(config: Config) -> Any:
             "labels": data.outputs["no_labels"],
             "best": encoder.outputs["encoder"],
             "best_round": -1,
+            "first_area": 0.0,
             "done": False,
         }
         for number in range(config.rounds):

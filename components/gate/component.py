@@ -12,8 +12,9 @@ class Gate(Stage):
     """Keep the better of a new segmentor and the best one so far, and stop the loop where it drifts.
 
     With labels the better one is closer to them. Without, it is the one whose borders follow the edges in the image
-    better, as long as its foreground has not grown or shrunk out of proportion. A round that is better does not replace
-    the rounds before it: their weights are averaged.
+    better, as long as its foreground has not grown or shrunk out of proportion, be it at once or from round to round. A
+    round that is better does not replace the rounds before it: their weights are averaged, and the average is judged
+    too.
 
     The labels are those that the loop learns from, of which there are too few to set some aside: they favour the newer
     one. A segmentor of the user's is guarded better: on images that nobody drew, too, the foreground of a round that
@@ -36,10 +37,14 @@ class Gate(Stage):
     """Round the better one comes from."""
     done: Out[bool]
     """Whether later rounds may pass through: the loop has converged, drifts, or has not got better for a while."""
+    first_area_out: Out[float]
+    """`first_area`, or what it is from now on."""
     number: NonNegativeInt = 0
     """Number of this round, from 0."""
     incumbent_round: int = -1
     """Round the incumbent comes from; -1: from before the loop."""
+    first_area: float = Field(0.0, ge=0, le=1)
+    """Share of foreground of the loop's first segmentor, which no later one may be far from. 0: there was none."""
     converged: bool = False
     """Whether the pseudo-masks stopped changing, from `train_segmentor`."""
     use_labels: NonNegativeInt = 0

@@ -54,8 +54,15 @@ def with_labels(judgement: Judgement, found: list[Found], truths: list[np.ndarra
 def better(candidate: Judgement, incumbent: Judgement) -> bool:
     """Whether the candidate is to be handed on. By the labels where there are any, else by edges and area."""
     if candidate.dice is not None and incumbent.dice is not None:
-        return candidate.dice + (candidate.f1 or 0) >= incumbent.dice + (incumbent.f1 or 0)
-    return candidate.edge >= MARGIN * incumbent.edge and not drifts(candidate, incumbent)
+        return keeps_up(candidate, incumbent)
+    return candidate.edge >= MARGIN * incumbent.edge and not drifts(candidate.area, incumbent.area)
+
+
+def keeps_up(one: Judgement, other: Judgement) -> bool:
+    """Whether one is no worse than the other: as `better`, without a margin."""
+    if one.dice is not None and other.dice is not None:
+        return one.dice + (one.f1 or 0) >= other.dice + (other.f1 or 0)
+    return one.edge >= other.edge and not drifts(one.area, other.area)
 
 
 def strays(candidate: Judgement, incumbent: Judgement, drawn: Judgement, drawn_before: Judgement) -> bool:
@@ -66,11 +73,11 @@ def strays(candidate: Judgement, incumbent: Judgement, drawn: Judgement, drawn_b
     """
     if drawn_before.area < NOTHING:
         return False
-    called_for = replace(incumbent, area=incumbent.area * drawn.area / drawn_before.area)
-    return drifts(candidate, incumbent) and drifts(candidate, called_for)
+    called_for = incumbent.area * drawn.area / drawn_before.area
+    return drifts(candidate.area, incumbent.area) and drifts(candidate.area, called_for)
 
 
-def drifts(candidate: Judgement, incumbent: Judgement) -> bool:
-    """Whether the foreground grew or shrank so much that something else is being learned."""
-    low, high = sorted((candidate.area, incumbent.area))
+def drifts(area: float, before: float) -> bool:
+    """Whether the share of foreground grew or shrank so much that something else is being learned."""
+    low, high = sorted((area, before))
     return high > DRIFT * max(low, 1e-9)

@@ -83,6 +83,38 @@ def test_a_better_round_is_averaged_with_the_one_before(case, tmp_path):
     assert not torch.allclose(good.head[2].bias, worse.head[2].bias)
 
 
+def test_an_average_that_is_worse_than_what_was_best_before_is_not_handed_on(case, tmp_path):
+    """The good one with its hidden channels in another order does the same, but lies in another basin."""
+    permuted = copy.deepcopy(trained())
+    full, head = permuted.full, permuted.head
+    for first, last, taken in (
+        (head[0], head[2], slice(None)),
+        (full[0], full[2], slice(None)),
+        (full[2], head[0], slice(len(full[2].bias), None)),
+    ):
+        order = torch.randperm(len(first.bias), generator=torch.Generator().manual_seed(0))
+        with torch.no_grad():
+            first.weight.copy_(first.weight[order])
+            first.bias.copy_(first.bias[order])
+            last.weight[:, taken] = last.weight[:, taken][:, order]
+    candidate = case.segmentor("permuted", permuted)
+    result, kept = case(tmp_path / "a", candidate, case.good, use_labels=1)
+    assert result.metrics["accepted"] == 1 and result.metrics["averaged"] == 0
+    assert kept["model.safetensors"] == weights(candidate)
+    assert "it goes on alone" in result.page.html() and "their average" in result.page.html()
+
+
+def test_a_foreground_that_creeps_away_ends_the_loop(case, tmp_path):
+    """No round is far from the one before, the last is far from the first."""
+    result, kept = case(tmp_path / "a", case.good, case.worse, average=1)
+    area, first = result.metrics["foreground_share"], result.values["first_area_out"]
+    assert first > area and result.metrics["accepted"] == 1 and not result.values["done"]
+    assert case(tmp_path / "b", case.good, case.worse, first_area=area)[0].values["first_area_out"] == area
+    result, kept = case(tmp_path / "c", case.good, case.worse, first_area=min(1, 1.6 * area))
+    assert result.metrics["accepted"] == 0 and result.values["done"]
+    assert kept["model.safetensors"] == weights(case.worse) and "first segmentor" in result.page.html()
+
+
 @pytest.mark.parametrize("more", [{"incumbent_round": -1}, {"average": 1.0}, {"incumbent": "other"}])
 def test_what_is_no_round_of_this_loop_is_not_averaged(case, tmp_path, more):
     other = CONFIG.model_copy(update={"width": 8})
@@ -105,18 +137,19 @@ def test_a_worse_one_goes_on_only_where_that_is_asked_for(case, tmp_path):
 @pytest.mark.parametrize(("number", "done"), [(1, False), (2, True), (3, True)])
 def test_the_loop_ends_where_the_best_round_lies_two_back(case, tmp_path, number, done):
     result, _ = case(tmp_path / "a", case.worse, case.good, number=number)
-    assert result.values == {"best_round": 0, "done": done}
+    assert result.values["best_round"] == 0 and result.values["done"] == done
 
 
 def test_the_first_segmentor_has_nothing_to_be_compared_with(case, tmp_path):
     result, kept = case(tmp_path / "a", case.worse, case.root / "encoder", number=0, incumbent_round=-1)
-    assert kept["model.safetensors"] == weights(case.worse) and result.values == {"best_round": 0, "done": False}
+    assert kept["model.safetensors"] == weights(case.worse) and result.values["best_round"] == 0
+    assert result.values["first_area_out"] == result.metrics["foreground_share"] and not result.values["done"]
 
 
 def test_a_loop_that_is_over_hands_on_what_was_best(case, tmp_path):
-    result, kept = case(tmp_path / "a", case.worse, case.good, skip=True)
+    result, kept = case(tmp_path / "a", case.worse, case.good, skip=True, first_area=0.25)
     assert kept["model.safetensors"] == weights(case.good)
-    assert result.values == {"best_round": 0, "done": True} and result.skipped
+    assert result.values == {"best_round": 0, "done": True, "first_area_out": 0.25} and result.skipped
 
 
 def test_labels_that_are_not_there_are_missed(case, tmp_path):
@@ -129,7 +162,7 @@ def test_drift_is_a_foreground_that_grows_or_shrinks_out_of_proportion():
     first = Judgement(edge=1.0, area=0.2, dice=None)
     for area, drifted in ((0.2, False), (0.25, False), (0.4, True), (0.1, True), (0.0, True)):
         new = Judgement(edge=2.0, area=area, dice=None)
-        assert drifts(new, first) == drifted and better(new, first) != drifted
+        assert drifts(new.area, first.area) == drifted and better(new, first) != drifted
 
 
 def own_truth(model: Path, image, folder: Path) -> Path:
@@ -148,7 +181,7 @@ def test_a_users_model_is_not_replaced_by_one_that_is_right_on_the_drawn_images_
     with caplog.at_level("INFO"):
         result, kept = case(tmp_path / "a", case.worse, case.good, **guarded)
     assert kept["model.safetensors"] == weights(case.good) and result.metrics["accepted"] == 0
-    assert result.values == {"best_round": -1, "done": False}
+    assert result.values["best_round"] == -1 and not result.values["done"]
     assert "By the labels it is better, but on images that nobody drew" in result.page.html()
     assert "so the comparison favours the newer segmentor" in result.page.html() and "favours" in caplog.text
     result, kept = case(tmp_path / "b", case.worse, case.good, **guarded, keep_worse=True)

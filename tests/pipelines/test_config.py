@@ -45,6 +45,7 @@ def test_each_round_works_from_the_one_before(tmp_path):
         assert gate.artifacts["incumbent"] == Output(f"{earlier}/gate", "best")
         assert gate.artifacts["candidate"] == Output(f"{later}/train-segmentor", "segmentor")
         assert gate.parameters["incumbent_round"] == Output(f"{earlier}/gate", "best_round")
+        assert gate.parameters["first_area"] == Output(f"{earlier}/gate", "first_area_out")
         assert gate.parameters["converged"] == Output(f"{later}/train-segmentor", "converged")
         agreement = Output(f"{later}/refine-masks", "agreement")
         assert tasks[f"{later}/train-segmentor"].parameters["agreement"] == agreement

@@ -1,0 +1,40 @@
+"""The page of `gate`."""
+
+from components.gate.component import Gate
+from components.gate.jury import Judged, Jury
+from shared.overlays import outline, to_rgb8
+from shared.report import Page
+
+PANELS = 3
+
+
+def make_page(stage: Gate, jury: Jury, judged: dict[str, Judged], accepted: bool, remarks: list[str]) -> Page:
+    """What became of the candidate, the figures of everything judged, and pictures.
+
+    judged: the candidate first, then what was best before, where there was a segmentor, and their average.
+    """
+    page = Page("gate")
+    if len(judged) == 1:
+        page.text("The first segmentor: there is nothing to compare it with.")
+    elif accepted:
+        page.text(f"Round {stage.number} is better than what was best before, and is handed on.")
+    else:
+        page.text(
+            f"Round {stage.number} is not better than what was best before"
+            + (", but handed on, as was asked for." if stage.keep_worse else "; the earlier one is handed on.")
+        )
+    rows = []
+    for name, one in judged.items():
+        found = one.judgement
+        rows.append([name, found.edge, 100 * found.area, _or_blank(found.dice), _or_blank(found.f1)])
+    page.table(["", "edge score", "foreground, %", "Dice with the labels looked at", "F1 of instances"], rows)
+    for i, image in enumerate(jury.images[:PANELS]):
+        rgb = to_rgb8(image)
+        page.images([(rgb, "input"), *((outline(rgb, one.masks[i], width=2), name) for name, one in judged.items())])
+    for remark in remarks:
+        page.text(remark)
+    return page
+
+
+def _or_blank(value: float | None) -> float | str:
+    return "" if value is None else value
