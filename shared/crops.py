@@ -196,11 +196,18 @@ def noisy(crop: np.ndarray, level: float, rng: np.random.Generator) -> np.ndarra
 
 
 def augmented(crop: np.ndarray, rng: np.random.Generator, *, blur: float = 1.5, noise: float = 0.1) -> np.ndarray:
-    """Another picture of the same place: other intensities, and each in half of the cases out of focus and noisy.
+    """Another picture of the same place: other intensities, and `degraded`.
+
+    crop: (S, S, C) float32, normalised.
+    """
+    return degraded(jitter_intensity(crop, rng), rng, blur=blur, noise=noise)
+
+
+def degraded(crop: np.ndarray, rng: np.random.Generator, *, blur: float = 1.5, noise: float = 0.1) -> np.ndarray:
+    """A worse picture of the same: in half of the cases out of focus, in half of them noisy.
 
     crop: (S, S, C) float32, normalised; blur: largest sigma, px; noise: largest level, see `noisy`.
     """
-    crop = jitter_intensity(crop, rng)
     out_of_focus, grainy, sigma, level = rng.random(4)
     if out_of_focus < 0.5:
         crop = blurred(crop, 0.3 + (blur - 0.3) * sigma)

@@ -43,6 +43,9 @@ class Pretrain(Stage):
     """Peak learning rate, after warm-up and before cosine decay."""
     mask_ratio: float = Field(0.75, gt=0, lt=1)
     """Share of patches that MAE hides."""
+    augment: bool = False
+    """MAE sees crops turned by any angle, of other intensities, out of focus and noisy, and predicts them clean. Crops
+    are turned by right angles and mirrored in any case, and what DINO compares always is all of this."""
     cache_mb: PositiveInt = 1024
     """MB of decoded images kept in memory; what does not fit is decoded again."""
     weights: Annotated[str, External] = ""

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from shared.crops import Crops
+from shared.crops import Crops, degraded, jitter_intensity, turned_square
 from shared.distributed import part, total
 from shared.models.blocks import Block, initialise
 from shared.models.encoder import Encoder, sincos_positions
@@ -51,10 +51,11 @@ class Mae(nn.Module):
             module.apply(initialise)
         nn.init.normal_(self.mask_token, std=0.02)
 
-    def forward(self, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, x: Tensor, noise: Tensor, wanted: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Loss, prediction (N, T, patch² * C) and mask (N, T), 1 = hidden. The loss is that of all processes.
 
-        x: (N, C, H, W); noise: (N, T) in [0, 1): the patches with the smallest values are the ones that stay visible.
+        x: (N, C, H, W); noise: (N, T) in [0, 1): the patches with the smallest values are the ones that stay visible;
+        wanted: (N, C, H, W), what is to be predicted, where that is not x.
         """
         shuffle = noise.argsort(dim=1, stable=True)
         restore = shuffle.argsort(dim=1)
@@ -65,7 +66,8 @@ class Mae(nn.Module):
         encoded = self.encoder.encode(self.encoder.embed_patches(visible, kept, grid), grid, kept)
         prediction = self._decode(encoded, restore, grid)
         mask = torch.ones_like(noise).scatter(1, kept, 0.0)
-        error = F.mse_loss(prediction.float(), normalised(patches), reduction="none").mean(dim=2)
+        target = normalised(patches if wanted is None else patches_of(wanted, self.patch))
+        error = F.mse_loss(prediction.float(), target, reduction="none").mean(dim=2)
         wrong, hidden = total(torch.stack([(error * mask).sum(), mask.sum()]))
         return wrong / hidden, prediction, mask
 
@@ -81,6 +83,18 @@ class Mae(nn.Module):
         for block in self.decoder_blocks:
             y = block(y)
         return self.decoder_pred(self.decoder_norm(y))[:, 1:]
+
+
+def pair(crop: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """What is seen of a crop (S, S, C) float32, and what is to be predicted: it is turned, half of the crops by any
+    angle, and of other intensities; what is seen is out of focus or noisy besides.
+    """
+    size = len(crop)
+    if rng.random() < 0.5:
+        centre = (size - 1) / 2
+        crop = turned_square(crop, size, centre=(centre, centre), side=size, degrees=rng.uniform(0, 360))
+    wanted = jitter_intensity(crop, rng)
+    return degraded(wanted, rng), wanted
 
 
 def patches_of(x: Tensor, patch: int) -> Tensor:
@@ -113,8 +127,11 @@ class MaeObjective:
     weight_decay = 0.05
     betas = (0.9, 0.95)
 
-    def __init__(self, encoder: Encoder, crops: Crops, mask_ratio: float, seed: int, device: str) -> None:
+    def __init__(
+        self, encoder: Encoder, crops: Crops, mask_ratio: float, seed: int, device: str, augment: bool = False
+    ) -> None:
         self.module = Mae(encoder, mask_ratio).to(device)
+        self.augment = augment
         self.crops, self.seed, self.device = crops, seed, device
         self.spread = 1.0
         """Running standard deviation between the predictions, or the targets, of different patches; the lesser."""
@@ -132,12 +149,17 @@ class MaeObjective:
     def loss(self, step: int, batch_size: int) -> Tensor:
         """Loss of the crops and masks of this step."""
         mine = part(batch_size)
-        x = to_device(self.crops.batch(batch_size, step_generator(self.seed, step), mine), self.device)
+        crops = self.crops.batch(batch_size, step_generator(self.seed, step), mine)
+        wanted, x = None, to_device(crops, self.device)
+        if self.augment:
+            generators = step_generator(self.seed, step, 2).spawn(batch_size)[mine]
+            pairs = [pair(crop, own) for crop, own in zip(crops, generators, strict=True)]
+            x, wanted = (to_device(np.stack(one), self.device) for one in zip(*pairs, strict=True))
         count = (x.shape[2] // self.module.patch) * (x.shape[3] // self.module.patch)
         noise = torch.rand(batch_size, count, generator=torch_generator(self.seed, step, 1))[mine].to(self.device)
-        loss, prediction, _ = self.module(x, noise)
-        wanted = normalised(patches_of(x[:WATCHED], self.module.patch))
-        parts = (prediction[:WATCHED].detach(), wanted)
+        loss, prediction, _ = self.module(x, noise, wanted)
+        target = normalised(patches_of((x if wanted is None else wanted)[:WATCHED], self.module.patch))
+        parts = (prediction[:WATCHED].detach(), target)
         spread = min(part.float().flatten(0, 1).std(dim=0).mean().item() for part in parts)
         self.spread = 0.9 * self.spread + 0.1 * spread
         return loss

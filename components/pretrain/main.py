@@ -56,7 +56,7 @@ def run(stage: Pretrain) -> Result:
         return _kept(stage, encoder.eval(), config, crops, where)
     objective: MaeObjective | DinoObjective
     if stage.chosen_objective() == "mae":
-        objective = MaeObjective(encoder, crops, stage.mask_ratio, stage.seed, where)
+        objective = MaeObjective(encoder, crops, stage.mask_ratio, stage.seed, where, stage.augment)
     else:
         objective = DinoObjective(encoder, crops, stage.seed, where)
     history = train(stage, objective, where)

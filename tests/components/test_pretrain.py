@@ -24,7 +24,7 @@ from components.pretrain.component import Pretrain
 from components.pretrain.dino import PROTOTYPES, STUDENT_TEMPERATURE, Head, dino_loss, targets, view
 from components.pretrain.foreign import adapted, read_foreign
 from components.pretrain.kernel import fit_channels
-from components.pretrain.mae import Mae, images_of, patches_of
+from components.pretrain.mae import Mae, images_of, normalised, pair, patches_of
 from components.pretrain.main import run
 from components.pretrain.start import shrink_of
 from shared import store
@@ -136,6 +136,29 @@ def test_mae_is_that_of_transformers(patch: int, channels: int, side: int) -> No
     expected.loss.backward()
     gradient = theirs.vit.embeddings.patch_embeddings.projection.weight.grad
     torch.testing.assert_close(ours.encoder.patch_embed.proj.weight.grad, gradient, atol=1e-6, rtol=1e-4)
+
+
+def test_an_augmented_crop_is_predicted_clean() -> None:
+    """What is seen is a blurred or noisy picture of what is predicted; both are the crop, turned."""
+    image, _ = wheel_nuclei()
+    crop = Normalisation()(image[:96, :96, None])
+    turned, kept, alike = 0, 0, []
+    for number in range(40):
+        seen, wanted = pair(crop, np.random.default_rng(number))
+        assert seen.shape == wanted.shape == crop.shape and seen.dtype == wanted.dtype == np.float32
+        kept += np.array_equal(seen, wanted)
+        alike.append(np.corrcoef(seen.ravel(), wanted.ravel())[0, 1])
+        upright = spearmanr(wanted.ravel(), crop.ravel()).statistic
+        turned += upright < 0.9
+    assert 3 < kept < 20 and 10 < turned < 30 and min(alike) > 0.8
+
+    torch.manual_seed(0)
+    mae = Mae(Encoder(EncoderConfig.of("nano", patch=8, channels=1, crop=32))).eval()
+    seen, wanted, noise = torch.rand(2, 1, 32, 32), torch.rand(2, 1, 32, 32), torch.rand(2, 16)
+    loss, prediction, mask = mae(seen, noise, wanted)
+    error = (prediction - normalised(patches_of(wanted, 8))).square().mean(dim=2)
+    torch.testing.assert_close(loss, (error * mask).sum() / mask.sum())
+    torch.testing.assert_close(prediction, mae(seen, noise)[1])
 
 
 def test_patches_and_back() -> None:
@@ -334,10 +357,10 @@ def test_starting_points_in_a_store(tmp_path: Path, nuclei: Path, s3: str) -> No
 # --- the stage ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("objective", ["mae", "dino"])
-def test_same_seed_same_bytes(tmp_path: Path, nuclei: Path, objective: str) -> None:
+@pytest.mark.parametrize("more", [{"objective": "mae"}, {"objective": "mae", "augment": True}, {"objective": "dino"}])
+def test_same_seed_same_bytes(tmp_path: Path, nuclei: Path, more: dict) -> None:
     for name, seed in {"a": 0, "b": 0, "c": 1}.items():
-        pretrain(nuclei, tmp_path / name, objective=objective, seed=seed)
+        pretrain(nuclei, tmp_path / name, seed=seed, **more)
     digests = [verify(tmp_path / name, Model).digest for name in "abc"]
     assert digests[0] == digests[1] != digests[2]
     assert (tmp_path / "a/MODEL_CARD.md").read_text() == (tmp_path / "b/MODEL_CARD.md").read_text()
