@@ -3,6 +3,7 @@
 `make s3` runs it in the foreground; the tests start one with ports and keys of their own.
 """
 
+import io
 import os
 import secrets
 import shutil
@@ -84,30 +85,21 @@ class Server:
         return Minio(self.endpoint.removeprefix("http://"), self.key, self.secret, secure=False, region="us-east-1")
 
     def _wait(self, seconds: float = 60) -> None:
-        from shared import store
-
-        kept = {name: os.environ.get(name) for name in self.environment()}
-        os.environ.update(self.environment())
+        """Until it takes an object. Threads call this, so the environment of the process is left alone."""
+        client = self.client()
         problem: Exception | None = None
-        try:
-            for _ in range(int(seconds / 0.2)):
-                if self.process.poll() is not None:
-                    raise RuntimeError(f"SeaweedFS ended at once: {self.log.read_text()[-2000:]}")
-                try:
-                    if not self.client().bucket_exists(self.bucket):
-                        self.client().make_bucket(self.bucket)
-                    store.put(f"s3://{self.bucket}/.ready", b"")
-                    return
-                except Exception as error:
-                    problem = error
-                    time.sleep(0.2)
-            raise RuntimeError(f"SeaweedFS takes no object after {seconds} s: {problem}")
-        finally:
-            for name, value in kept.items():
-                if value is None:
-                    os.environ.pop(name, None)
-                else:
-                    os.environ[name] = value
+        for _ in range(int(seconds / 0.2)):
+            if self.process.poll() is not None:
+                raise RuntimeError(f"SeaweedFS ended at once: {self.log.read_text()[-2000:]}")
+            try:
+                if not client.bucket_exists(self.bucket):
+                    client.make_bucket(self.bucket)
+                client.put_object(self.bucket, ".ready", io.BytesIO(), 0)
+                return
+            except Exception as error:
+                problem = error
+                time.sleep(0.2)
+        raise RuntimeError(f"SeaweedFS takes no object after {seconds} s: {problem}")
 
     def stop(self) -> None:
         """End the server; it loses nothing by being killed, and takes long to end by itself."""

@@ -20,10 +20,11 @@ def save_model(folder: Path, state: "dict[str, Tensor]", config: BaseModel, card
 
     state: parameter name -> tensor on any device; config: has a field `kind`; card: Markdown.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     folder.mkdir(parents=True, exist_ok=True)
-    save_file({name: state[name].detach().cpu().contiguous().clone() for name in sorted(state)}, folder / WEIGHTS)
+    tensors = {name: state[name].detach().cpu().contiguous().clone() for name in sorted(state)}
+    (folder / WEIGHTS).write_bytes(save(tensors))  # save_file's would be for the present user alone
     save_config(folder, config)
     (folder / CARD).write_text(card.rstrip() + "\n", encoding="utf-8")
 

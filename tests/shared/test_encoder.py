@@ -174,3 +174,9 @@ def test_damaged_models_are_named(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(b"\x80\x04torch")
     with pytest.raises(ArtifactError, match="not a readable safetensors"):
         load_encoder(tmp_path)
+
+
+def test_weights_are_for_whoever_may_read_the_rest(tmp_path: Path) -> None:
+    config = EncoderConfig.of("nano", patch=8, channels=1, crop=64)
+    save_encoder(tmp_path, Encoder(config), config, "# An encoder")
+    assert len({path.stat().st_mode for path in tmp_path.iterdir()}) == 1
