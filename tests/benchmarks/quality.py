@@ -4,7 +4,11 @@
 the default variant alone, unless told otherwise; every ablation as well: `make quality QUALITY="--variants all"`.
 
 Images are those of `../shared/data` (or CYTOLOOM_DATA); 40 % of the files, by a hash of their name, are scored and
-never trained on. Runs lie in `runs/quality` and are not computed twice: what was stopped goes on where it was.
+never trained on. Runs lie in `runs/quality`, their scores in `quality.jsonl`, from where `RESULTS.md` gets its table; a
+run is not made twice with the same code, and one that was stopped goes on where it was.
+
+With `--at-once 2` two runs share the cores, which takes less time in all: on half the cores a run is more than half as
+fast. Core minutes are the seconds a run took times the cores it had.
 """
 
 import argparse
@@ -15,12 +19,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from queue import SimpleQueue
 
 import numpy as np
-from quality_table import MIXED, NO_EM, Row, head, summary
+from quality_rows import Kept, Row, dated
+from quality_table import MIXED, NO_EM, head, insert, summary, text
 
 ROOT = Path(__file__).parents[2]
+ROWS, RESULTS = Path(__file__).with_name("quality.jsonl"), Path(__file__).with_name("RESULTS.md")
 sys.path.insert(0, str(ROOT))
 
 from components.cluster.rule import JUDGED_IMAGES  # noqa: E402
@@ -71,24 +79,63 @@ def main() -> int:
         help=f"all, or some with commas between (by default the first alone): {', '.join(VARIANTS)}",
     )
     parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--at-once", type=int, default=1, help="runs that share the cores (default %(default)s)")
+    parser.add_argument("--rows", type=Path, default=ROWS, help="file the scores are kept in (default %(default)s)")
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "quality")
     args = parser.parse_args()
     data = Path(os.environ.get("CYTOLOOM_DATA") or ROOT.parent / "shared" / "data")
     if not data.is_dir():
         print(f"error: {data} is no folder; set CYTOLOOM_DATA to where the images are", file=sys.stderr)
         return 1
+    kept = Kept(args.rows)
     print(head(), flush=True)
-    found: list[Row] = []
-    for seed in args.seeds.split(","):
-        for name in args.sets.split(","):
-            source = prepare(data, name, args.out / "images" / name)
-            for variant in args.variants:
-                run = args.out / f"{name}-{variant.replace(' ', '-')}-{seed}"
-                for row in rows(name, variant, seed, source, run):
-                    print(row.text(), flush=True)
-                    found.append(row)
-    print(summary(found))
-    return 0
+    for name in args.sets.split(","):
+        prepare(data, name, args.out / "images" / name)
+    with ThreadPoolExecutor(args.at_once, initializer=take_cores, initargs=(shares(args.at_once),)) as pool:
+        jobs = [
+            pool.submit(measure, kept, name, args.variants, seed, args.out)
+            for seed in args.seeds.split(",")
+            for name in args.sets.split(",")
+        ]
+        failed = [name for job in jobs for name in job.result()]
+    print(summary(kept.current()))
+    insert(RESULTS, kept.current())
+    if failed:
+        print(f"error: failed: {', '.join(failed)}", file=sys.stderr)
+    return int(bool(failed))
+
+
+def shares(count: int) -> "SimpleQueue[set[int]]":
+    """The cores this process may use, dealt out evenly."""
+    cores = sorted(os.sched_getaffinity(0))
+    if count > len(cores):
+        raise SystemExit(f"error: --at-once {count}: there are {len(cores)} cores")
+    dealt: SimpleQueue[set[int]] = SimpleQueue()
+    for i in range(count):
+        dealt.put(set(cores[i * len(cores) // count : (i + 1) * len(cores) // count]))
+    return dealt
+
+
+def take_cores(dealt: "SimpleQueue[set[int]]") -> None:
+    """Of this thread, and the processes that it will start."""
+    os.sched_setaffinity(0, dealt.get())
+
+
+def measure(kept: Kept, name: str, wanted: list[str], seed: str, out: Path) -> list[str]:
+    """The runs of one set and seed, one variant after another: what they share is in the cache. Which failed."""
+    failed = []
+    for variant in wanted:
+        seed_of = "" if variant == NO_EM else seed
+        if not kept.of(name, variant, seed_of):
+            run = out / f"{name}-{variant.replace(' ', '-')}-{seed}"
+            found = list(rows(name, variant, seed, out / "images" / name, run))
+            if not found:
+                failed.append(run.name)
+                continue
+            kept.replace(dated(found, len(os.sched_getaffinity(0))))
+        for row in kept.of(name, variant, seed_of):
+            print(text(row), flush=True)
+    return failed
 
 
 def variants(text: str) -> list[str]:
@@ -138,7 +185,17 @@ def rows(name: str, variant: str, seed: str, source: Path, run: Path) -> Iterato
         return np.asarray(decode_labels((labels / f"{key}.tif").read_bytes()))
 
     for kind, scores in scored(ImageReader(images), LabelReader(truth), predicted).items():
-        yield Row(name, variant, seed, kind, scores, *rounds(record), seconds)
+        reached, chosen = rounds(record)
+        yield Row(
+            name=name,
+            variant=variant,
+            seed=seed,
+            kind=kind,
+            scores=scores,
+            rounds=reached,
+            chosen=chosen,
+            seconds=seconds,
+        )
 
 
 def elapsed(spans: list[tuple[float, float]]) -> float:
@@ -165,7 +222,8 @@ def no_em(name: str, source: Path, run: Path) -> Iterator[Row]:
         return split_touching((choice.probability(image) >= 0.5).astype(np.uint8))
 
     for kind, scores in scored(reader, LabelReader(labels), predicted).items():
-        yield Row(name, NO_EM, "", kind, scores, [], None, time.monotonic() - started)
+        took = time.monotonic() - started
+        yield Row(name=name, variant=NO_EM, seed="", kind=kind, scores=scores, rounds=[], chosen=None, seconds=took)
 
 
 def python(command: list[str], log: Path) -> bool:

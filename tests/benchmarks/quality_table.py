@@ -1,8 +1,9 @@
 """The lines that `quality.py` prints: one for each run, and what the runs say together."""
 
-from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+from quality_rows import Row
 
 COLUMNS = ("dice", "f1", "ap50", "seg")
 NO_EM = "no EM"
@@ -11,31 +12,18 @@ MIXED = "mixed"
 """Set whose images are of several kinds; each kind is the name of a set of its own."""
 POINT = 0.01
 """Of Dice."""
+BEGIN, END = "<!-- what `make quality` writes -->", "<!-- to here -->"
 Group = tuple[str, str, str]
 """Set, variant, kind of images: runs that differ in their seed alone."""
 
 
-@dataclass
-class Row:
-    """One configuration's scores on the held-out images of one kind."""
-
-    name: str
-    variant: str
-    seed: str
-    kind: str
-    scores: dict[str, float]
-    rounds: list[tuple[float, float]]
-    """Dice and F1 of every round that ran, on up to 20 labelled images of both splits."""
-    chosen: int | None
-    """Number of the round that was handed on."""
-    seconds: float
-
-    def text(self) -> str:
-        """The line of the table."""
-        scores = [f"{self.scores[column]:.3f}" for column in COLUMNS]
-        reached = "; ".join(f"{dice:.3f}, {f1:.3f}" for dice, f1 in self.rounds)
-        chosen = "" if self.chosen is None else f"em-{self.chosen}"
-        return line(self.name, self.variant, self.seed, self.kind, *scores, reached, chosen, f"{self.seconds:.0f}")
+def text(row: Row) -> str:
+    """The row's line of the table."""
+    scores = [f"{row.scores[column]:.3f}" for column in COLUMNS]
+    reached = "; ".join(f"{dice:.3f}, {f1:.3f}" for dice, f1 in row.rounds)
+    chosen = "" if row.chosen is None else f"em-{row.chosen}"
+    minutes = f"{row.seconds * row.cores / 60:.1f}"
+    return line(row.name, row.variant, row.seed, row.kind, *scores, reached, chosen, minutes, row.date)
 
 
 def line(*cells: str) -> str:
@@ -45,7 +33,7 @@ def line(*cells: str) -> str:
 
 def head() -> str:
     """What stands above the rows' lines."""
-    cells = ("set", "variant", "seed", "images of", *COLUMNS, "rounds (Dice, F1)", "handed on", "seconds")
+    cells = ("set", "variant", "seed", "images of", *COLUMNS, "rounds (Dice, F1)", "handed on", "core minutes", "date")
     return line(*cells) + "\n" + "|---" * len(cells) + "|"
 
 
@@ -55,14 +43,26 @@ def summary(found: list[Row]) -> str:
     for row in found:
         groups.setdefault((row.name, row.variant, row.kind), []).append(row)
     dice = {group: float(np.mean([row.scores["dice"] for row in rows])) for group, rows in groups.items()}
-    cells = ("set", "variant", "images of", "seeds", *COLUMNS, "Dice to proposal", "Dice to kind alone", "seconds")
+    cells = ("set", "variant", "images of", "seeds", *COLUMNS, "Dice to proposal", "Dice to kind alone", "core minutes")
     lines = ["", line(*cells), "|---" * len(cells) + "|"]
     for group, rows in groups.items():
         values = [[row.scores[column] for row in rows] for column in COLUMNS]
         scores = [f"{np.mean(of):.3f} ± {np.std(of):.3f}" for of in values]
         apart = ["" if gain is None else f"{gain:+.3f}" for gain in _against(group, dice)]
-        lines.append(line(*group, str(len(rows)), *scores, *apart, f"{np.mean([row.seconds for row in rows]):.0f}"))
+        minutes = np.mean([row.seconds * row.cores / 60 for row in rows])
+        lines.append(line(*group, str(len(rows)), *scores, *apart, f"{minutes:.1f}"))
     return "\n".join([*lines, *_proposals(dice), *_choices(found)])
+
+
+def insert(page: Path, rows: list[Row]) -> None:
+    """Put the table of these rows where it belongs in a page, between `BEGIN` and `END`; without a place, nowhere."""
+    before, found, rest = page.read_text().partition(BEGIN)
+    _, closed, after = rest.partition(END)
+    if not (found and closed and rows):
+        return
+    made = f"Code {rows[0].version}; {'; '.join(sorted({row.machine for row in rows}))}."
+    table = "\n".join([head(), *map(text, rows)])
+    page.write_text(f"{before}{BEGIN}\n{made}\n\n{table}\n{summary(rows)}\n{END}{after}")
 
 
 def _against(group: Group, dice: dict[Group, float]) -> tuple[float | None, float | None]:

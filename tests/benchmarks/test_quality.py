@@ -4,7 +4,8 @@ import argparse
 
 import pytest
 import quality
-from quality_table import NO_EM, Row, head, summary
+from quality_rows import Kept, Row, dated, version
+from quality_table import BEGIN, END, NO_EM, head, insert, summary, text
 
 from components.__main__ import declaration
 
@@ -67,5 +68,41 @@ def test_the_summary_names_the_runs_whose_round_was_not_the_best():
 
 
 def test_a_rows_line_fits_below_the_head():
-    text = row("usiigaci", "default", "labelled", 0.7, rounds=[(0.7, 0.4)], chosen=0).text()
-    assert len(text.split("|")) == len(head().splitlines()[0].split("|")) and "em-0" in text
+    told = text(row("usiigaci", "default", "labelled", 0.7, rounds=[(0.7, 0.4)], chosen=0, seconds=90, cores=2))
+    assert len(told.split("|")) == len(head().splitlines()[0].split("|")) and "em-0 | 3.0 |" in told
+
+
+def test_rows_are_kept_by_run_and_count_only_for_the_code_that_made_them(tmp_path):
+    kept = Kept(tmp_path / "rows.jsonl")
+    mixed = [row("mixed", "default", kind, 0.8) for kind in ("tissue", "fluo")]
+    kept.replace(dated(mixed, 1))
+    kept.replace([row("tissue", "default", "tissue", 0.7, version="of other code")])
+    kept = Kept(tmp_path / "rows.jsonl")
+    assert [one.kind for one in kept.of("mixed", "default", "0")] == ["fluo", "tissue"]
+    assert kept.current()[0].cores == 1 and kept.current()[0].version == version()
+    assert not kept.of("tissue", "default", "0") and not kept.of("mixed", "default", "1")
+    kept.replace(dated([row("mixed", "default", "fluo", 0.9)], 2))
+    assert [one.scores["dice"] for one in Kept(tmp_path / "rows.jsonl").rows] == [0.9, 0.7]
+
+
+def test_the_table_takes_its_place_in_a_page_and_leaves_the_rest(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{BEGIN}\nof yesterday\n{END}\nafter\n")
+    rows = dated([row("tissue", "default", "tissue", 0.876)], 2)
+    insert(page, rows)
+    written = page.read_text()
+    assert written.startswith(f"before\n{BEGIN}\nCode {version()}; ") and written.endswith(f"{END}\nafter\n")
+    assert text(rows[0]) in written and "of yesterday" not in written
+    insert(page, rows)
+    assert page.read_text() == written
+    page.write_text("no place\n")
+    insert(page, rows)
+    assert page.read_text() == "no place\n"
+
+
+def test_runs_at_once_share_the_cores_evenly(monkeypatch):
+    monkeypatch.setattr(quality.os, "sched_getaffinity", lambda _: {0, 1, 2, 3, 6})
+    dealt = quality.shares(2)
+    assert [dealt.get(), dealt.get()] == [{0, 1}, {2, 3, 6}]
+    with pytest.raises(SystemExit, match="--at-once 6: there are 5 cores"):
+        quality.shares(6)
