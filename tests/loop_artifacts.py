@@ -42,8 +42,10 @@ class Data:
         for name, kind in (("images", ImageSet), ("features", FeatureSet)):
             seal(root / name, kind)
 
-    def labels(self, name: str, masks: dict, origin: str = "pseudo", conf: dict | None = None, skipped=None) -> Path:
-        with LabelWriter(self.root / name, origin) as writer:
+    def labels(
+        self, name: str, masks: dict, origin: str = "pseudo", conf: dict | None = None, skipped=None, notes=None
+    ) -> Path:
+        with LabelWriter(self.root / name, origin, notes) as writer:
             for key in sorted(masks):
                 writer.add(key, masks[key], "foreground", (conf or {}).get(key))
         seal(self.root / name, LabelSet, skipped=skipped)

@@ -12,7 +12,7 @@ import torch
 
 from components.train_segmentor.component import TrainSegmentor
 from components.train_segmentor.labelled import LabelledCrops, has_foreground
-from components.train_segmentor.loss import DEPTH_WEIGHT, depth_loss, foreground_loss
+from components.train_segmentor.loss import DEPTH_WEIGHT, depth_loss, foreground_loss, without_worst
 from components.train_segmentor.page import make_page
 from components.train_segmentor.parting import learn_parting
 from shared.artifacts import copy_payload
@@ -117,6 +117,7 @@ def train(
     optimiser = torch.optim.AdamW(groups, lr=rate)
     checkpoint = Checkpoint(segmentor=segmentor, mean=mean, optimiser=optimiser)
     first, history = checkpoint.resume()
+    share = stage.left_out if crops.labels.info.notes.get(SHARPENED) == "edges" else 0.0
     if not learning and where == "cpu":
         encoder = packed(encoder)
     progress = Progress("train_segmentor", stage.steps, "steps", first)
@@ -129,6 +130,8 @@ def train(
             x = to_device(images, where)
             logits = segmentor.decode(x, encoder(x))
         logits = logits.float()
+        if share:
+            weight = without_worst(logits[:, 0], target, weight, share)
         loss = foreground_loss(logits[:, 0], target, weight)
         if segmentor.config.maps > 1:
             loss = loss + DEPTH_WEIGHT * depth_loss(logits[:, 1], depth, weight)

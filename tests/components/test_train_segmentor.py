@@ -16,7 +16,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from components.train_segmentor.component import TrainSegmentor
 from components.train_segmentor.labelled import LabelledCrops
-from components.train_segmentor.loss import foreground_loss
+from components.train_segmentor.loss import LEVELS, foreground_loss, without_worst
 from components.train_segmentor.main import LATER_RATE, run
 from components.train_segmentor.main import train as loop
 from components.train_segmentor.parting import SADDLES, WAYS, learn_parting
@@ -161,6 +161,17 @@ def test_masks_that_were_sharpened_ask_for_predictions_that_are(data, tmp_path):
     assert load_segmentor(tmp_path / "b")[1].sharpen == "none"
 
 
+def test_what_contradicts_most_is_left_out_where_borders_missed_the_edges(data, tmp_path):
+    masks = {key: (mask > 0).astype(np.uint8) for key, mask in data.masks.items()}
+    made = {}
+    for how in ("edges", "means"):
+        labels = data.labels(f"left-out-{how}", masks, notes={SHARPENED: how})
+        for share in (0.0, 0.3):
+            train(data, tmp_path / f"{how}{share}", labels=labels, left_out=share)
+            made[how, share] = payload(tmp_path / f"{how}{share}")["model.safetensors"]
+    assert made["means", 0.0] == made["means", 0.3] == made["edges", 0.0] != made["edges", 0.3]
+
+
 def test_a_foreground_mask_teaches_no_parting(data, tmp_path):
     folder = tmp_path / "drawn"
     folder.mkdir()
@@ -267,3 +278,20 @@ def test_the_loss_is_cross_entropy_and_half_a_dice_of_what_is_trusted():
     assert foreground_loss(*tensors).item() == pytest.approx(entropy + 0.5 * (1 - overlap))
     nothing = foreground_loss(tensors[0], tensors[1], torch.zeros_like(tensors[2]))
     assert nothing.item() == 0
+
+
+@pytest.mark.parametrize("share", [0.05, 0.3])
+def test_the_known_pixels_of_the_largest_loss_count_for_nothing(share):
+    rng = np.random.default_rng(0)
+    logits, weight = rng.normal(size=(2, 64, 64)), rng.choice([0, 0.5, 1], (2, 64, 64))
+    target = (rng.random((2, 64, 64)) > 0.5).astype(float)
+    left = without_worst(*(torch.from_numpy(array) for array in (logits, target, weight)), share).numpy()
+    loss = np.where(target > 0, np.logaddexp(0, -logits), np.logaddexp(0, logits))
+    worst = loss > np.quantile(loss[weight > 0], 1 - share)
+    assert (left[~worst] == weight[~worst]).all()
+    assert ((left > 0) & worst).sum() <= 3 * (weight > 0).sum() / LEVELS < ((left == 0) & (weight > 0)).sum()
+
+
+def test_where_nothing_is_known_nothing_is_left_out():
+    zeros = torch.zeros(1, 4, 4)
+    assert without_worst(zeros, zeros, zeros, 0.1).sum() == 0

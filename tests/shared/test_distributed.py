@@ -16,6 +16,7 @@ from real_labels import ROOT, wheel_nuclei
 from safetensors.torch import load_file
 
 from shared.artifacts import Model, seal, verify
+from shared.labels import SHARPENED
 from shared.models.encoder import Encoder, EncoderConfig, save_encoder
 
 STEPS = 6
@@ -27,13 +28,13 @@ pytestmark = pytest.mark.timeout(600)
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Data:
-    """The wheel's nuclei, their foreground as pseudo-masks, of uneven confidence, and an untrained encoder."""
+    """The wheel's nuclei, their foreground as pseudo-masks, of uneven confidence and borders, an untrained encoder."""
     image, mask = wheel_nuclei()
     halves = [(image[:256, :256], mask[:256, :256]), (image[256:], mask[256:])]
     data = Data(tmp_path_factory.mktemp("parallel"), halves)
     conf = {key: np.where(mask > 0, 255, 90).astype(np.uint8) for key, mask in data.masks.items()}
     foreground = {key: (mask > 0).astype(np.uint8) for key, mask in data.masks.items()}
-    data.pseudo = data.labels("pseudo", foreground, conf=conf)
+    data.pseudo = data.labels("pseudo", foreground, conf=conf, notes={SHARPENED: "edges"})
     config = EncoderConfig.of("nano", patch=16, channels=1, crop=64)
     torch.manual_seed(0)
     save_encoder(data.root / "encoder", Encoder(config), config, "# Untrained")
