@@ -39,7 +39,7 @@ def _section(stage: type[Stage]) -> str:
     for name, port in stage.ports().items():
         if name not in Stage.model_fields:
             kind = port.kind.__name__ + (" (output parameter)" if port.is_value else "")
-            kind += " (optional)" if port.optional else ""
+            kind += "" if port.needed or port.is_value else " (optional)"
             lines.append(f"| {port.direction} `{name}` | {kind} | {_text(stage.model_fields[name].description)} |")
     lines += ["", "| parameter | type | default | |", "|---|---|---|---|"]
     for name, info in stage.parameters().items():

@@ -35,7 +35,7 @@ REJECTS_SHOWN = 100
 PICTURE_WIDTH, CROP_WIDTH = 372, 222
 """px on the page."""
 TRAINING = ("pretrain", "train_segmentor")
-BESIDE = ("system.HTML", "system.Metrics")
+BESIDE = ("system.HTML", "system.Metrics", "system.ClassificationMetrics")
 """Kinds that tell about a task and are no artifacts."""
 STYLE = """
 .cards { display: flex; flex-wrap: wrap; gap: .8rem; margin: 1rem 0 1.4rem; }

@@ -16,7 +16,7 @@ from shared.errors import ArtifactError, UserError
 from shared.stage import Stage, is_external
 from shared.version import task_key
 
-SUFFIXES = {"system.HTML": ".html", "system.Metrics": ".json"}
+SUFFIXES = {"system.HTML": ".html", "system.Metrics": ".json", "system.ClassificationMetrics": ".json"}
 MISSING = object()
 """Value of a source that is not known yet."""
 
@@ -235,7 +235,7 @@ def collect(ready: Prepared, seconds: float) -> Receipt:
         path = output_path(task, name, folder)
         title = kind.get("schemaTitle", "")
         if title in SUFFIXES and not path.exists():
-            continue  # pages and metrics are optional
+            continue  # pages, metrics and the like are optional
         metadata = said.get("artifacts", {}).get(name, {}).get("artifacts", [{}])[0].get("metadata", {})
         if ready.stage and is_artifact(path) and read_manifest(path).code_version != ready.version:
             key = ""

@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from shared.arguments import Task
-from shared.artifacts import Manifest
+from shared.artifacts import ClassificationMetrics, Manifest, Metrics
 from shared.log import log
 from shared.stage import Result
 
 
 def small_files(task: Task, result: Result) -> dict[str, str]:
-    """Path or uri -> text, of the page, the metrics and the output parameters that were asked for."""
+    """Path or uri -> text, of the page, metrics and the like, and of the output parameters, that were asked for."""
     files = {}
     for name, port in task.stage.ports("out").items():
         if port.is_artifact or name not in task.locations:
@@ -19,8 +19,10 @@ def small_files(task: Task, result: Result) -> dict[str, str]:
         if port.is_value:
             value = result.values[name]
             text = value if isinstance(value, str) else json.dumps(value)
-        elif name == "metrics":
+        elif port.kind is Metrics:
             text = json.dumps(result.metrics, sort_keys=True)
+        elif port.kind is ClassificationMetrics:
+            text = result.classification.model_dump_json() if result.classification else "null"
         else:
             text = result.page.html() if result.page else f"<p>{task.stage.slug()}: nothing to show</p>"
         files[task.locations[name]] = text
@@ -45,10 +47,11 @@ def report_back(
         log.info("%s = %.6g", name, number)
     if task.executor_output is None:
         return
+    ports = task.stage.ports("out")
 
     def metadata(name: str) -> dict[str, Any]:
         count = {"images": counts[name]} if name in counts else {}
-        return _metadata(name, result, sealed) | count
+        return _metadata(name, ports[name].kind, result, sealed) | count
 
     artifacts = {
         name: {"artifacts": [{"name": task.names[name], "uri": uri, "metadata": metadata(name)}]}
@@ -59,10 +62,12 @@ def report_back(
     partial.replace(path)
 
 
-def _metadata(name: str, result: Result, sealed: dict[str, Manifest]) -> dict[str, Any]:
+def _metadata(name: str, kind: type, result: Result, sealed: dict[str, Manifest]) -> dict[str, Any]:
     """What Kubeflow's UI shows beside an artifact: what it is, where it comes from, and how good it is."""
-    if name == "metrics":
+    if kind is Metrics:
         return dict(result.metrics)
+    if kind is ClassificationMetrics and result.classification:
+        return result.classification.metadata()
     if name not in sealed:
         return {}
     manifest = sealed[name]

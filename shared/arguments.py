@@ -89,7 +89,7 @@ def _parser(stage: type[Stage]) -> argparse.ArgumentParser:
     )
     groups = {name: parser.add_argument_group(name) for name in ("inputs", "outputs", "parameters", "how to run")}
     ports = stage.ports()
-    for name in sorted(ports, key=lambda n: not ports[n].is_artifact):  # report and metrics come last
+    for name in sorted(ports, key=lambda n: not ports[n].is_artifact):  # report, metrics and the like come last
         kind = ports[name].kind.__name__ + ("" if ports[name].needed else ", optional")
         group = groups["inputs" if ports[name].direction == "in" else "outputs"]
         group.add_argument(f"--{name}", metavar="PATH", help=_help(stage.model_fields[name].description, kind))

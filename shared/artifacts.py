@@ -59,16 +59,29 @@ class Predictions(Artifact):
     """Plain files for people: label TIFF, COCO JSON, CSV of cells, overlays."""
 
 
-class Html(Artifact):
-    """A self-contained page, a single file. Not an artifact in the sense of this module: no manifest, no digest."""
+class Shown(Artifact):
+    """What the pipeline's UI shows of a task, a single file. Not an artifact in the sense of this module.
+
+    It has no manifest and no digest, and no stage reads it.
+    """
+
+
+class Html(Shown):
+    """A self-contained page."""
 
     kfp_type = "HTML"
 
 
-class Metrics(Artifact):
-    """Scalars for the pipeline's UI. Not an artifact in the sense of this module."""
+class Metrics(Shown):
+    """Scalars."""
 
     kfp_type = "Metrics"
+
+
+class ClassificationMetrics(Shown):
+    """A confusion matrix and a ROC curve, `shared.classification.Classification` as JSON."""
+
+    kfp_type = "ClassificationMetrics"
 
 
 class File(BaseModel):

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, Literal, Ty
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 from pydantic.fields import FieldInfo
 
-from shared.artifacts import Artifact, Html, Metrics
+from shared.artifacts import Artifact, Html, Metrics, Shown
+from shared.classification import Classification
 
 T = TypeVar("T")
 
@@ -39,7 +40,7 @@ class Port:
     @property
     def is_artifact(self) -> bool:
         """An artifact with a manifest and a digest, as against a page, metrics or an output parameter."""
-        return issubclass(self.kind, Artifact) and not issubclass(self.kind, (Html, Metrics))
+        return issubclass(self.kind, Artifact) and not issubclass(self.kind, Shown)
 
     @property
     def is_value(self) -> bool:
@@ -78,7 +79,7 @@ else:
     class Out:
         """An output: inside `run`, a local folder that exists and is empty.
 
-        Of an output parameter (`Out[float]`) and of a page it is the file to write, which `shared.runner` does.
+        Of an output parameter (`Out[float]`), a page and the like it is the file to write, which `shared.runner` does.
         """
 
         def __class_getitem__(cls, kind: type) -> Any:
@@ -166,6 +167,8 @@ class Result(BaseModel):
     """Name -> finite number, shown in the UI and in `report.html`."""
     values: dict[str, float | int | bool | str] = {}
     """Values of the declared output parameters, all of them."""
+    classification: Classification | None = None
+    """Confusion matrix and ROC curve, of a stage that declares an output `Out[ClassificationMetrics]` for them."""
     skipped: str | None = None
     """Why the stage passed through without computing. The outputs are valid all the same, and flagged."""
     page: Any = None

@@ -4,7 +4,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt
 
-from shared.artifacts import ImageSet, LabelSet, Model, Predictions, Scores
+from shared.artifacts import ClassificationMetrics, ImageSet, LabelSet, Model, Predictions, Scores
 from shared.stage import In, MaybeIn, Out, Stage
 
 
@@ -27,6 +27,9 @@ class Evaluate(Stage):
     """The cells that `infer` found, scored as they are; the parameters below say how a model is applied."""
     scores: Out[Scores]
     """`scores.json` over all images and `scores.csv` per image."""
+    classification: Out[ClassificationMetrics]
+    """Background against cell: the confusion matrix of the pixels whose truth is known and, of a model, the ROC curve
+    of its foreground probability, as JSON. `null` without labels."""
     most_images: NonNegativeInt = 0
     """Labelled images to score, evenly spread over the set; 0: all."""
     use_labels: NonNegativeInt = 0

@@ -14,6 +14,7 @@ import numpy as np
 
 from components.evaluate.component import Evaluate
 from components.evaluate.pictures import Extremes, panel
+from components.evaluate.pixels import Pixels, count_pixels
 from shared.cells import find
 from shared.decode_limits import Limits
 from shared.devices import device, threads
@@ -28,8 +29,8 @@ from shared.progress import track
 from shared.report import Page
 from shared.stage import Result
 
-Find = Callable[["Case"], Callable[[], np.ndarray]]
-"""What predicts. It is called for one image after another; what it returns, in any thread, makes the cells (H, W)."""
+Find = Callable[["Case"], Callable[[], "Found"]]
+"""What predicts. It is called for one image after another; what it returns, in any thread, makes the cells."""
 PIXELS = ["dice", "iou"]
 OBJECTS = ["precision", "recall", "f1", "ap50", "ap75", "map", "pq", "aji", "seg", "det"]
 COLUMNS = ["image", "source", *PIXELS, *OBJECTS, "true_objects", "predicted_objects"]
@@ -49,7 +50,7 @@ def run(stage: Evaluate) -> Result:
         result = Page("evaluate")
         result.text(f"Skipped: {NO_LABELS}.")
         return Result(skipped=NO_LABELS, page=result)
-    total, rows, extremes = Tally(), [], Extremes()
+    total, pixels, rows, extremes = Tally(), Pixels(), [], Extremes()
     labelled, flattering, said = scorable(truth, images, stage.use_labels)
     keys = spread(labelled, stage.most_images or len(truth))
     if stage.model is not None:
@@ -58,27 +59,29 @@ def run(stage: Evaluate) -> Result:
         assert stage.predictions is not None
         find_cells = as_predicted(stage.predictions)
 
-    def cases() -> Iterator[tuple[Case, Callable[[], np.ndarray]]]:
+    def cases() -> Iterator[tuple[Case, Callable[[], Found]]]:
         for key in keys:
             case = Case(key, *read_pair(stage, images, truth, key))
             yield case, find_cells(case)
 
-    def scored(item: tuple[Case, Callable[[], np.ndarray]]) -> tuple[Case, np.ndarray, Tally]:
+    def scored(item: tuple[Case, Callable[[], Found]]) -> tuple[Case, np.ndarray, Tally, Pixels]:
         case, found = item[0], item[1]()
         known = scored_part(truth, case.key)
         instances = truth.entries[case.key].kind == "instances"
-        return case, found, tally(case.true * known, found * known, instances=instances)
+        score = tally(case.true * known, found.cells * known, instances=instances)
+        return case, found.cells, score, count_pixels(case.true, found.cells, known, found.probability)
 
     with ThreadPoolExecutor(threads()) as pool:  # while cells are parted in one image, the network sees the next
         each = in_order(pool, scored, cases(), lambda item: HELD * item[0].true.size)
-        for case, found, score in track(each, "evaluate", len(keys)):
-            total = total + score
+        for case, cells, score, counted in track(each, "evaluate", len(keys)):
+            total, pixels = total + score, pixels + counted
             row = score_row(case.key, images.entries[case.key].source, score)
             rows.append(row)
-            extremes.add(score_of(row), row["source"], partial(panel, case.image, case.true, found))
+            extremes.add(score_of(row), row["source"], partial(panel, case.image, case.true, cells))
     write_scores(stage.scores, total, rows, flattering)
     metrics = total.metrics() | {"images": float(total.images)} | ({"flattering": 1.0} if flattering else {})
-    return Result(metrics=metrics, page=page(metrics, total, rows, extremes, said))
+    result = page(metrics, total, pixels, rows, extremes, said)
+    return Result(metrics=metrics, classification=pixels.classification(), page=result)
 
 
 def scorable(truth: LabelReader, images: ImageReader, use_labels: int) -> tuple[list[str], bool, str]:
@@ -109,6 +112,16 @@ class Case:
     """(H, W) label image"""
 
 
+@dataclass
+class Found:
+    """What was predicted of an image."""
+
+    cells: np.ndarray
+    """(H, W) label image"""
+    probability: np.ndarray | None = None
+    """(H, W) float32 in [0, 1], of the foreground, where it is known."""
+
+
 def by_model(stage: Evaluate, model: Path) -> Find:
     """Cells as the segmentor finds them."""
     from shared.models.segmentor import for_prediction, load_segmentor
@@ -119,14 +132,17 @@ def by_model(stage: Evaluate, model: Path) -> Find:
     segmentor = for_prediction(segmentor, where)
     sharpen = config.sharpen if stage.sharpen == "auto" else stage.sharpen
 
-    def find_cells(case: Case) -> Callable[[], np.ndarray]:
-        maps = predict_maps(segmentor, config, case.image, tile=stage.tile, batch_size=stage.batch_size, device=where)
-        return lambda: find(maps, case.image, threshold=stage.threshold, sharpen=sharpen).cells(
+    def cells(maps: np.ndarray, image: np.ndarray) -> np.ndarray:
+        return find(maps, image, threshold=stage.threshold, sharpen=sharpen).cells(
             stage.saddle or config.saddle,
             min_distance=stage.min_distance,
             min_area=stage.min_area,
             min_share=stage.min_share,
         )
+
+    def find_cells(case: Case) -> Callable[[], Found]:
+        maps = predict_maps(segmentor, config, case.image, tile=stage.tile, batch_size=stage.batch_size, device=where)
+        return lambda: Found(cells(maps, case.image), maps[0])
 
     return find_cells
 
@@ -134,8 +150,8 @@ def by_model(stage: Evaluate, model: Path) -> Find:
 def as_predicted(predictions: Path) -> Find:
     """Cells as they were written, `labels/KEY.tif`. Raises ArtifactError where there is none, or not of that image."""
 
-    def find_cells(case: Case) -> Callable[[], np.ndarray]:
-        return partial(predicted_cells, predictions / "labels" / f"{case.key}.tif", case)
+    def find_cells(case: Case) -> Callable[[], Found]:
+        return lambda: Found(predicted_cells(predictions / "labels" / f"{case.key}.tif", case))
 
     return find_cells
 
@@ -200,7 +216,14 @@ def write_scores(folder: Path, total: Tally, rows: list[dict[str, Any]], flatter
             writer.writerow({name: f"{v:.6g}" if isinstance(v, float) else v for name, v in row.items()})
 
 
-def page(metrics: dict[str, float], total: Tally, rows: list[dict[str, Any]], extremes: Extremes, said: str) -> Page:
+def page(
+    metrics: dict[str, float],
+    total: Tally,
+    pixels: Pixels,
+    rows: list[dict[str, Any]],
+    extremes: Extremes,
+    said: str,
+) -> Page:
     """Overall numbers, the best and worst images, and a line for each image; `said` of which images these are."""
     result = Page("evaluate")
     of = f"{total.true} true and {total.predicted} predicted objects" if total.instance_images else "foreground only"
@@ -211,6 +234,10 @@ def page(metrics: dict[str, float], total: Tally, rows: list[dict[str, Any]], ex
         "Counts are pooled over the images; aji is the mean over images, seg over true objects. "
         "f1, precision, recall and pq at IoU 0.5; map is the mean of ap over IoU 0.5 to 0.9."
     )
+    result.heading("Pixels")
+    header = ["", "found to be background", "found to be cell"]
+    result.table(header, [[f"truly {label}", *row] for label, row in pixels.rows()])
+    result.text("Pixels of all images together; those of which the truth is not known are left out.")
     for title, panels in (("Worst", extremes.worst()), ("Best", extremes.best())):
         if panels:
             result.heading(f"{title}: input, truth (green), prediction (yellow)")

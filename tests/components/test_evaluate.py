@@ -10,21 +10,25 @@ import numpy as np
 import pytest
 import tifffile
 from real_labels import wheel_nuclei
-from small_segmentor import CONFIG, write_images, write_model, write_truth
+from sklearn.metrics import confusion_matrix, roc_curve
+from small_segmentor import CONFIG, trained, write_images, write_model, write_truth
 from stardist.matching import matching, matching_dataset
 
 from components.evaluate.component import Evaluate
 from components.evaluate.main import run
 from components.evaluate.pictures import Extremes, panel
+from components.evaluate.pixels import LEVELS, Pixels, count_pixels
 from components.infer.component import Infer
 from components.infer.main import run as infer
 from shared.artifacts import ImageSet, seal, verify
+from shared.classification import Classification
 from shared.errors import ArtifactError, UserError
 from shared.images import ImageWriter
 from shared.labels import LabelReader, learned_labels
 from shared.models.encoder import Encoder, save_encoder
 from shared.overlays import PREDICTION, TRUTH
 from shared.runner import execute, parse
+from shared.tiling import predict
 
 IMAGE, LABELS = wheel_nuclei()
 PARTS = {"a": np.s_[:160, :200], "b": np.s_[200:360, 100:300], "c": np.s_[352:, 312:], "d": np.s_[300:420, 0:90]}
@@ -135,7 +139,16 @@ def test_without_labels_it_says_so_and_passes(images, model, tmp_path):
     result, scores, rows = score(images, write_truth(tmp_path / "truth", {}), model, tmp_path / "scores")
     assert "no image has labels" in result.skipped
     assert scores == {"overall": {}, "n": 0, "true_objects": 0, "predicted_objects": 0} and rows == []
-    assert result.metrics == {} and result.skipped in result.page.html()
+    assert result.metrics == {} and result.skipped in result.page.html() and result.classification is None
+
+
+def test_without_labels_an_earlier_confusion_matrix_does_not_stay(images, model, tmp_path):
+    told = tmp_path / "pixels.json"
+    for name, masks in (("one", MASKS), ("none", {})):
+        given = {"images": images, "truth": write_truth(tmp_path / f"truth-{name}", masks), "model": model}
+        given |= {"scores": tmp_path / name, "classification": told}
+        execute(parse(Evaluate, [str(word) for key, where in given.items() for word in (f"--{key}", where)]))
+        assert (json.loads(told.read_text()) is None) == (name == "none")
 
 
 def test_some_of_the_images_spread_over_the_set(images, model, tmp_path):
@@ -201,14 +214,57 @@ def test_pixels_of_confidence_zero_do_not_count(images, model, tmp_path):
     assert ignored["true_objects"] == unknown["true_objects"]
 
 
+def test_the_confusion_matrix_and_the_roc_curve_are_those_of_sklearn(images, model, tmp_path):
+    conf = {"a": np.full(MASKS["a"].shape, 255, np.uint8)}
+    conf["a"][:, 100:] = 0  # half of the image was never labelled
+    truth = write_truth(tmp_path / "truth", MASKS, **conf)
+    found = predicted(images, model, tmp_path / "found")
+    told = score(images, truth, model, tmp_path / "model")[0].classification
+    known = {key: conf[key] > 0 if key in conf else np.ones(MASKS[key].shape, bool) for key in MASKS}
+    true = np.concatenate([MASKS[key][known[key]] > 0 for key in MASKS])
+    cell = np.concatenate([tifffile.imread(found / f"labels/{key}.tif")[known[key]] > 0 for key in MASKS])
+    assert told.labels == ["background", "cell"] and told.confusion == confusion_matrix(true, cell).tolist()
+
+    segmentor = trained()
+    maps = {key: predict(segmentor, CONFIG, IMAGES[key], tile=128, batch_size=16, device="cpu") for key in MASKS}
+    sure = np.concatenate([maps[key][known[key]] for key in MASKS])
+    level = np.minimum(np.floor(sure * LEVELS), LEVELS - 1) / LEVELS
+    theirs = np.stack(roc_curve(true, level, drop_intermediate=False), axis=1)
+    assert theirs[0].tolist() == [0, 0, np.inf] and told.roc[0] == (0, 0, 1), "JSON has no infinity"
+    assert len(theirs) > 100 and np.allclose(told.roc[1:], theirs[1:], rtol=0, atol=1e-12)
+
+    same = score(images, truth, None, tmp_path / "predictions", predictions=found)[0].classification
+    assert same.confusion == told.confusion and same.roc == [], "label images hold no probability"
+
+
+def test_the_page_tells_the_pixels_in_words(images, model, tmp_path):
+    result, _, _ = score(images, write_truth(tmp_path / "truth", MASKS), model, tmp_path / "scores")
+    for label, row in zip(("background", "cell"), result.classification.confusion, strict=True):
+        assert f"<td>truly {label}</td>" + "".join(f"<td class='n'>{int(n)}</td>" for n in row) in result.page.html()
+
+
+def test_without_one_of_the_classes_there_is_no_roc_curve():
+    nothing, probability = np.zeros((4, 5), np.uint8), np.full((4, 5), 0.25, np.float32)
+    every = np.ones((4, 5), bool)
+    counted = count_pixels(nothing, nothing, every, probability)
+    assert counted.confusion.tolist() == [[20, 0], [0, 0]] and counted.roc() == []
+    both = counted + count_pixels(nothing + 7, nothing, every, 3 * probability)
+    assert both.confusion.tolist() == [[20, 0], [20, 0]]
+    assert both.roc() == [(0, 0, 1), (0, 1, 0.75), (1, 1, 0.25)]
+    assert count_pixels(nothing, nothing, ~every, probability).classification().confusion == [[0, 0], [0, 0]]
+    assert Pixels().roc() == []
+
+
 def test_by_the_command_line_the_same_digest_again(images, model, tmp_path):
     truth = write_truth(tmp_path / "truth", MASKS)
     arguments = ["--images", images, "--truth", truth, "--model", model, "--tile", "128"]
     digests = set()
-    for name in ("one", "two"):
-        execute(parse(Evaluate, [str(a) for a in (*arguments, "--scores", tmp_path / name)]))
+    for name, more in (("one", []), ("two", ["--classification", tmp_path / "pixels.json"])):
+        result = execute(parse(Evaluate, [str(a) for a in (*arguments, "--scores", tmp_path / name, *more)]))
         digests.add(verify(tmp_path / name).digest)
     assert len(digests) == 1
+    assert Classification.model_validate_json((tmp_path / "pixels.json").read_text()) == result.classification
+    assert {path.name for path in tmp_path.iterdir()} == {"truth", "one", "two", "pixels.json"}
 
 
 def test_an_encoder_is_refused(images, tmp_path):

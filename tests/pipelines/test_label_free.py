@@ -17,7 +17,9 @@ from small_segmentor import write_model
 from components.gate.component import Gate
 from components.gate.main import run as judge
 from pipelines import record
+from pipelines.cache import Cache
 from shared.artifacts import hash_folder, is_artifact, verify
+from shared.classification import Classification
 
 ROOT = Path(__file__).parents[2]
 SMALL = {
@@ -136,6 +138,20 @@ def test_the_browser_would_notice(run):
     assert asked.requests == ["elsewhere.example/a.css"]
     with pytest.raises(AssertionError, match="NOT DRAWN"):
         shown(page.replace("</body>", "<img src='data:image/png;base64,AAAA'></body>"))
+
+
+def test_the_pixels_confusion_matrix_stands_with_the_task_and_in_the_cache(run, tmp_path):
+    tasks = record.load(run.out).tasks
+    for name in ("evaluate", "em-1/evaluate"):
+        assert tasks[name].outputs["classification"].path == f"{name}/classification.json"
+        text = (run.out / name / "classification.json").read_text()
+        receipt = Cache(run.folder / "cache").restore(tasks[name].key, tmp_path / name)
+        assert (tmp_path / name / "classification.json").read_text() == text
+        told = Classification.model_validate_json(text)
+        assert receipt.outputs["classification"].metadata == told.metadata()
+        assert bool(told.roc) == (name != "evaluate"), "what infer wrote has no probability"
+        assert sum(map(sum, told.confusion)) == 128 * 160
+    assert "ClassificationMetrics" not in (run.out / "report.html").read_text()
 
 
 def test_a_second_start_computes_nothing(run):

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from shared.artifacts import ImageSet, LabelSet
+from shared.artifacts import ClassificationMetrics, ImageSet, LabelSet
 from shared.stage import In, Out, Stage
 
 
@@ -21,6 +21,8 @@ class Probe(Stage):
     """One copy."""
     second: Out[LabelSet]
     """Another copy."""
+    curve: Out[ClassificationMetrics]
+    """Made up."""
     count: Out[int]
     """Number of images."""
     name: Out[str]
@@ -47,9 +49,16 @@ from pathlib import Path
 
 from components.probe.component import Probe
 from shared import checkpoints
+from shared.classification import Classification
 from shared.errors import UserError
 from shared.report import Page
 from shared.stage import Result
+
+MADE_UP = {
+    "labels": ["background", "cell"],
+    "confusion": [[90, 5], [2, 30]],
+    "roc": [(0, 0, 1), (0.25, 0.875, 0.5), (1, 1, 0)],
+}
 
 
 def run(stage: Probe) -> Result:
@@ -86,6 +95,7 @@ def run(stage: Probe) -> Result:
     return Result(
         metrics={"images": len(index.splitlines()), "resumed": float(resumed)},
         values={"count": len(index.splitlines()), "name": stage.text},
+        classification=None if stage.mode == "skip" else Classification(**MADE_UP),
         skipped="nothing to do" if stage.mode == "skip" else None,
         page=page,
     )

@@ -51,15 +51,21 @@ def remains(folder: Path) -> list[str]:
 
 
 def test_a_run_by_hand(tree, given, tmp_path):
-    done = tree.run(*given, "--text", "x", "--report", tmp_path / "r.html", "--metrics", tmp_path / "m.json")
+    beside = ["--report", tmp_path / "r.html", "--metrics", tmp_path / "m.json", "--curve", tmp_path / "c.json"]
+    done = tree.run(*given, "--text", "x", *beside)
     assert done.returncode == 0, done.stderr
     first, second = (verify(tmp_path / "out" / name, LabelSet) for name in ("first", "second"))
     assert first.digest == second.digest and first.stage == "probe" and first.parameters["text"] == "x"
     assert first.inputs == {"images": read_manifest(Path(given[2])).digest}
     assert json.loads((tmp_path / "m.json").read_text()) == {"images": 4, "resumed": 0}
+    assert json.loads((tmp_path / "c.json").read_text()) == {
+        "labels": ["background", "cell"],
+        "confusion": [[90, 5], [2, 30]],
+        "roc": [[0, 0, 1], [0.25, 0.875, 0.5], [1, 1, 0]],
+    }
     assert "&lt;x&gt;" in (tmp_path / "r.html").read_text()
     assert remains(tmp_path) == sorted(
-        ["m.json", "r.html", "out"]
+        ["c.json", "m.json", "r.html", "out"]
         + [f"out/{n}{f}" for n in ("first", "second") for f in ("", "/artifact.json", "/index.jsonl")]
     )
 
@@ -93,7 +99,7 @@ def executor_input(images: Path, root: Path, **values: object) -> dict:
             "parameterValues": values,
         },
         "outputs": {
-            "artifacts": {name: artifact(name) for name in ("first", "second", "report", "metrics")},
+            "artifacts": {name: artifact(name) for name in ("first", "second", "report", "metrics", "curve")},
             "parameters": {name: {"outputFile": f"{root}/{name}"} for name in ("count", "name")},
             "outputFile": f"{root}/executor_output.json",
         },
@@ -102,6 +108,7 @@ def executor_input(images: Path, root: Path, **values: object) -> dict:
 
 def test_executor_input_is_answered_as_kubeflow_reads_it(tree, small_images, tmp_path):
     from google.protobuf import json_format
+    from kfp import dsl
     from kfp.local import executor_output_utils
     from kfp.pipeline_spec import pipeline_spec_pb2
 
@@ -113,6 +120,10 @@ def test_executor_input_is_answered_as_kubeflow_reads_it(tree, small_images, tmp
     read = json_format.MessageToDict(output)
     assert read["parameterValues"] == {"count": 4.0, "name": "17"}
     assert read["artifacts"]["metrics"]["artifacts"][0]["metadata"] == {"images": 4.0, "resumed": 0.0}
+    theirs = dsl.ClassificationMetrics()
+    theirs.log_confusion_matrix(["background", "cell"], [[90, 5], [2, 30]])
+    theirs.log_roc_curve([0, 0.25, 1], [0, 0.875, 1], [1, 0.5, 0])
+    assert read["artifacts"]["curve"]["artifacts"][0]["metadata"] == theirs.metadata
     first = read["artifacts"]["first"]["artifacts"][0]
     assert first["name"] == "first-name" and first["uri"] == f"{tmp_path}/first"
     assert first["metadata"]["digest"] == verify(tmp_path / "first", LabelSet).digest
@@ -130,7 +141,7 @@ def test_executor_input_is_answered_as_kubeflow_reads_it(tree, small_images, tmp
     message = json_format.ParseDict(given, pipeline_spec_pb2.ExecutorInput())
     outputs = executor_output_utils.get_outputs_for_task(message, spec)
     assert outputs["count"] == 4 and isinstance(outputs["count"], int) and outputs["name"] == "17"
-    assert outputs["metrics"].metadata["images"] == 4
+    assert outputs["metrics"].metadata["images"] == 4 and outputs["curve"].metadata == theirs.metadata
 
 
 def test_executor_input_replaces_what_an_earlier_try_left(tree, small_images, tmp_path):

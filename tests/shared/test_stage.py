@@ -5,7 +5,7 @@ import pytest
 from pydantic import Field, PositiveInt, ValidationError
 from pydantic.fields import FieldInfo
 
-from shared.artifacts import FeatureSet, ImageSet, Model
+from shared.artifacts import ClassificationMetrics, FeatureSet, ImageSet, Model
 from shared.stage import External, In, MaybeIn, Out, Result, Stage, is_external, plain_type
 
 
@@ -110,6 +110,16 @@ def test_a_result_refuses_what_it_does_not_know():
     assert Result(metrics={"a": 1}, values={"done": True, "n": 3}).values == {"done": True, "n": 3}
     with pytest.raises(ValidationError):
         Result(metric={"a": 1})
+
+
+def test_a_confusion_matrix_is_no_artifact_and_may_be_left_out():
+    class Telling(TwoWords):
+        curve: Out[ClassificationMetrics]
+
+    port = Telling.ports("out")["curve"]
+    assert not port.is_artifact and not port.is_value and not port.needed
+    given = {"images": "i", "model": "m", "features": "f", "source": "s"}
+    assert Telling(**given).curve is None and Telling(**given, curve="c.json").curve == Path("c.json")
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

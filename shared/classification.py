@@ -1,0 +1,41 @@
+"""How well classes are told apart: a confusion matrix and, where there is a probability, a ROC curve.
+
+This module is imported by every declaration, so it loads no numpy.
+"""
+
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
+
+Rate = Annotated[float, Field(ge=0, le=1)]
+
+
+class Classification(BaseModel):
+    """What Kubeflow's UI draws of an output `ClassificationMetrics`, and as JSON that output's file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    labels: list[str]
+    """Names of the classes, each once."""
+    confusion: list[list[FiniteFloat]]
+    """Counts or shares: a row for each true class, a column for each predicted one, both in the order of `labels`."""
+    roc: list[tuple[Rate, Rate, FiniteFloat]] = []
+    """Points of the ROC curve: false positive rate, true positive rate, threshold. Empty: there is no curve."""
+
+    @model_validator(mode="after")
+    def _square(self) -> Self:
+        lengths = {len(self.labels), len(set(self.labels)), len(self.confusion), *map(len, self.confusion)}
+        if len(lengths) > 1:
+            raise ValueError("a confusion matrix has a row and a column for each of its labels, which all differ")
+        return self
+
+    def metadata(self) -> dict[str, Any]:
+        """The same as the metadata of the artifact in Kubeflow, as kfp's own `dsl.ClassificationMetrics` logs it."""
+        matrix = {
+            "annotationSpecs": [{"displayName": label} for label in self.labels],
+            "rows": [{"row": row} for row in self.confusion],
+        }
+        curve = [
+            {"confidenceThreshold": threshold, "recall": true_rate, "falsePositiveRate": false_rate}
+            for false_rate, true_rate, threshold in self.roc
+        ]
+        return {"confusionMatrix": matrix} | ({"confidenceMetrics": curve} if curve else {})
