@@ -108,10 +108,10 @@ def _why_it_ended(record: RunRecord) -> str:
     if not gate.values.get("done"):
         every = len(judged) == len(rounds(record))
         return f"The loop ended with {last.name}, the last one asked for; more may help: --set rounds." if every else ""
-    if gate.parameters.get("converged"):
+    if gate.values.get("ending") == "converged":
         agreement = "" if last.agreement is None else f": agreement {last.agreement:.3f}"
         return f"The loop ended with {last.name}, whose pseudo-masks are nearly those of the round before{agreement}."
-    if len(judged) - 1 - int(gate.values.get("best_round", -1)) >= int(gate.parameters.get("patience", 1)):
+    if gate.values.get("ending") == "no better":
         than = "the model it started from" if best == START else best
         return f"The loop ended with {last.name}: no round was better than {than}."
     return f"The loop ended with {last.name}: its cells cover so much more or less than before that it was not trusted."

@@ -36,7 +36,10 @@ class Gate(Stage):
     best_round: Out[int]
     """Round the better one comes from."""
     done: Out[bool]
-    """Whether later rounds may pass through: the loop has converged, drifts, or has not got better for a while."""
+    """Whether later rounds may pass through, see `ending`."""
+    ending: Out[str]
+    """Why the loop ends here. converged: pseudo-masks stopped changing and the segmentor is no better; no better: there
+    was none for a while; drift. Empty where it goes on."""
     first_area_out: Out[float]
     """`first_area`, or what it is from now on."""
     number: NonNegativeInt = 0
@@ -50,7 +53,8 @@ class Gate(Stage):
     use_labels: NonNegativeInt = 0
     """Judge by so many labelled images. 0: label-free."""
     patience: PositiveInt = 2
-    """The loop ends where the best round lies so many rounds back."""
+    """The loop ends where the best round lies so many rounds back; one, where the first masks followed the edges in the
+    images already and no label tells: there a round must be much better to be handed on at all."""
     average: float = Field(0.6, gt=0, le=1)
     """Share of a better candidate's weights in `best`; the rest is the incumbent's, where that is an earlier round of
     this loop. 1: the candidate alone."""

@@ -10,6 +10,9 @@ from shared.metrics import Tally, dice_masks, tally
 
 MARGIN = 1.02
 """Times as high as the incumbent's the candidate's edge score must be. What a set's own noise moves is below it."""
+FOLLOWING = 1.1
+"""The same between rounds where the first masks followed the edges already. There later rounds gain nothing but edge
+score: it rose by up to PLACEHOLDER while Dice stood or fell."""
 DRIFT = 1.5
 """Factor of the foreground's area, against the incumbent's, from which on a change counts as drift."""
 
@@ -51,11 +54,11 @@ def with_labels(judgement: Judgement, found: list[Found], truths: list[np.ndarra
     return replace(judgement, dice=dice, f1=total.metrics()["f1"])
 
 
-def better(candidate: Judgement, incumbent: Judgement) -> bool:
+def better(candidate: Judgement, incumbent: Judgement, margin: float = MARGIN) -> bool:
     """Whether the candidate is to be handed on. By the labels where there are any, else by edges and area."""
     if candidate.dice is not None and incumbent.dice is not None:
         return keeps_up(candidate, incumbent)
-    return candidate.edge >= MARGIN * incumbent.edge and not drifts(candidate.area, incumbent.area)
+    return candidate.edge >= margin * incumbent.edge and not drifts(candidate.area, incumbent.area)
 
 
 def keeps_up(one: Judgement, other: Judgement) -> bool:

@@ -4,13 +4,14 @@ import tempfile
 from pathlib import Path
 
 from components.gate.component import Gate
-from components.gate.judge import better, drifts, keeps_up, strays
+from components.gate.judge import FOLLOWING, MARGIN, better, drifts, keeps_up, strays
 from components.gate.jury import Judged, Jury
 from components.gate.page import make_page
 from components.gate.soup import write_average
 from shared.artifacts import copy_payload
 from shared.log import log
-from shared.models.files import read_config
+from shared.models.files import load_config, read_config
+from shared.models.segmentor import SegmentorConfig
 from shared.stage import Result
 
 NEW, OLD, BOTH = "this round", "best before", "their average"
@@ -24,7 +25,7 @@ def run(stage: Gate) -> Result:
     values: dict[str, float | int | bool | str]
     if stage.skip:
         copy_payload(stage.incumbent, stage.best)
-        values = {"best_round": stage.incumbent_round, "done": True, "first_area_out": stage.first_area}
+        values = {"best_round": stage.incumbent_round, "done": True, "ending": "", "first_area_out": stage.first_area}
         return Result(values=values, skipped="the EM loop is over")
     jury = Jury.of(stage)
     judged = {NEW: jury(stage.candidate, "candidate")}
@@ -38,9 +39,11 @@ def run(stage: Gate) -> Result:
         copy_payload(stage.candidate if taken else stage.incumbent, stage.best)
     new = judged[NEW].judgement
     best_round = stage.number if taken else stage.incumbent_round
+    ending = _ending(stage, judged, accepted, best_round)
     values = {
         "best_round": best_round,
-        "done": stage.converged or stage.number - best_round >= stage.patience or _drifted(stage, judged),
+        "done": bool(ending),
+        "ending": ending,
         "first_area_out": stage.first_area or judged.get(OLD, judged[NEW]).judgement.area,
     }
     metrics = {"accepted": float(accepted), "edge_score": new.edge, "foreground_share": new.area}
@@ -55,7 +58,7 @@ def _accepted(stage: Gate, jury: Jury, judged: dict[str, Judged], remarks: list[
     if OLD not in judged:
         return True
     new, old = judged[NEW].judgement, judged[OLD].judgement
-    accepted = better(new, old)
+    accepted = better(new, old, FOLLOWING if _declining(stage) else MARGIN)
     if stage.use_labels:
         log.info("judged on %d images: %s", len(jury.images), LEARNED_FROM)
         remarks.append(f"Judged on {len(jury.images)} images: {LEARNED_FROM}.")
@@ -70,6 +73,21 @@ def _accepted(stage: Gate, jury: Jury, judged: dict[str, Judged], remarks: list[
         kept = f"round {stage.incumbent_round}" if stage.incumbent_round >= 0 else "the model the loop started from"
         log.warning("round %d is not better than %s", stage.number, kept)
     return accepted
+
+
+def _declining(stage: Gate) -> bool:
+    """Whether a later round has to be much better than an earlier one: the first masks followed the edges already."""
+    config = load_config(stage.candidate, SegmentorConfig)
+    return config.sharpen == "means" and stage.incumbent_round >= 0 and not stage.use_labels
+
+
+def _ending(stage: Gate, judged: dict[str, Judged], accepted: bool, best_round: int) -> str:
+    """Why the loop ends here; empty where it goes on."""
+    if _drifted(stage, judged):
+        return "drift"
+    if stage.converged and not accepted:
+        return "converged"
+    return "no better" if stage.number - best_round >= (1 if _declining(stage) else stage.patience) else ""
 
 
 def _drifted(stage: Gate, judged: dict[str, Judged]) -> bool:

@@ -13,7 +13,7 @@ DICE_WEIGHT = 0.5
 DEPTH_WEIGHT = 1.0
 """Of `depth_loss`, beside the foreground's loss."""
 LEVELS = 1024
-"""Steps of a probability that errors are ranked by."""
+"""Steps that errors are ranked by, from none to infinite loss."""
 
 
 def foreground_loss(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
@@ -31,17 +31,17 @@ def foreground_loss(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
 
 @torch.no_grad()
 def without_worst(logits: Tensor, target: Tensor, weight: Tensor, share: float) -> Tensor:
-    """`weight` with 0 where the network contradicts the masks most: in that share of the pixels that are known.
+    """`weight` with 0 where the loss is largest: in that share of the pixels that are known, over the whole batch.
 
-    Losses are trimmed as in Zhang & Sabuncu (2018, arXiv:1805.07836, section 3.3), pixel by pixel over the batch:
-    a network learns what most of the masks have in common before it learns their errors (Arpit et al. 2017,
-    arXiv:1706.05394). logits, target {0, 1}, weight in [0, 1]: (N, H, W).
+    Pruned as in Zhang & Sabuncu (2018, arXiv:1805.07836, section 3.3), but pixel by pixel: a network learns what most
+    of the masks have in common before it learns their errors (Arpit et al. 2017, arXiv:1706.05394). Errors that are
+    little trusted anyway stay. logits, target {0, 1}, weight in [0, 1]: (N, H, W).
     """
-    apart = (torch.sigmoid(logits) - target).abs()
-    counts = total(torch.histc(apart[weight > 0], LEVELS, 0, 1))
+    wrong = 1 - torch.exp(-F.binary_cross_entropy_with_logits(logits, target, weight, reduction="none"))
+    counts = total(torch.histc(wrong[weight > 0], LEVELS, 0, 1))
     kept = counts.cumsum(0) <= (1 - share) * counts.sum()
     limit = (kept.sum() + 1) / LEVELS  # the level that the share begins in is kept whole
-    return torch.where(apart > limit, 0, weight)
+    return torch.where(wrong > limit, 0, weight)
 
 
 def depth_loss(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:

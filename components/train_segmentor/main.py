@@ -130,9 +130,8 @@ def train(
             x = to_device(images, where)
             logits = segmentor.decode(x, encoder(x))
         logits = logits.float()
-        if share:
-            weight = without_worst(logits[:, 0], target, weight, share)
-        loss = foreground_loss(logits[:, 0], target, weight)
+        learned = without_worst(logits[:, 0], target, weight, share) if share else weight
+        loss = foreground_loss(logits[:, 0], target, learned)
         if segmentor.config.maps > 1:
             loss = loss + DEPTH_WEIGHT * depth_loss(logits[:, 1], depth, weight)
         watch_loss(loss.item(), step)

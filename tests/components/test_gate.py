@@ -16,7 +16,7 @@ from shared.cells import find
 from shared.errors import UserError
 from shared.metrics import tally
 from shared.models.encoder import Encoder, save_encoder
-from shared.models.segmentor import Segmentor, load_segmentor, save_segmentor
+from shared.models.segmentor import Segmentor, SegmentorConfig, load_segmentor, save_segmentor
 from shared.tiling import predict_maps
 
 IMAGE, LABELS = wheel_nuclei()
@@ -38,8 +38,8 @@ class Case:
         save_encoder(root / "encoder", Encoder(CONFIG.encoder), CONFIG.encoder, "")
         seal(root / "encoder", Model)
 
-    def segmentor(self, name: str, segmentor: Segmentor) -> Path:
-        save_segmentor(self.root / name, segmentor, CONFIG, "")
+    def segmentor(self, name: str, segmentor: Segmentor, config: SegmentorConfig = CONFIG) -> Path:
+        save_segmentor(self.root / name, segmentor, config, "")
         seal(self.root / name, Model)
         return self.root / name
 
@@ -111,7 +111,7 @@ def test_a_foreground_that_creeps_away_ends_the_loop(case, tmp_path):
     assert first > area and result.metrics["accepted"] == 1 and not result.values["done"]
     assert case(tmp_path / "b", case.good, case.worse, first_area=area)[0].values["first_area_out"] == area
     result, kept = case(tmp_path / "c", case.good, case.worse, first_area=min(1, 1.6 * area))
-    assert result.metrics["accepted"] == 0 and result.values["done"]
+    assert result.metrics["accepted"] == 0 and result.values["done"] and result.values["ending"] == "drift"
     assert kept["model.safetensors"] == weights(case.worse) and "first segmentor" in result.page.html()
 
 
@@ -138,6 +138,28 @@ def test_a_worse_one_goes_on_only_where_that_is_asked_for(case, tmp_path):
 def test_the_loop_ends_where_the_best_round_lies_two_back(case, tmp_path, number, done):
     result, _ = case(tmp_path / "a", case.worse, case.good, number=number)
     assert result.values["best_round"] == 0 and result.values["done"] == done
+    assert result.values["ending"] == ("no better" if done else "")
+
+
+@pytest.mark.parametrize(("sharpen", "accepted"), [("means", 0), ("edges", 1), ("none", 1)])
+def test_where_first_masks_followed_the_edges_a_round_must_be_much_better(case, tmp_path, sharpen, accepted):
+    """The candidate's edge score is 1.08 times the incumbent's."""
+    config = CONFIG.model_copy(update={"sharpen": sharpen})
+    weaker = copy.deepcopy(trained())
+    with torch.no_grad():
+        weaker.head[2].bias[0] += 1
+    pair = case.segmentor(f"better-{sharpen}", trained(), config), case.segmentor(f"weaker-{sharpen}", weaker, config)
+    result, _ = case(tmp_path / "a", *pair)
+    assert result.metrics["accepted"] == accepted
+    assert result.values["ending"] == ("" if accepted else "no better")
+    assert case(tmp_path / "b", *pair, incumbent_round=-1)[0].metrics["accepted"] == 1, "of the user"
+
+
+def test_the_loop_converges_only_where_the_segmentor_is_no_better(case, tmp_path):
+    better, _ = case(tmp_path / "a", case.good, case.worse, converged=True)
+    assert better.metrics["accepted"] == 1 and not better.values["done"] and better.values["ending"] == ""
+    worse, _ = case(tmp_path / "b", case.worse, case.good, converged=True)
+    assert worse.metrics["accepted"] == 0 and worse.values["done"] and worse.values["ending"] == "converged"
 
 
 def test_the_first_segmentor_has_nothing_to_be_compared_with(case, tmp_path):
@@ -149,7 +171,7 @@ def test_the_first_segmentor_has_nothing_to_be_compared_with(case, tmp_path):
 def test_a_loop_that_is_over_hands_on_what_was_best(case, tmp_path):
     result, kept = case(tmp_path / "a", case.worse, case.good, skip=True, first_area=0.25)
     assert kept["model.safetensors"] == weights(case.good)
-    assert result.values == {"best_round": 0, "done": True, "first_area_out": 0.25} and result.skipped
+    assert result.values == {"best_round": 0, "done": True, "ending": "", "first_area_out": 0.25} and result.skipped
 
 
 def test_labels_that_are_not_there_are_missed(case, tmp_path):

@@ -286,7 +286,7 @@ def test_the_known_pixels_of_the_largest_loss_count_for_nothing(share):
     logits, weight = rng.normal(size=(2, 64, 64)), rng.choice([0, 0.5, 1], (2, 64, 64))
     target = (rng.random((2, 64, 64)) > 0.5).astype(float)
     left = without_worst(*(torch.from_numpy(array) for array in (logits, target, weight)), share).numpy()
-    loss = np.where(target > 0, np.logaddexp(0, -logits), np.logaddexp(0, logits))
+    loss = weight * np.where(target > 0, np.logaddexp(0, -logits), np.logaddexp(0, logits))
     worst = loss > np.quantile(loss[weight > 0], 1 - share)
     assert (left[~worst] == weight[~worst]).all()
     assert ((left > 0) & worst).sum() <= 3 * (weight > 0).sum() / LEVELS < ((left == 0) & (weight > 0)).sum()

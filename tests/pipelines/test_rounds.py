@@ -48,10 +48,8 @@ def test_the_table_tells_which_round_is_handed_on():
 def test_a_start_that_no_round_beat_is_handed_on_and_it_is_said():
     """Also where the loop did not end for it: the last round asked for, or masks that no longer change."""
     record = run_of(-1)
-    record.tasks["em-0/gate"].parameters = {"patience": 2}
-    for values, given in (({}, {}), ({"done": True}, {"converged": True})):
+    for values in ({}, {"done": True, "ending": "converged"}):
         record.tasks["em-0/gate"].values |= values
-        record.tasks["em-0/gate"].parameters |= given
         assert ending(record).endswith(" Handed on: the model the loop started from.")
         lines = round_table(record).splitlines()
         assert "handed on" not in lines[2] and lines[-1] == ending(record)
@@ -112,19 +110,19 @@ def test_what_became_of_the_exported_model(metrics, said):
 
 
 @pytest.mark.parametrize(
-    "best, done, converged, said",
+    "best, why, said",
     [
-        ((0, 1, 2), False, False, "em-2, the last one asked for"),
-        ((0, 1, 2), True, True, "nearly those of the round before: agreement 0.980"),
-        ((0, 0, 0), True, False, "no round was better than em-0"),
-        ((-1, -1), True, False, "no round was better than the model it started from"),
-        ((0, 0), True, False, "so much more or less than before"),
+        ((0, 1, 2), "", "em-2, the last one asked for"),
+        ((0, 1, 2), "converged", "nearly those of the round before: agreement 0.980"),
+        ((0, 0, 0), "no better", "no round was better than em-0"),
+        ((-1, -1), "no better", "no round was better than the model it started from"),
+        ((0, 0), "drift", "so much more or less than before"),
     ],
 )
-def test_why_the_loop_ended(best, done, converged, said):
+def test_why_the_loop_ended(best, why, said):
     record = run_of(*best)
     gate = record.tasks[f"em-{len(best) - 1}/gate"]
-    gate.values["done"], gate.parameters = done, {"patience": 2, "converged": converged}
+    gate.values |= {"done": bool(why), "ending": why}
     last = f"em-{len(best) - 1}/refine-masks"
     record.tasks[last] = TaskRecord(stage="refine_masks", state="done", values={"agreement": 0.98})
     assert said in ending(record)

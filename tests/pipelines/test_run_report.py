@@ -248,8 +248,8 @@ def test_what_is_handed_on_where_no_round_is_better_than_the_start(finished, tmp
     _, record = finished
     guarded = record.model_copy(deep=True)
     for number in range(2):
-        values, given = {"best_round": -1, "done": number == 1}, {"patience": 2}
-        gate = TaskRecord(stage="gate", state="done", values=values, parameters=given, metrics={"accepted": 0})
+        values = {"best_round": -1, "done": number == 1, "ending": "no better" if number == 1 else ""}
+        gate = TaskRecord(stage="gate", state="done", values=values, metrics={"accepted": 0})
         guarded.tasks[f"em-{number}/gate"] = gate
     guarded.save(tmp_path)
     text = run_report.write(tmp_path).read_text()
