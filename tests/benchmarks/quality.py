@@ -99,7 +99,8 @@ def main() -> int:
         ]
         failed = [name for job in jobs for name in job.result()]
     print(summary(kept.current()))
-    insert(RESULTS, kept.current())
+    if args.rows == ROWS:
+        insert(RESULTS, kept.current())
     if failed:
         print(f"error: failed: {', '.join(failed)}", file=sys.stderr)
     return int(bool(failed))
