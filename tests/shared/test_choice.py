@@ -6,7 +6,7 @@ from real_labels import real_pairs
 
 from shared.choice import Choice
 from shared.metrics import Tally, tally
-from shared.proposals import MEAN, STAIN, UNIMODAL, is_stained, stain
+from shared.proposals import MEAN, STAIN, UNIMODAL, brightness, grey, is_stained, stain
 
 KINDS = {
     "usiigaci/labelled": (6, "texture"),
@@ -66,3 +66,23 @@ def test_nothing_seen_and_nothing_to_see():
     flat = Choice.among([np.zeros((40, 50, 3), np.uint8)])
     assert flat.taken()[0].separability <= UNIMODAL
     assert (flat.probability(np.zeros((40, 50, 3), np.uint8)) < 0.5).all()
+
+
+def test_images_that_look_alike_tell_the_side_of_the_foreground():
+    """Two sections that are mostly red muscle: by their own texture alone everything else would be the foreground."""
+    pairs = real_pairs("dsb2018/histo_purple", 43)
+    choice = Choice.among(image for image, _ in pairs)
+    assert {one.bright for one in choice.taken()} == {False}
+    misled = [image for image, _ in pairs if brightness(grey(image, 1)) > 0]
+    assert len(misled) == 2
+    for image, mask in pairs:
+        if brightness(grey(image, 1)) > 0:
+            assert choice.probability(image)[mask > 0].mean() > 0.6
+
+
+@pytest.mark.parametrize(("values", "side"), [((0.2, 0.8), 1), ((0.8, 0.2), -1)])
+def test_the_side_of_more_texture(values, side):
+    rng = np.random.default_rng(0)
+    plane = np.full((64, 64), values[0], np.float32)
+    plane[16:48, 16:48] = values[1] + 0.1 * rng.normal(size=(32, 32))
+    assert np.sign(brightness(plane)) == side and brightness(np.ones((8, 8), np.float32)) == 0
