@@ -38,8 +38,8 @@ class TrainSegmentor(Stage):
     encoder_rate: float = Field(0.0, ge=0, le=1)
     """Learning rate of the encoder, relative to that. 0: it stays as it is, which halves the time of a step."""
     left_out: float = Field(0.1, ge=0, lt=0.5)
-    """Share of a step's pixels, those of the largest loss, whose foreground is not learned where the first masks missed
-    the edges in the images. Of masks that follow the edges every pixel is learned."""
+    """Share of a step's pixels, those of the largest loss, whose foreground is not learned in the first round where its
+    masks missed the edges in the images. Of masks that follow the edges every pixel is learned."""
     seed: NonNegativeInt = 0
     """Of the new layers' weights and the crops."""
     number: NonNegativeInt = 0

@@ -79,7 +79,9 @@ def run(stage: TrainSegmentor) -> Result:
         shrink=config.encoder.shrink,
     )
     where = device()
-    trained, history = train(stage, segmentor, crops, stage.learning_rate * (1 if first_round else LATER_RATE), where)
+    rate = stage.learning_rate * (1 if first_round else LATER_RATE)
+    missed = first_round and labels.info.notes.get(SHARPENED) == "edges"
+    trained, history = train(stage, segmentor, crops, rate, where, stage.left_out if missed else 0.0)
     config = config.model_copy(update={"sharpen": labels.info.notes.get(SHARPENED, "none")})
     fast = for_prediction(trained, where)
     if crops.drawn_keys:
@@ -106,9 +108,17 @@ def _start(stage: TrainSegmentor) -> tuple[Segmentor, SegmentorConfig, bool]:
 
 
 def train(
-    stage: TrainSegmentor, segmentor: Segmentor, crops: LabelledCrops, rate: float, where: str
+    stage: TrainSegmentor,
+    segmentor: Segmentor,
+    crops: LabelledCrops,
+    rate: float,
+    where: str,
+    left_out: float = 0.0,
 ) -> tuple[Segmentor, History]:
-    """The loop. Returns the moving average of the weights, and (step, loss) of every step."""
+    """The loop. Returns the moving average of the weights, and (step, loss) of every step.
+
+    left_out: share of a step's known pixels, of the largest loss, whose foreground is not learned.
+    """
     segmentor.to(where).train()
     mean = copy.deepcopy(segmentor)
     learning = stage.encoder_rate > 0
@@ -117,7 +127,6 @@ def train(
     optimiser = torch.optim.AdamW(groups, lr=rate)
     checkpoint = Checkpoint(segmentor=segmentor, mean=mean, optimiser=optimiser)
     first, history = checkpoint.resume()
-    share = stage.left_out if crops.labels.info.notes.get(SHARPENED) == "edges" else 0.0
     if not learning and where == "cpu":
         encoder = packed(encoder)
     progress = Progress("train_segmentor", stage.steps, "steps", first)
@@ -130,7 +139,7 @@ def train(
             x = to_device(images, where)
             logits = segmentor.decode(x, encoder(x))
         logits = logits.float()
-        learned = without_worst(logits[:, 0], target, weight, share) if share else weight
+        learned = without_worst(logits[:, 0], target, weight, left_out) if left_out else weight
         loss = foreground_loss(logits[:, 0], target, learned)
         if segmentor.config.maps > 1:
             loss = loss + DEPTH_WEIGHT * depth_loss(logits[:, 1], depth, weight)

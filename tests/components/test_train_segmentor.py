@@ -170,6 +170,10 @@ def test_what_contradicts_most_is_left_out_where_borders_missed_the_edges(data, 
             train(data, tmp_path / f"{how}{share}", labels=labels, left_out=share)
             made[how, share] = payload(tmp_path / f"{how}{share}")["model.safetensors"]
     assert made["means", 0.0] == made["means", 0.3] == made["edges", 0.0] != made["edges", 0.3]
+    again = [tmp_path / f"again{share}" for share in (0.0, 0.3)]
+    for folder, share in zip(again, (0.0, 0.3), strict=True):
+        train(data, folder, model=tmp_path / "edges0.3", labels=data.root / "left-out-edges", left_out=share)
+    assert payload(again[0]) == payload(again[1]), "in later rounds all is learned"
 
 
 def test_a_foreground_mask_teaches_no_parting(data, tmp_path):
