@@ -39,7 +39,8 @@ class TrainSegmentor(Stage):
     """Learning rate of the encoder, relative to that. 0: it stays as it is, which halves the time of a step."""
     left_out: float = Field(0.1, ge=0, lt=0.5)
     """Share of a step's pixels, those of the largest loss, whose foreground is not learned in the first round where its
-    masks missed the edges in the images. Of masks that follow the edges every pixel is learned."""
+    masks missed the edges in the images. Every pixel is learned of masks that follow the edges, and where a person drew
+    some of them."""
     seed: NonNegativeInt = 0
     """Of the new layers' weights and the crops."""
     number: NonNegativeInt = 0

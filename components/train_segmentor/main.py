@@ -80,7 +80,7 @@ def run(stage: TrainSegmentor) -> Result:
     )
     where = device()
     rate = stage.learning_rate * (1 if first_round else LATER_RATE)
-    missed = first_round and labels.info.notes.get(SHARPENED) == "edges"
+    missed = first_round and labels.info.notes.get(SHARPENED) == "edges" and not crops.drawn_keys
     trained, history = train(stage, segmentor, crops, rate, where, stage.left_out if missed else 0.0)
     config = config.model_copy(update={"sharpen": labels.info.notes.get(SHARPENED, "none")})
     fast = for_prediction(trained, where)

@@ -164,12 +164,15 @@ def test_masks_that_were_sharpened_ask_for_predictions_that_are(data, tmp_path):
 def test_what_contradicts_most_is_left_out_where_borders_missed_the_edges(data, tmp_path):
     masks = {key: (mask > 0).astype(np.uint8) for key, mask in data.masks.items()}
     made = {}
-    for how in ("edges", "means"):
-        labels = data.labels(f"left-out-{how}", masks, notes={SHARPENED: how})
+    drawn = {"edges": [], "means": [], "drawn": ["image0"]}
+    for how, known in drawn.items():
+        notes = {SHARPENED: "means" if how == "means" else "edges", LABELLED: known}
+        labels = data.labels(f"left-out-{how}", masks, notes=notes)
         for share in (0.0, 0.3):
             train(data, tmp_path / f"{how}{share}", labels=labels, left_out=share)
             made[how, share] = payload(tmp_path / f"{how}{share}")["model.safetensors"]
     assert made["means", 0.0] == made["means", 0.3] == made["edges", 0.0] != made["edges", 0.3]
+    assert made["drawn", 0.0] == made["drawn", 0.3], "what a person drew is right"
     again = [tmp_path / f"again{share}" for share in (0.0, 0.3)]
     for folder, share in zip(again, (0.0, 0.3), strict=True):
         train(data, folder, model=tmp_path / "edges0.3", labels=data.root / "left-out-edges", left_out=share)
