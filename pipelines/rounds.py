@@ -114,7 +114,9 @@ def _why_it_ended(record: RunRecord) -> str:
     if gate.values.get("ending") == "no better":
         than = "the model it started from" if best == START else best
         return f"The loop ended with {last.name}: no round was better than {than}."
-    return f"The loop ended with {last.name}: its cells cover so much more or less than before that it was not trusted."
+    if gate.values.get("ending") == "drift":
+        return f"The loop ended with {last.name}: its cells cover so much more or less than before: it was not trusted."
+    return f"The loop ended with {last.name}."  # a run of before gates said why
 
 
 def shipped(record: RunRecord) -> str:

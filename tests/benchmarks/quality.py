@@ -69,7 +69,7 @@ HELD_OUT = 4
 
 
 def main() -> int:
-    """Run what was asked for, one after another, and print a line for each and a table at the end."""
+    """Run what was asked for, print a line for each and a table of all that is known at the end."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--sets", default=",".join(SETS))
     parser.add_argument(

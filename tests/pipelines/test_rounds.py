@@ -129,6 +129,12 @@ def test_why_the_loop_ended(best, why, said):
     assert ending(record) in round_table(record)
 
 
+def test_a_run_whose_gates_did_not_say_why_has_ended_all_the_same():
+    record = run_of(0, 0)
+    record.tasks["em-1/gate"].values["done"] = True
+    assert ending(record) == "The loop ended with em-1."
+
+
 def test_a_loop_that_goes_on_has_no_ending():
     record = run_of(0, 1)
     record.tasks["em-1/gate"].state = "running"
