@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from shared.borders import deepen_borders
+from shared.certainty import MIN_DEPTH, deep_objects, sure_pieces
 from shared.instances import MIN_SHARE, foreground, split_touching
 from shared.sharpen import Sharpen, sharpened
 
@@ -20,24 +21,42 @@ class Found:
     mask: np.ndarray
     """(H, W) uint8 {0, 1}, foreground"""
     depth: np.ndarray | None
-    """(H, W) float32 in [0, 1], how deep a pixel lies in its cell; None where the segmentor has no such map."""
+    """(H, W) float32 in [0, 1], how deep a pixel lies in its cell, and less where the image looks as on a border; None
+    where the segmentor has no such map."""
+    plain: np.ndarray | None
+    """The same, as the segmentor says."""
 
     def cells(
-        self, saddle: float, *, min_distance: int = 4, min_area: int = 16, min_share: float = MIN_SHARE
+        self,
+        saddle: float,
+        *,
+        min_distance: int = 4,
+        min_area: int = 16,
+        min_share: float = MIN_SHARE,
+        min_depth: float = MIN_DEPTH,
     ) -> np.ndarray:
-        """Label image (H, W); see `shared.instances.split_touching` for the parameters."""
-        return split_touching(self.mask, min_distance, min_area, saddle, self.depth, min_share)
+        """Label image (H, W); see `shared.instances.split_touching` and `shared.certainty` for the parameters."""
+        labels = split_touching(self.mask, min_distance, min_area, saddle, self.depth, min_share)
+        return labels if self.plain is None else deep_objects(labels, self.plain, min_depth)
 
 
-def find(maps: np.ndarray, image: np.ndarray, *, threshold: float = 0.5, sharpen: Sharpen, rows: int = 512) -> Found:
+def find(
+    maps: np.ndarray, image: np.ndarray, *, threshold: float = 0.5, sure: float, sharpen: Sharpen, rows: int = 512
+) -> Found:
     """Maps (M, H, W) float32 in [0, 1] of an image (H, W, C): foreground first, then depth where there is one.
 
-    The depth is changed in place: it falls where the image looks as on the mask's border. sharpen: how the mask's
-    border moves to where the image changes. Maps and image may be memory maps, of which `rows` rows are read at a time.
+    The maps are used up: where there are two, the first becomes the depth that falls where the image looks as on the
+    mask's border. sure: the probability that every piece of the mask reaches somewhere, see `shared.certainty`.
+    sharpen: how the mask's border moves to where the image changes. Maps and image may be memory maps, of which `rows`
+    rows are read at a time.
     """
     mask = foreground(maps[0], threshold, rows=rows)
+    if sure > threshold:
+        mask = sure_pieces(mask, maps[0], sure, rows)
     mask = sharpened(image, mask, sharpen)
     if len(maps) < 2:
-        return Found(mask, None)
-    deepen_borders(maps[1], image, mask)
-    return Found(mask, maps[1])
+        return Found(mask, None, None)
+    for y in range(0, len(mask), rows):
+        maps[0, y : y + rows] = maps[1, y : y + rows]
+    deepen_borders(maps[0], image, mask)
+    return Found(mask, maps[0], maps[1])

@@ -266,8 +266,14 @@ def separated(labels: np.ndarray) -> np.ndarray:
 
 def typical_area(areas: np.ndarray) -> int:
     """The median over pixels of the area of the object they are in: specks hardly count. areas: (n,) px², n > 0."""
-    ordered = np.sort(areas)
-    return int(ordered[np.searchsorted(np.cumsum(ordered), ordered.sum() / 2)])
+    return int(typical(areas, areas))
+
+
+def typical(values: np.ndarray, areas: np.ndarray) -> float:
+    """The median over pixels of a value of the object they are in; both (n,), areas in px², n > 0."""
+    order = np.argsort(values, kind="stable")
+    reached = np.cumsum(areas[order])
+    return float(values[order[np.searchsorted(reached, reached[-1] / 2)]])
 
 
 def relabel(labels: np.ndarray, min_area: int = 0, min_share: float = 0.0) -> np.ndarray:

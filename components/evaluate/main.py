@@ -133,16 +133,19 @@ def by_model(stage: Evaluate, model: Path) -> Find:
     sharpen = config.sharpen if stage.sharpen == "auto" else stage.sharpen
 
     def cells(maps: np.ndarray, image: np.ndarray) -> np.ndarray:
-        return find(maps, image, threshold=stage.threshold, sharpen=sharpen).cells(
+        found = find(maps, image, threshold=stage.threshold, sure=stage.sure or config.sure, sharpen=sharpen)
+        return found.cells(
             stage.saddle or config.saddle,
             min_distance=stage.min_distance,
             min_area=stage.min_area,
             min_share=stage.min_share,
+            min_depth=stage.min_depth,
         )
 
     def find_cells(case: Case) -> Callable[[], Found]:
         maps = predict_maps(segmentor, config, case.image, tile=stage.tile, batch_size=stage.batch_size, device=where)
-        return lambda: Found(cells(maps, case.image), maps[0])
+        probability = maps[0].copy()
+        return lambda: Found(cells(maps, case.image), probability)
 
     return find_cells
 

@@ -90,4 +90,4 @@ def _features(network: Network, subject: Subject, image: np.ndarray, tile: int) 
 
 
 def _cells(config: SegmentorConfig, maps: np.ndarray, image: np.ndarray) -> np.ndarray:
-    return find(maps, image, sharpen=config.sharpen).cells(config.saddle)
+    return find(maps, image, sure=config.sure, sharpen=config.sharpen).cells(config.saddle)

@@ -70,7 +70,8 @@ class Jury:
         for image in track(self.images, f"gate: {what}", len(self.images)):
             maps = predict_maps(segmentor, config, image, tile=stage.tile, batch_size=stage.batch_size, device=where)
             # without labels borders count, and where they were moved to edges both sides' are equally good
-            found.append(find(maps, image, sharpen="none" if self.truths is None else config.sharpen))
+            sharpen = "none" if self.truths is None else config.sharpen
+            found.append(find(maps, image, sure=config.sure, sharpen=sharpen))
         masks = [one.mask for one in found]
         judgement = judge(masks, [grey(image) for image in self.images])
         if self.truths is not None:

@@ -17,6 +17,10 @@ from shared.stage import Result
 NEW, OLD, BOTH = "this round", "best before", "their average"
 LEARNED_FROM = "this loop learned from their labels as well, so the comparison favours the newer segmentor"
 STRAYED = "on images that nobody drew its cells cover so much more or less than before that it is not trusted"
+TOO_LITTLE = (
+    "Its borders follow the edges better by {gain:.1%}, less than the {wanted:.0%} asked for: that much comes about "
+    "without any gain."
+)
 DRIFTED = "its cells cover so much more or less than those of the first segmentor that it is not trusted"
 
 
@@ -32,14 +36,15 @@ def run(stage: Gate) -> Result:
     if read_config(stage.incumbent)["kind"] == "segmentor":
         judged[OLD] = jury(stage.incumbent, "incumbent")
     remarks: list[str] = []
-    accepted = _accepted(stage, jury, judged, remarks)
+    declining = _declining(stage)
+    accepted = _accepted(stage, jury, judged, declining, remarks)
     taken = accepted or stage.keep_worse
     averaged = accepted and _averaged(stage, jury, judged, remarks)
     if not averaged:
         copy_payload(stage.candidate if taken else stage.incumbent, stage.best)
     new = judged[NEW].judgement
     best_round = stage.number if taken else stage.incumbent_round
-    ending = _ending(stage, judged, accepted, best_round)
+    ending = _ending(stage, judged, accepted, declining, best_round)
     values = {
         "best_round": best_round,
         "done": bool(ending),
@@ -53,12 +58,15 @@ def run(stage: Gate) -> Result:
     return Result(metrics=metrics, values=values, page=make_page(stage, jury, judged, accepted, remarks))
 
 
-def _accepted(stage: Gate, jury: Jury, judged: dict[str, Judged], remarks: list[str]) -> bool:
+def _accepted(stage: Gate, jury: Jury, judged: dict[str, Judged], declining: bool, remarks: list[str]) -> bool:
     """Whether the candidate is better than the incumbent, and to be trusted."""
     if OLD not in judged:
         return True
     new, old = judged[NEW].judgement, judged[OLD].judgement
-    accepted = better(new, old, FOLLOWING if _declining(stage) else MARGIN)
+    margin = FOLLOWING if declining else MARGIN
+    accepted = better(new, old, margin)
+    if not accepted and better(new, old, 1.0) and new.dice is None and new.edge > old.edge:
+        remarks.append(TOO_LITTLE.format(gain=new.edge / old.edge - 1, wanted=margin - 1))
     if stage.use_labels:
         log.info("judged on %d images: %s", len(jury.images), LEARNED_FROM)
         remarks.append(f"Judged on {len(jury.images)} images: {LEARNED_FROM}.")
@@ -81,13 +89,13 @@ def _declining(stage: Gate) -> bool:
     return config.sharpen == "means" and stage.incumbent_round >= 0 and not stage.use_labels
 
 
-def _ending(stage: Gate, judged: dict[str, Judged], accepted: bool, best_round: int) -> str:
+def _ending(stage: Gate, judged: dict[str, Judged], accepted: bool, declining: bool, best_round: int) -> str:
     """Why the loop ends here; empty where it goes on."""
     if _drifted(stage, judged):
         return "drift"
     if stage.converged and not accepted:
         return "converged"
-    return "no better" if stage.number - best_round >= (1 if _declining(stage) else stage.patience) else ""
+    return "no better" if stage.number - best_round >= (1 if declining else stage.patience) else ""
 
 
 def _drifted(stage: Gate, judged: dict[str, Judged]) -> bool:

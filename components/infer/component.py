@@ -27,6 +27,9 @@ class Infer(Stage):
     """px; the probability of larger images is kept on disk and read so many rows at a time. Same pixels either way."""
     threshold: float = Field(0.5, gt=0, lt=1)
     """Foreground probability from which on a pixel is cell."""
+    sure: float = Field(0.0, ge=0, le=1)
+    """An object is kept where its foreground probability reaches this somewhere (hysteresis thresholding). 0: as the
+    segmentor's config says, which is about 0.9 where it is sure of cells at all."""
     min_distance: int = Field(4, ge=1)
     """px between the seeds of two instances, at least."""
     sharpen: Literal["auto", "none", "means", "edges"] = "auto"
@@ -39,3 +42,5 @@ class Infer(Stage):
     """px²; smaller objects are dropped."""
     min_share: float = Field(0.05, ge=0, lt=1)
     """Objects below this share of the image's typical object's area are dropped."""
+    min_depth: float = Field(0.6, ge=0, lt=1)
+    """Objects whose middle is below this share of the typical one's depth, as the segmentor sees it, are dropped."""

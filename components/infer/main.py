@@ -115,12 +115,15 @@ def cells_of(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Foreground mask (H, W) uint8 {0, 1} and label image (H, W) of an image and its maps."""
     sharpen = config.sharpen if stage.sharpen == "auto" else stage.sharpen
-    found = find(maps, image, threshold=stage.threshold, sharpen=sharpen, rows=stage.block)
+    found = find(
+        maps, image, threshold=stage.threshold, sure=stage.sure or config.sure, sharpen=sharpen, rows=stage.block
+    )
     labels = found.cells(
         stage.saddle or config.saddle,
         min_distance=stage.min_distance,
         min_area=stage.min_area,
         min_share=stage.min_share,
+        min_depth=stage.min_depth,
     )
     return found.mask, labels
 

@@ -14,7 +14,7 @@ from components.train_segmentor.component import TrainSegmentor
 from components.train_segmentor.labelled import LabelledCrops, has_foreground
 from components.train_segmentor.loss import DEPTH_WEIGHT, depth_loss, foreground_loss, without_worst
 from components.train_segmentor.page import make_page
-from components.train_segmentor.parting import learn_parting
+from components.train_segmentor.parting import learn_parting, learn_sure
 from shared.artifacts import copy_payload
 from shared.devices import device, threads
 from shared.distributed import average_gradients, part
@@ -84,9 +84,10 @@ def run(stage: TrainSegmentor) -> Result:
     trained, history = train(stage, segmentor, crops, rate, where, stage.left_out if missed else 0.0)
     config = config.model_copy(update={"sharpen": labels.info.notes.get(SHARPENED, "none")})
     fast = for_prediction(trained, where)
+    config = learn_sure(fast, config, reader, keys, where)
     if crops.drawn_keys:
         config = learn_parting(fast, config, reader, labels, crops.drawn_keys, where)
-    metrics = _metrics(history) | {"saddle": config.saddle}
+    metrics = _metrics(history) | {"saddle": config.saddle, "sure": config.sure}
     save_segmentor(stage.segmentor, trained, config, _card(stage, config, len(keys), len(crops.drawn_keys), metrics))
     page = make_page(history, fast, config, reader, labels, keys, where)
     return Result(

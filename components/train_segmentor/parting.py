@@ -1,16 +1,19 @@
-"""How to make cells of a segmentor's maps, learned from the images whose cells a person drew."""
+"""How to make cells of a segmentor's maps: how sure it is of them, and from drawn images how they are parted."""
 
 import numpy as np
 
 from shared.cells import Found, find
+from shared.certainty import SURE, peaks_of
 from shared.images import ImageReader
+from shared.instances import foreground, typical
+from shared.keys import spread
 from shared.labels import LabelReader
 from shared.log import log
 from shared.metrics import Tally, tally
 from shared.models.segmentor import Segmentor, SegmentorConfig
 from shared.progress import track
 from shared.sharpen import Sharpen
-from shared.tiling import middle, predict_maps
+from shared.tiling import middle, predict, predict_maps
 
 SADDLES = (0.8, 0.85, 0.75, 0.9, 0.7, 0.95, 0.6, 0.5, 0.4)
 """What is tried; the first of equals is taken."""
@@ -18,6 +21,8 @@ WAYS: tuple[Sharpen, ...] = ("none", "means", "edges")
 LOOK = 1024
 """px; of a larger image its middle is looked at."""
 TILE = 128
+LOOKED_AT, PART = 16, 384
+"""Images that tell how sure it is of cells, and px on the side of their middle."""
 
 
 def learn_parting(
@@ -41,11 +46,28 @@ def learn_parting(
         return config
     scores: dict[tuple[Sharpen, float], float] = {}
     for sharpen in sorted(WAYS, key=lambda way: way != config.sharpen):
-        found = [(find(maps.copy(), image, sharpen=sharpen), truth) for maps, image, truth in cases]
+        found = [(find(maps.copy(), image, sure=config.sure, sharpen=sharpen), truth) for maps, image, truth in cases]
         scores |= {(sharpen, saddle): _score(found, saddle) for saddle in SADDLES}
     sharpen, saddle = max(scores, key=lambda choice: scores[choice])
     log.info("of %d drawn images: saddle %g, sharpen %s", len(cases), saddle, sharpen)
     return config.model_copy(update={"sharpen": sharpen, "saddle": saddle})
+
+
+def learn_sure(
+    segmentor: Segmentor, config: SegmentorConfig, reader: ImageReader, keys: list[str], where: str
+) -> SegmentorConfig:
+    """The config with `sure` at a share of the probability that its typical object reaches, on some of the images.
+
+    The share is `shared.certainty.SURE`; typical: of each image the median over the objects' pixels, and the median of
+    these over the images. A network that is sure of nothing yet, as after a few steps, so keeps its objects.
+    """
+    peaks = []
+    for key in track(chosen := spread(keys, LOOKED_AT), "train_segmentor: sure", len(chosen)):
+        probability = predict(segmentor, config, middle(reader.read(key), PART), tile=TILE, batch_size=16, device=where)
+        peak, area = peaks_of(foreground(probability, 0.5), probability)
+        if len(peak):
+            peaks.append(typical(peak, area))
+    return config.model_copy(update={"sure": round(SURE * float(np.median(peaks)), 3)}) if peaks else config
 
 
 def _score(found: list[tuple[Found, np.ndarray]], saddle: float) -> float:

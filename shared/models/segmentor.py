@@ -13,7 +13,7 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, ConfigDict, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 from torch import Tensor, nn
 
 from shared.cells import SADDLE
@@ -42,6 +42,8 @@ class SegmentorConfig(BaseModel):
 
     saddle: float = SADDLE
     """See `shared.instances.split_touching`; learned from labels where there are some."""
+    sure: float = Field(default=0.0, ge=0, le=1)
+    """The foreground probability that an object reaches somewhere, see `shared.certainty`; learned in training."""
     sharpen: Sharpen = "none"
     """How the masks' borders move to where the image changes, see `shared.sharpen`."""
 

@@ -92,7 +92,7 @@ def test_the_exported_segmentor_finds_the_same_cells(exported, images):
     tiles = CONFIG.encoder.normalisation(image).transpose(2, 0, 1)[None]
     maps = onnx_network(folder / "model.onnx")(np.ascontiguousarray(tiles))[0]
     expected = predict_maps(trained(), CONFIG, image, tile=128, batch_size=1, device="cpu")
-    assert find(maps.copy(), image, sharpen="none").cells(0.8).max() > 3
+    assert find(maps.copy(), image, sure=CONFIG.sure, sharpen="none").cells(0.8).max() > 3
     np.testing.assert_allclose(maps, expected, atol=1e-3)
 
 

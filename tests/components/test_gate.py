@@ -191,7 +191,9 @@ def own_truth(model: Path, image, folder: Path) -> Path:
     """Labels of the image `a` that this segmentor fits perfectly: what it finds there."""
     segmentor, config = load_segmentor(model)
     maps = predict_maps(segmentor, config, image, tile=128, batch_size=4, device="cpu")
-    return write_truth(folder, {"a": find(maps, image, sharpen=config.sharpen).cells(config.saddle).astype("uint16")})
+    return write_truth(
+        folder, {"a": find(maps, image, sure=config.sure, sharpen=config.sharpen).cells(config.saddle).astype("uint16")}
+    )
 
 
 def test_a_users_model_is_not_replaced_by_one_that_is_right_on_the_drawn_images_alone(case, tmp_path, caplog):
@@ -233,7 +235,12 @@ def test_a_foreground_strays_where_it_drifts_by_more_than_the_labels_call_for():
 def test_with_labels_that_tell_cells_apart_f1_counts(case, tmp_path):
     result, _ = case(tmp_path / "a", case.good, case.root / "encoder", use_labels=1)
     image = IMAGE[:200, :200][..., None]
-    found = find(predict_maps(trained(), CONFIG, image, tile=128, batch_size=4, device="cpu"), image, sharpen="none")
+    found = find(
+        predict_maps(trained(), CONFIG, image, tile=128, batch_size=4, device="cpu"),
+        image,
+        sure=CONFIG.sure,
+        sharpen="none",
+    )
     numbers = tally(LABELS[:200, :200], found.cells(CONFIG.saddle)).metrics()
     assert result.metrics["f1"] == pytest.approx(numbers["f1"])
     assert result.metrics["dice"] == pytest.approx(numbers["dice"])

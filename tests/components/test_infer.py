@@ -91,7 +91,7 @@ def test_label_images_are_those_of_the_probability(predicted):
     out, _ = predicted
     image = IMAGE[256:, :300, None]
     maps = predict_maps(trained(), CONFIG, image, tile=128, batch_size=4, device="cpu")
-    expected = find(maps.copy(), image, sharpen="none")
+    expected = find(maps.copy(), image, sure=CONFIG.sure, sharpen="none")
     labels = tifffile.imread(out / "labels/nuclei.tif")
     assert labels.dtype == np.uint16
     assert np.array_equal(labels, expected.cells(CONFIG.saddle))

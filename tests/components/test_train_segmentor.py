@@ -138,7 +138,7 @@ def test_drawn_cells_teach_how_to_part_them(data, tmp_path):
     maps = predict_maps(segmentor, config, image, tile=128, batch_size=8, device="cpu")
     scores = {}
     for sharpen in WAYS:
-        found = find(maps.copy(), image, sharpen=sharpen)
+        found = find(maps.copy(), image, sure=config.sure, sharpen=sharpen)
         for saddle in SADDLES:
             numbers = tally(data.masks["image0"], found.cells(saddle)).metrics()
             scores[sharpen, saddle] = numbers["dice"] + numbers["f1"]
