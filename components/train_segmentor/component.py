@@ -27,9 +27,9 @@ class TrainSegmentor(Stage):
     """Dice of this round's pseudo-masks with the last round's, from `refine_masks`."""
     stop_agreement: float = Field(0.97, gt=0, le=1)
     """Agreement from which on the loop counts as converged."""
-    steps: PositiveInt = 300
-    """Optimiser steps."""
-    batch_size: PositiveInt = 8
+    steps: PositiveInt = 400
+    """Optimiser steps of the first round; half as many are taken to go on from a segmentor."""
+    batch_size: PositiveInt = 12
     """Crops a step."""
     crop: int = Field(128, ge=32, multiple_of=16)
     """px on the side of a training crop."""

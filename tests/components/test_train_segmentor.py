@@ -12,12 +12,13 @@ import pytest
 import torch
 from loop_artifacts import Data, dice, payload
 from real_labels import ROOT, wheel_nuclei
+from skimage import measure
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from components.train_segmentor.component import TrainSegmentor
 from components.train_segmentor.labelled import LabelledCrops
 from components.train_segmentor.loss import LEVELS, foreground_loss, without_worst
-from components.train_segmentor.main import LATER_RATE, run
+from components.train_segmentor.main import LATER, Plan, run
 from components.train_segmentor.main import train as loop
 from components.train_segmentor.parting import SADDLES, WAYS, learn_parting
 from shared.artifacts import LabelSet, Model, read_manifest, seal
@@ -85,15 +86,17 @@ def test_it_learns_and_goes_on_from_itself(data, tmp_path):
     first = score(data, tmp_path / "first")
     assert first > 0.75
     assert "pseudo-masks of 2 images; no hand-drawn label was used" in (tmp_path / "first/MODEL_CARD.md").read_text()
-    later = train(data, tmp_path / "second", model=tmp_path / "first", steps=20, batch_size=4, crop=96)
+    later = train(data, tmp_path / "second", model=tmp_path / "first", steps=40, batch_size=4, crop=96)
     assert later.metrics["first_loss"] < 0.8 * result.metrics["first_loss"]
+    card = (tmp_path / "second/MODEL_CARD.md").read_text()
+    assert "Training: 20 steps of 4 crops of 96 px, peak learning rate 0.0015" in card
     assert score(data, tmp_path / "second") > first - 0.02
 
 
 def test_what_is_saved_is_the_moving_average_of_the_weights(data, tmp_path):
     """Against one made here, of the weights as the optimiser leaves them after each step."""
     train(data, tmp_path / "start", steps=1)
-    train(data, tmp_path / "saved", model=tmp_path / "start", steps=6)
+    train(data, tmp_path / "saved", model=tmp_path / "start", steps=12)
     segmentor, config = load_segmentor(tmp_path / "start")
     expected = {name: value.clone() for name, value in segmentor.state_dict().items()}
     number = itertools.count()
@@ -109,13 +112,31 @@ def test_what_is_saved_is_the_moving_average_of_the_weights(data, tmp_path):
         reader, labels, reader.keys(), size=64, channels=1, normalisation=config.encoder.normalisation
     )
     watched = register_optimizer_step_post_hook(follow)
-    loop(TrainSegmentor(**given, **{**QUICK, "steps": 6}), segmentor, crops, LATER_RATE * 3e-3, "cpu")
+    loop(TrainSegmentor(**given, **{**QUICK, "steps": 12}), segmentor, crops, Plan(6, LATER * 3e-3), "cpu")
     watched.remove()
     saved, last = load_segmentor(tmp_path / "saved")[0].state_dict(), segmentor.state_dict()
     assert next(number) == 6
     for name in saved:
         torch.testing.assert_close(saved[name], expected[name], atol=1e-6, rtol=0)
     assert max((saved[name] - last[name]).abs().max() for name in saved) > 1e-4, "not the last weights"
+
+
+def test_how_sure_it_is_of_cells_is_learned_in_training(data, tmp_path):
+    """Nine tenths of what the typical object reaches; a network that has hardly learned keeps its objects so."""
+    for name, steps in (("hardly", 3), ("well", 60)):
+        result = train(data, tmp_path / name, steps=steps, batch_size=4, crop=96)
+        segmentor, config = load_segmentor(tmp_path / name)
+        typical = []
+        for image in map(ImageReader(data.images).read, data.masks):
+            part = image[:, 64:448]  # the middle
+            probability = predict(segmentor, config, part, tile=128, batch_size=16, device="cpu")
+            pieces = measure.label(probability >= 0.5, connectivity=1)
+            objects = measure.regionprops(pieces, probability)
+            pixels = np.concatenate([np.full(int(one.area), one.intensity_max) for one in objects])
+            typical.append(np.median(pixels))
+        assert config.sure == result.metrics["sure"] == pytest.approx(0.9 * np.median(typical), abs=2e-3)
+        maps = predict_maps(segmentor, config, image, tile=128, batch_size=8, device="cpu")
+        assert find(maps, image, sure=config.sure, sharpen=config.sharpen).mask.any()
 
 
 def write_drawn(data: Data, folder, kind: str):
