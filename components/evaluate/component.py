@@ -55,5 +55,5 @@ class Evaluate(Stage):
     """px²; smaller objects are dropped."""
     min_share: float = Field(0.05, ge=0, lt=1)
     """Objects below this share of the image's typical object's area are dropped."""
-    min_depth: float = Field(0.6, ge=0, lt=1)
+    min_depth: float = Field(0.5, ge=0, lt=1)
     """Objects whose middle is below this share of the typical one's depth, as the segmentor sees it, are dropped."""
