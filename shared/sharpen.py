@@ -18,6 +18,7 @@ import numpy as np
 from skimage.segmentation import watershed
 
 from shared.edges import gradient
+from shared.instances import edge_distance
 from shared.proposals import BALANCE_BRIGHT, BALANCE_DARK, changes, intensity, local_means, window
 from shared.strips import Strip, strips
 
@@ -72,8 +73,8 @@ def _by_edges(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 def _flooded(strip: Strip) -> np.ndarray:
     """The mask (h, w) uint8 {0, 1} whose border follows the steepest gradient within the band."""
-    within = cv2.distanceTransform(strip.mask, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    beyond = cv2.distanceTransform(1 - strip.mask, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    within = edge_distance(strip.mask)
+    beyond = edge_distance(1 - strip.mask)
     ridge = within >= RIDGE * cv2.dilate(within, np.ones((RIDGE_SIDE, RIDGE_SIDE), np.uint8))
     markers = np.where((within > INWARDS) | (ridge & (within > 0)), 2, np.where(beyond > OUTWARDS, 1, 0))
     levels = np.rint(LEVELS * gradient(strip.plane)).astype(np.int32)

@@ -13,7 +13,9 @@ from skimage.segmentation import watershed
 
 from shared import instances
 from shared.instances import (
+    FAR,
     MAX_HOLE,
+    edge_distance,
     fill_holes,
     foreground,
     instance_depth,
@@ -39,6 +41,43 @@ def same_objects(a: np.ndarray, b: np.ndarray) -> bool:
 def disc(radius: int, size: int, centre: tuple[float, float]) -> np.ndarray:
     y, x = np.indices((size, size))
     return ((y - centre[0]) ** 2 + (x - centre[1]) ** 2 <= radius**2).astype(np.uint8)
+
+
+def placed(plane: np.ndarray, offset: int) -> np.ndarray:
+    """A copy that begins `offset` bytes after a multiple of 64."""
+    memory = np.empty(plane.nbytes + 128, np.uint8)
+    start = -memory.ctypes.data % 64 + offset
+    copy = memory[start : start + plane.nbytes].view(plane.dtype).reshape(plane.shape)
+    copy[...] = plane
+    return copy
+
+
+def test_distances_do_not_depend_on_the_place_in_memory(monkeypatch):
+    """OpenCV's differ in the last bit, with one thread; scipy's are exact. Two runs did not learn the same depths."""
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    mask = separated(TRUTH)
+    exact = ndimage.distance_transform_edt(mask).astype(np.float32)
+    depth = instance_depth(TRUTH)
+    transform = cv2.distanceTransform
+    differ = 0
+    for offset in range(0, 64, 4):
+
+        def at_offset(source: np.ndarray, *how: int, offset: int = offset) -> np.ndarray:
+            return transform(source, *how, placed(np.zeros(source.shape, np.float32), offset))
+
+        differ += not np.array_equal(at_offset(mask, cv2.DIST_L2, cv2.DIST_MASK_PRECISE), exact)
+        monkeypatch.setattr(cv2, "distanceTransform", at_offset)
+        assert np.array_equal(edge_distance(mask), exact)
+        assert np.array_equal(instance_depth(TRUTH), depth)
+        monkeypatch.undo()
+    cv2.setNumThreads(threads)
+    if not differ:
+        pytest.skip("this OpenCV's distances are exact here: nothing could have gone wrong")
+
+
+def test_where_everything_is_inside_every_pixel_is_far():
+    assert (edge_distance(np.ones((30, 40), np.uint8)) == np.float32(FAR)).all()
 
 
 @pytest.mark.parametrize("image", ["truth", "otsu"])
