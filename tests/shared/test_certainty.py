@@ -15,7 +15,7 @@ PLANE = ndimage.gaussian_filter(IMAGE.astype(np.float32), 1) / np.float32(IMAGE.
 
 
 def between(low: float, high: float) -> tuple[float, float]:
-    """Two quantiles of it."""
+    """Two quantiles of the smoothed image."""
     return float(np.quantile(PLANE, low)), float(np.quantile(PLANE, high))
 
 

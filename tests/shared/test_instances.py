@@ -52,10 +52,17 @@ def placed(plane: np.ndarray, offset: int) -> np.ndarray:
     return copy
 
 
+@pytest.fixture
+def one_thread():
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    yield
+    cv2.setNumThreads(before)
+
+
+@pytest.mark.usefixtures("one_thread")
 def test_distances_do_not_depend_on_the_place_in_memory(monkeypatch):
     """OpenCV's differ in the last bit, with one thread; scipy's are exact. Two runs did not learn the same depths."""
-    threads = cv2.getNumThreads()
-    cv2.setNumThreads(1)
     mask = separated(TRUTH)
     exact = ndimage.distance_transform_edt(mask).astype(np.float32)
     depth = instance_depth(TRUTH)
@@ -71,7 +78,6 @@ def test_distances_do_not_depend_on_the_place_in_memory(monkeypatch):
         assert np.array_equal(edge_distance(mask), exact)
         assert np.array_equal(instance_depth(TRUTH), depth)
         monkeypatch.undo()
-    cv2.setNumThreads(threads)
     if not differ:
         pytest.skip("this OpenCV's distances are exact here: nothing could have gone wrong")
 
