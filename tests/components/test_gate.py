@@ -152,6 +152,7 @@ def test_where_first_masks_followed_the_edges_a_round_must_be_much_better(case, 
     result, _ = case(tmp_path / "a", *pair)
     assert result.metrics["accepted"] == accepted
     assert result.values["ending"] == ("" if accepted else "no better")
+    assert ("less than the 10% asked for" in result.page.html()) == (not accepted)
     assert case(tmp_path / "b", *pair, incumbent_round=-1)[0].metrics["accepted"] == 1, "of the user"
 
 
