@@ -51,7 +51,8 @@ from shared.training import (
 
 WEIGHT_DECAY = 0.05
 LATER = 0.5
-"""Learning rate and number of steps of the rounds that go on from a segmentor, relative to the first."""
+"""Learning rate and number of steps of the rounds that go on from a segmentor, relative to the first. As few steps are
+taken in a first round whose masks missed the edges: more of them learn their errors."""
 AVERAGE = 0.98
 """Decay of the moving average of the weights, once it has warmed up."""
 
@@ -80,12 +81,7 @@ def run(stage: TrainSegmentor) -> Result:
         shrink=config.encoder.shrink,
     )
     where = device()
-    missed = first_round and labels.info.notes.get(SHARPENED) == "edges" and not crops.drawn_keys
-    plan = Plan(
-        steps=stage.steps if first_round else max(1, round(LATER * stage.steps)),
-        rate=stage.learning_rate * (1 if first_round else LATER),
-        left_out=stage.left_out if missed else 0.0,
-    )
+    plan = _plan(stage, first_round, missed_edges=labels.info.notes.get(SHARPENED) == "edges" and not crops.drawn_keys)
     trained, history = train(stage, segmentor, crops, plan, where)
     config = config.model_copy(update={"sharpen": labels.info.notes.get(SHARPENED, "none")})
     fast = for_prediction(trained, where)
@@ -114,6 +110,16 @@ class Plan:
     """Peak learning rate."""
     left_out: float = 0.0
     """Share of a step's known pixels, of the largest loss, whose foreground is not learned."""
+
+
+def _plan(stage: TrainSegmentor, first_round: bool, *, missed_edges: bool) -> Plan:
+    """How to train in this round on masks that a person did not correct and that missed the edges, or on others."""
+    fewer = max(1, round(LATER * stage.steps))
+    if not first_round:
+        return Plan(fewer, LATER * stage.learning_rate)
+    if missed_edges:
+        return Plan(fewer, stage.learning_rate, stage.left_out)
+    return Plan(stage.steps, stage.learning_rate)
 
 
 def _start(stage: TrainSegmentor) -> tuple[Segmentor, SegmentorConfig, bool]:
