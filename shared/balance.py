@@ -6,6 +6,7 @@ of one kind the density is the same everywhere, and only the area counts.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -30,11 +31,19 @@ def look(image: np.ndarray, limits: list[tuple[float, float]], normalisation: No
     return np.percentile(some.reshape(-1, 3), PERCENTILES, axis=0).astype(np.float32).ravel()
 
 
-def shares(keys: list[str], areas: np.ndarray, look_of: Callable[[str], np.ndarray]) -> np.ndarray:
-    """How likely each image is to be drawn: (n,) float64, sum 1.
+@dataclass(frozen=True)
+class Mixture:
+    """What a set of images is made of."""
 
-    areas: (n,) px; look_of: key -> `look` of that image.
-    """
+    shares: np.ndarray
+    """How likely each image is to be drawn: (n,) float64, sum 1."""
+    kinds: float
+    """Effective number of kinds, at least 1: the diversity of order 0 of areas where alike images count as the less
+    the more alike they are (Leinster & Cobbold 2012, Ecology 93:477)."""
+
+
+def mixture(keys: list[str], areas: np.ndarray, look_of: Callable[[str], np.ndarray]) -> Mixture:
+    """Of images with these keys and areas (n,) px; look_of: key -> `look` of that image."""
     chosen = {key: look_of(key) for key in spread(keys, MOST)}
     known = np.array([key in chosen for key in keys])
     looks = np.stack(list(chosen.values()))
@@ -42,20 +51,21 @@ def shares(keys: list[str], areas: np.ndarray, look_of: Callable[[str], np.ndarr
     weight = areas.astype(np.float64)
     weight[known] /= density
     weight[~known] /= np.median(density)
+    kinds = float(weight[known].sum())
     weight **= POWER
-    return weight / weight.sum()
+    return Mixture(weight / weight.sum(), kinds)
 
 
 def some_of(keys: list[str], areas: np.ndarray, budget: float, look_of: Callable[[str], np.ndarray]) -> list[str]:
     """Keys of about `budget` px in all, in order: all where they are no more, else rare kinds rather than others.
 
-    How likely an image is goes by `shares`, over the root of its area: half way between how often one of its pixels
+    How likely an image is goes by `mixture`, over the root of its area: half way between how often one of its pixels
     is to be in a crop, and how often any of them. Images alike are taken evenly spread (systematic sampling, Madow
     1949). areas: (n,) px.
     """
     if areas.sum() <= budget:
         return keys
-    rate = shares(keys, areas, look_of) / np.sqrt(areas)
+    rate = mixture(keys, areas, look_of).shares / np.sqrt(areas)
     low, high = 0.0, float(1 / rate.min())
     for _ in range(60):
         factor = (low + high) / 2

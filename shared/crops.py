@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from shared.balance import look, shares
+from shared.balance import Mixture, look, mixture
 from shared.images import ImageReader
 from shared.normalise import Normalisation, match_channels
 from shared.tiling import reflect_index
@@ -86,14 +86,14 @@ class Crops:
         sizes = [(reader.entries[key].height, reader.entries[key].width) for key in keys]
         self._sizes = dict(zip(keys, sizes, strict=True))
         areas = np.array([h * w for h, w in sizes], np.float64)
-        self._share = shares(keys, areas, self._look) if balanced else areas / areas.sum()
+        self.mixture = mixture(keys, areas, self._look) if balanced else Mixture(areas / areas.sum(), kinds=1)
 
     def _look(self, key: str) -> np.ndarray:
         return look(*self.cache.get(key), self.cache.normalisation)
 
     def windows(self, count: int, rng: np.random.Generator) -> list[Window]:
         """Random windows; where not balanced, every pixel of the set is about equally likely. Four to an image."""
-        chosen = rng.choice(len(self.keys), size=-(-count // 4), p=self._share)
+        chosen = rng.choice(len(self.keys), size=-(-count // 4), p=self.mixture.shares)
         return [self._window(self.keys[chosen[i // 4]], rng) for i in range(count)]
 
     def _window(self, key: str, rng: np.random.Generator) -> Window:

@@ -1,6 +1,5 @@
 """`infer`: from images and a segmentor to files that people and other programs open."""
 
-import json
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,9 +10,9 @@ import numpy as np
 
 from components.infer.component import Infer
 from components.infer.measure import measure
-from components.infer.writers import CellTable, overlay, write_labels, write_png
+from components.infer.writers import CellTable, CocoFile, overlay, write_labels, write_png
 from shared.cells import find
-from shared.coco import annotations, dataset
+from shared.coco import annotations
 from shared.devices import device, threads
 from shared.images import ImageEntry, ImageReader
 from shared.models.segmentor import SegmentorConfig, for_prediction, load_segmentor
@@ -42,16 +41,18 @@ class Finished:
 
 
 def run(stage: Infer) -> Result:
-    """Predict every image, write its files, and keep only what the page and `coco.json` need."""
+    """Predict every image, write its files, and keep only what the page needs."""
     images = ImageReader(stage.images)
     predict, config = predictor(stage)
     for name in ("labels", "semantic", "overlays"):
         (stage.predictions / name).mkdir()
     keys = images.keys()
-    found: list[dict] = []
     areas: dict[str, np.ndarray] = {}
     panels: list[tuple[np.ndarray, str]] = []
-    with (stage.predictions / "cells.csv").open("w", encoding="utf-8", newline="") as stream:
+    with (
+        (stage.predictions / "cells.csv").open("w", encoding="utf-8", newline="") as stream,
+        CocoFile(stage.predictions / "coco.json", [images.entries[key] for key in keys]) as coco,
+    ):
         cells = CellTable(stream, list(images.entries.values()))
 
         def predicted() -> Iterator[tuple[int, str, np.ndarray, np.ndarray]]:
@@ -72,10 +73,9 @@ def run(stage: Infer) -> Result:
                 entry = images.entries[one.key]
                 cells.add(entry, one.measured)
                 areas[one.key] = one.measured["area_px"]
-                found += [{**item, "id": len(found) + number} for number, item in enumerate(one.annotations, 1)]
+                coco.add(one.annotations)
                 if one.picture is not None:
                     panels.append((one.picture, f"{entry.source}: {len(areas[one.key])} cells"))
-    write_coco(stage.predictions / "coco.json", [images.entries[key] for key in keys], found)
     every = np.concatenate([np.zeros(0, np.int64), *areas.values()])
     metrics = {
         "images": float(len(keys)),
@@ -135,16 +135,6 @@ def write_image(folder: Path, entry: ImageEntry, image: np.ndarray, mask: np.nda
     drawn = overlay(image, labels)
     write_png(folder / "overlays" / f"{entry.key}.png", drawn)
     return drawn
-
-
-def write_coco(path: Path, entries: list[ImageEntry], found: list[dict]) -> None:
-    """Write `coco.json`; images are numbered from 1 in the order of their keys."""
-    images = [
-        {"id": number, "file_name": entry.source, "height": entry.height, "width": entry.width, "key": entry.key}
-        for number, entry in enumerate(entries, 1)
-    ]
-    text = json.dumps(dataset(images, found, "cells found by Cytoloom"), sort_keys=True, separators=(",", ":"))
-    path.write_text(text + "\n", encoding="utf-8")
 
 
 def page(

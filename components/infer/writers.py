@@ -1,14 +1,16 @@
 """The files of a Predictions artifact, each in its own plain format. Equal input, equal bytes."""
 
 import csv
+import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Self, TextIO
 
 import imagecodecs
 import numpy as np
 import tifffile
 
+from shared.coco import dataset
 from shared.images import ImageEntry
 from shared.overlays import outline, thumbnail, to_rgb8
 
@@ -65,6 +67,40 @@ class CellTable:
         for number in range(len(measured["area_px"])):
             row = {name: _text(values[number]) for name, values in columns.items()}
             self._writer.writerow({"image": entry.key, "source": entry.source, "label": number + 1, **row})
+
+
+class CocoFile:
+    """Writes `coco.json`: annotations as they come, so that none is kept; images are numbered from 1 in their order."""
+
+    def __init__(self, path: Path, entries: Sequence[ImageEntry]) -> None:
+        images = [
+            {"id": number, "file_name": entry.source, "height": entry.height, "width": entry.width, "key": entry.key}
+            for number, entry in enumerate(entries, 1)
+        ]
+        opening = '{"annotations":['
+        whole = _json(dataset(images, [], "cells found by Cytoloom"))
+        self._closing = whole.removeprefix(opening)
+        self._stream = path.open("w", encoding="utf-8")
+        self._stream.write(opening)
+        self._count = 0
+
+    def add(self, annotations: Sequence[dict]) -> None:
+        """Append annotations; their ids are counted through all images, from 1."""
+        for one in annotations:
+            self._stream.write("," * bool(self._count))
+            self._count += 1
+            self._stream.write(_json({**one, "id": self._count}))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._stream:
+            self._stream.write(self._closing + "\n")
+
+
+def _json(value: dict) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
 
 def _text(value: Any) -> str:

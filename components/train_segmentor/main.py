@@ -53,6 +53,9 @@ WEIGHT_DECAY = 0.05
 LATER = 0.5
 """Learning rate and number of steps of the rounds that go on from a segmentor, relative to the first. As few steps are
 taken in a first round whose masks missed the edges: more of them learn their errors."""
+KINDS_POWER, MOST_STEPS = 0.5, 3.0
+"""Steps grow with the number of kinds of images to this power, and to at most so many times those of one kind: what is
+learned of one kind hardly helps with another, but the first layers are shared."""
 AVERAGE = 0.98
 """Decay of the moving average of the weights, once it has warmed up."""
 
@@ -81,7 +84,8 @@ def run(stage: TrainSegmentor) -> Result:
         shrink=config.encoder.shrink,
     )
     where = device()
-    plan = _plan(stage, first_round, missed_edges=labels.info.notes.get(SHARPENED) == "edges" and not crops.drawn_keys)
+    missed_edges = labels.info.notes.get(SHARPENED) == "edges" and not crops.drawn_keys
+    plan = _plan(stage, first_round, kinds=crops.crops.mixture.kinds, missed_edges=missed_edges)
     trained, history = train(stage, segmentor, crops, plan, where)
     config = config.model_copy(update={"sharpen": labels.info.notes.get(SHARPENED, "none")})
     fast = for_prediction(trained, where)
@@ -112,14 +116,18 @@ class Plan:
     """Share of a step's known pixels, of the largest loss, whose foreground is not learned."""
 
 
-def _plan(stage: TrainSegmentor, first_round: bool, *, missed_edges: bool) -> Plan:
-    """How to train in this round on masks that a person did not correct and that missed the edges, or on others."""
-    fewer = max(1, round(LATER * stage.steps))
+def _plan(stage: TrainSegmentor, first_round: bool, *, kinds: float, missed_edges: bool) -> Plan:
+    """How to train in this round on so many kinds of images.
+
+    missed_edges: whether the masks missed the edges in the images, and no person corrected any.
+    """
+    steps = stage.steps * min(kinds**KINDS_POWER, MOST_STEPS)
+    fewer = max(1, round(LATER * steps))
     if not first_round:
         return Plan(fewer, LATER * stage.learning_rate)
     if missed_edges:
         return Plan(fewer, stage.learning_rate, stage.left_out)
-    return Plan(stage.steps, stage.learning_rate)
+    return Plan(round(steps), stage.learning_rate)
 
 
 def _start(stage: TrainSegmentor) -> tuple[Segmentor, SegmentorConfig, bool]:
@@ -150,7 +158,7 @@ def train(
     progress = Progress("train_segmentor", plan.steps, "steps", first)
     for step in range(first, plan.steps):
         set_learning_rate(optimiser, cosine(step, plan.steps, peak=plan.rate, warmup=max(1, plan.steps // 10)))
-        rng = step_generator(stage.seed, stage.number * stage.steps + step)
+        rng = step_generator(stage.seed, step, stage.number)
         images, wanted = crops.batch(stage.batch_size, rng, part(stage.batch_size))
         target, weight, depth = torch.from_numpy(wanted).to(where).unbind(1)
         with torch.autocast("cuda", torch.bfloat16, enabled=where.startswith("cuda")):

@@ -15,6 +15,7 @@ from real_labels import ROOT, wheel_nuclei
 from skimage import measure
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
+from components.train_segmentor import main
 from components.train_segmentor.component import TrainSegmentor
 from components.train_segmentor.labelled import LabelledCrops
 from components.train_segmentor.loss import LEVELS, foreground_loss, without_worst
@@ -201,6 +202,22 @@ def test_what_contradicts_most_is_left_out_where_borders_missed_the_edges(data, 
     for folder, share in zip(again, (0.0, 0.3), strict=True):
         train(data, folder, model=tmp_path / "edges0.3", labels=data.root / "left-out-edges", left_out=share)
     assert payload(again[0]) == payload(again[1]), "in later rounds all is learned"
+
+
+def test_more_steps_are_taken_where_images_are_of_several_kinds(data, tmp_path, monkeypatch):
+    """By the root of how many, in every round, and not without end."""
+    image, mask = (plane[:256, :256] for plane in wheel_nuclei())
+    two = Data(tmp_path, [(image, mask), (image.max() - image, mask)])
+    two.pseudo = two.labels("pseudo", {key: (mask > 0).astype(np.uint8) for key, mask in two.masks.items()})
+
+    def steps(name: str, model: str | None = None) -> str:
+        folder = tmp_path / name
+        train(two, folder, model=folder.parent / model if model else data.root / "encoder", steps=10)
+        return (folder / "MODEL_CARD.md").read_text().split("Training: ")[1].split(" of ")[0]
+
+    assert steps("first") == "14 steps" and steps("later", "first") == "7 steps"
+    monkeypatch.setattr(main, "MOST_STEPS", 1.2)
+    assert steps("at most") == "12 steps"
 
 
 def test_a_foreground_mask_teaches_no_parting(data, tmp_path):

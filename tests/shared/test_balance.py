@@ -5,7 +5,7 @@ import pytest
 from real_labels import wheel_nuclei
 
 from shared import balance
-from shared.balance import look, shares, some_of
+from shared.balance import Mixture, look, mixture, some_of
 from shared.normalise import Normalisation
 
 NORMALISATION = Normalisation()
@@ -13,6 +13,10 @@ NORMALISATION = Normalisation()
 
 def looks(images: dict[str, np.ndarray]):
     return lambda key: look(images[key], NORMALISATION.limits(images[key]), NORMALISATION)
+
+
+def made_of(images: dict[str, np.ndarray], areas: np.ndarray | None = None) -> Mixture:
+    return mixture(list(images), np.ones(len(images)) if areas is None else areas, looks(images))
 
 
 @pytest.fixture(scope="module")
@@ -31,16 +35,30 @@ def test_of_images_that_look_alike_each_counts_as_its_area_says() -> None:
     image = wheel_nuclei()[0][:256, :256, None]
     images = {"a": image, "b": image[:, ::-1], "c": image[::-1]}
     areas = np.array([4.0, 4.0, 1.0])
-    np.testing.assert_allclose(shares(list(images), areas, looks(images)), areas**0.75 / (areas**0.75).sum(), rtol=1e-3)
+    found = made_of(images, areas)
+    np.testing.assert_allclose(found.shares, areas**0.75 / (areas**0.75).sum(), rtol=1e-3)
+    assert found.kinds == pytest.approx(1, abs=1e-3)
 
 
 def test_one_of_another_kind_is_drawn_more_often_but_not_as_often_as_all_others(nuclei) -> None:
     images = nuclei | {"other": negative(nuclei["n0"])}
-    found = dict(zip(images, shares(list(images), np.ones(17), looks(images)), strict=True))
+    found = dict(zip(images, made_of(images).shares, strict=True))
     assert sum(found.values()) == pytest.approx(1)
     assert 3 / 17 < found["other"] < 1 / 2
     alike = np.array([found[key] for key in nuclei])
     assert found["other"] > 4 * np.median(alike)
+
+
+def test_kinds_are_counted_however_common_each_is() -> None:
+    """Three gradations, one of them ten times: against Leinster and Cobbold's formula."""
+    ramp = np.linspace(0, 1, 64)[:, None, None] * np.ones((1, 64, 1))
+    images = {"a": ramp, "b": ramp**8, "c": ramp**0.125} | {f"a{i}": ramp[:, ::-1] for i in range(9)}
+    areas = np.array([1.0, 1.0, 5.0, *range(1, 10)])
+    seen = np.stack([looks(images)(key) for key in images])
+    alike = np.exp(-((seen[:, None] - seen) ** 2).mean(axis=2) / (2 * balance.ALIKE**2))
+    part = areas / areas.sum()
+    assert made_of(images, areas).kinds == pytest.approx((part / (alike @ part)).sum(), rel=1e-5)
+    assert 2.9 < made_of(images, areas).kinds <= 3
 
 
 def test_of_a_large_set_some_are_looked_at_and_the_rest_count_as_the_median(nuclei, monkeypatch) -> None:
@@ -51,7 +69,7 @@ def test_of_a_large_set_some_are_looked_at_and_the_rest_count_as_the_median(nucl
         seen.append(key)
         return looks(nuclei)(key)
 
-    found = dict(zip(nuclei, shares(list(nuclei), np.ones(16), look_of), strict=True))
+    found = dict(zip(nuclei, mixture(list(nuclei), np.ones(16), look_of).shares, strict=True))
     assert len(seen) == 5
     rest = {found[key] for key in nuclei if key not in seen}
     assert len(rest) == 1 and rest.pop() == pytest.approx(np.median([found[key] for key in seen]))
@@ -60,7 +78,7 @@ def test_of_a_large_set_some_are_looked_at_and_the_rest_count_as_the_median(nucl
 def test_grey_and_coloured_images_can_be_compared() -> None:
     grey = wheel_nuclei()[0][:64, :64, None]
     images = {"grey": grey, "colour": np.repeat(grey, 3, axis=2), "five": np.repeat(grey, 5, axis=2)}
-    np.testing.assert_allclose(shares(list(images), np.ones(3), looks(images)), 1 / 3, rtol=1e-6)
+    np.testing.assert_allclose(made_of(images).shares, 1 / 3, rtol=1e-6)
 
 
 def test_all_where_the_budget_reaches_and_else_about_so_much_evenly_spread(nuclei) -> None:
