@@ -53,9 +53,8 @@ WEIGHT_DECAY = 0.05
 LATER = 0.5
 """Learning rate and number of steps of the rounds that go on from a segmentor, relative to the first. As few steps are
 taken in a first round whose masks missed the edges: more of them learn their errors."""
-KINDS_POWER, MOST_STEPS = 0.5, 3.0
-"""Steps grow with the number of kinds of images to this power, and to at most so many times those of one kind: what is
-learned of one kind hardly helps with another, but the first layers are shared."""
+MOST_KINDS = 4.0
+"""So many kinds of images have steps of their own; of more kinds than that each gets fewer."""
 AVERAGE = 0.98
 """Decay of the moving average of the weights, once it has warmed up."""
 
@@ -121,7 +120,7 @@ def _plan(stage: TrainSegmentor, first_round: bool, *, kinds: float, missed_edge
 
     missed_edges: whether the masks missed the edges in the images, and no person corrected any.
     """
-    steps = stage.steps * min(kinds**KINDS_POWER, MOST_STEPS)
+    steps = stage.steps * min(kinds, MOST_KINDS)
     fewer = max(1, round(LATER * steps))
     if not first_round:
         return Plan(fewer, LATER * stage.learning_rate)

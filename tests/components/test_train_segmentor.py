@@ -205,7 +205,7 @@ def test_what_contradicts_most_is_left_out_where_borders_missed_the_edges(data, 
 
 
 def test_more_steps_are_taken_where_images_are_of_several_kinds(data, tmp_path, monkeypatch):
-    """By the root of how many, in every round, and not without end."""
+    """As many for each, in every round, and not without end."""
     image, mask = (plane[:256, :256] for plane in wheel_nuclei())
     two = Data(tmp_path, [(image, mask), (image.max() - image, mask)])
     two.pseudo = two.labels("pseudo", {key: (mask > 0).astype(np.uint8) for key, mask in two.masks.items()})
@@ -215,8 +215,8 @@ def test_more_steps_are_taken_where_images_are_of_several_kinds(data, tmp_path, 
         train(two, folder, model=folder.parent / model if model else data.root / "encoder", steps=10)
         return (folder / "MODEL_CARD.md").read_text().split("Training: ")[1].split(" of ")[0]
 
-    assert steps("first") == "14 steps" and steps("later", "first") == "7 steps"
-    monkeypatch.setattr(main, "MOST_STEPS", 1.2)
+    assert steps("first") == "20 steps" and steps("later", "first") == "10 steps"
+    monkeypatch.setattr(main, "MOST_KINDS", 1.2)
     assert steps("at most") == "12 steps"
 
 
