@@ -47,6 +47,7 @@ def command(data: Data, kind: str, out: Path) -> list[str]:
     if kind == "train_segmentor":
         stage, output = "train_segmentor", "segmentor"
         given = {"labels": data.pseudo, "model": data.root / "encoder", "encoder_rate": 0.5}
+        given["steps"] = 2 * STEPS  # half are taken where masks missed the edges
     else:
         stage, output, given = "pretrain", "encoder", {"objective": kind, **PRETRAIN}
     arguments = {"images": data.images, output: out / "model", "metrics": out / "metrics.json", **COMMON, **given}
