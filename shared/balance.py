@@ -2,7 +2,8 @@
 
 In a set of mixed kinds, most crops would be of the most common kind, long after that is learned. An image is drawn in
 proportion to (its area / density)^0.75, where the density is the area of the set's images that look like it. In a set
-of one kind the density is the same everywhere, and only the area counts.
+of one kind the density is the same everywhere, and only the area counts. How many kinds a set holds, looked at less
+closely, says how much there is to learn.
 """
 
 from collections.abc import Callable

@@ -28,8 +28,8 @@ class TrainSegmentor(Stage):
     stop_agreement: float = Field(0.97, gt=0, le=1)
     """Agreement from which on the loop counts as converged."""
     steps: PositiveInt = 400
-    """Optimiser steps of the first round for each kind of images in the set. Half as many are taken to go on from a
-    segmentor, and in a first round whose masks missed the edges in the images."""
+    """Optimiser steps of the first round for each kind of images in the set, up to four. Half as many are taken to go
+    on from a segmentor, and in a first round whose masks missed the edges in the images."""
     batch_size: PositiveInt = 12
     """Crops a step."""
     crop: int = Field(128, ge=32, multiple_of=16)

@@ -54,7 +54,8 @@ LATER = 0.5
 """Learning rate and number of steps of the rounds that go on from a segmentor, relative to the first. As few steps are
 taken in a first round whose masks missed the edges: more of them learn their errors."""
 MOST_KINDS = 4.0
-"""So many kinds of images have steps of their own; of more kinds than that each gets fewer."""
+"""So many kinds of images have steps of their own; of more kinds than that each gets fewer. It bounds the time, and was
+not measured."""
 AVERAGE = 0.98
 """Decay of the moving average of the weights, once it has warmed up."""
 
