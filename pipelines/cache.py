@@ -5,19 +5,22 @@ of every output agrees with it (sha256), so a changed byte is never handed on.
 """
 
 import contextlib
+import math
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from shared.artifacts import content_digest, hash_folder, is_artifact, sha256_file, verify
-from shared.errors import ArtifactError
+from shared.errors import ArtifactError, UserError
 
 RECEIPT = ".task.json"
 DEFAULT = Path.home() / ".cache/cytoloom"
+GB = 20.0
+"""That the cache may hold, 10^9 bytes each."""
 
 
 class Made(BaseModel):
@@ -82,13 +85,17 @@ def settled(folder: Path, key: str) -> Receipt | None:
 class Cache:
     """Folders of finished tasks by key. Files are hard links where the file system allows it, else copies."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root / "tasks"
+    def __init__(self, root: Path, limit: float = GB * 1e9) -> None:
+        """limit: bytes that `trim` leaves, at most."""
+        self.root, self.limit = root / "tasks", limit
 
     @classmethod
     def from_environment(cls) -> "Cache":
-        """The cache at `CYTOLOOM_CACHE`, else in the home folder."""
-        return cls(Path(os.environ.get("CYTOLOOM_CACHE") or DEFAULT))
+        """The cache at `CYTOLOOM_CACHE`, else in the home folder, of `CYTOLOOM_CACHE_GB`, else 20.
+
+        Raises UserError where that is no size.
+        """
+        return cls(Path(os.environ.get("CYTOLOOM_CACHE") or DEFAULT), _gigabytes(os.environ.get("CYTOLOOM_CACHE_GB")))
 
     def restore(self, key: str, folder: Path) -> Receipt | None:
         """Put the finished task `key` at `folder` and return its receipt; None where there is none.
@@ -102,6 +109,8 @@ class Cache:
             shutil.rmtree(entry, ignore_errors=True)
             raise
         if receipt is not None:
+            with contextlib.suppress(PermissionError):  # another user's
+                os.utime(entry)  # it was of use: `trim` takes others first
             _link_tree(entry, folder)
         return receipt
 
@@ -109,8 +118,41 @@ class Cache:
         """Add the finished task at `folder`. Raises OSError where there is no room or no right to write."""
         _link_tree(folder, self._entry(key))
 
+    def trim(self) -> int:
+        """Remove the tasks that were of use longest ago until the rest is below the limit. Returns how many.
+
+        A run that wants one of them just then computes it anew. Raises OSError where one cannot be removed.
+        """
+        tasks = sorted((used, size, task) for task in self.root.glob("*/*") for used, size in _uses(task))
+        excess, removed = sum(size for _, size, _ in tasks) - self.limit, 0
+        for _, size, task in tasks:
+            if excess <= 0:
+                break
+            with contextlib.suppress(FileNotFoundError):  # another run trims as well
+                (task / RECEIPT).unlink()  # first: without it, nobody takes the rest for finished
+                shutil.rmtree(task)
+            excess, removed = excess - size, removed + 1
+        return removed
+
     def _entry(self, key: str) -> Path:
         return self.root / key[:2] / key
+
+
+def _gigabytes(given: str | None) -> float:
+    try:
+        size = float(given or GB)
+    except ValueError:
+        size = math.nan
+    if not size >= 0:
+        raise UserError(f"CYTOLOOM_CACHE_GB={given}: not a size in GB, such as 20")
+    return size * 1e9
+
+
+def _uses(task: Path) -> Iterator[tuple[float, int]]:
+    """When a kept task was last of use (s since 1970) and its bytes; nothing where it is not whole."""
+    with contextlib.suppress(OSError):
+        if (task / RECEIPT).is_file():
+            yield task.stat().st_mtime, sum(file.lstat().st_size for file in task.rglob("*") if file.is_file())
 
 
 def _link_tree(source: Path, target: Path) -> None:

@@ -66,6 +66,8 @@ def _execute(graph: Graph, folder: Path, parameters: dict[str, Any], options: Op
     if trouble:
         print(trouble, file=sys.stderr)
     _conclude(record, folder)
+    if options.cache:
+        _trim(options.cache)
     if store:
         try:
             sending.send_conclusion(folder, store)
@@ -89,6 +91,18 @@ def _conclude(record: RunRecord, folder: Path) -> None:
         print(f"\nreport: {write(folder)}")
     except Exception as error:  # a run is not worth less for a page that failed
         print(f"the report could not be written: {type(error).__name__}: {error}", file=sys.stderr)
+
+
+def _trim(cache: Cache) -> None:
+    """Keep the cache below its size."""
+    try:
+        removed = cache.trim()
+    except OSError as error:
+        print(f"the cache could not be kept small: {error}", file=sys.stderr)
+        return
+    if removed:
+        held = f"the cache {cache.root} held more than {cache.limit / 1e9:g} GB"
+        print(f"{held}: the {removed} tasks used longest ago are no longer in it", file=sys.stderr)
 
 
 def _times(record: RunRecord) -> str:

@@ -55,6 +55,12 @@ class Bench:
         return (self.out / task / "out/text.txt").read_text()
 
 
+def cache_of(bench: Bench) -> list[int]:
+    """Bytes of every finished task in its cache."""
+    kept = [receipt.parent for receipt in (bench.folder / "cache").glob("tasks/*/*/.task.json")]
+    return [sum(file.stat().st_size for file in task.rglob("*") if file.is_file()) for task in kept]
+
+
 def until(condition, seconds: float = 60) -> None:
     """Wait for what must come; a test that waits in vain has failed."""
     end = time.monotonic() + seconds
@@ -116,6 +122,32 @@ def test_without_the_cache_another_folder_runs_everything(bench):
     assert bench.run("--no-cache").returncode == 0
     assert bench.ran() == sorted(ALL * 2)
     assert not (bench.folder / "cache").exists()
+
+
+def test_the_cache_stays_below_its_size_and_loses_what_was_used_longest_ago(bench, monkeypatch):
+    assert bench.run().returncode == 0
+    limit = sum(cache_of(bench)) + 100
+    assert len(cache_of(bench)) == len(ALL)
+    monkeypatch.setenv("CYTOLOOM_CACHE_GB", str(limit * 1e-9))
+    bench.out = bench.folder / "elsewhere"
+    done = bench.run("--param", "text=other")
+    assert done.returncode == 0 and "held more than" in done.stderr, "three tasks were computed anew"
+    assert 0 < sum(cache_of(bench)) <= limit
+    bench.out = bench.folder / "again"
+    assert bench.run("--param", "text=other").returncode == 0
+    origins = {name: task.origin for name, task in bench.record().tasks.items()}
+    assert origins["third"] == "cache", "it was made last"
+    monkeypatch.setenv("CYTOLOOM_CACHE_GB", "0")
+    assert bench.run("--from", "first").returncode == 0
+    assert not cache_of(bench)
+
+
+@pytest.mark.parametrize("size", ["many", "-1", "nan"])
+def test_a_size_of_the_cache_that_is_none_is_refused(bench, monkeypatch, size):
+    monkeypatch.setenv("CYTOLOOM_CACHE_GB", size)
+    done = bench.run()
+    assert done.returncode == 1 and f"error: CYTOLOOM_CACHE_GB={size}: not a size" in done.stderr
+    assert not bench.ran()
 
 
 def test_from_a_task_runs_it_and_all_after_it(bench):
