@@ -16,6 +16,7 @@ import math
 import os
 import pickle
 import random
+import socket
 import time
 from pathlib import Path
 from typing import Any, Protocol
@@ -173,13 +174,18 @@ class Checkpoint:
             "step": step,
             "history": [list(item) for item in history],
         }
-        temporary = self.path.with_name(f"{self.path.name}.partial")
-        with temporary.open("wb") as stream:
-            torch.save(content, stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(self.path)
-        checkpoints.publish()
+        temporary = self.path.with_name(f"{self.path.name}.{socket.gethostname()}-{os.getpid()}.partial")
+        try:
+            # a run beside this one, with the same settings, may save here as well, or end and remove the folder
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with temporary.open("wb") as stream:
+                torch.save(content, stream)
+                stream.flush()
+                os.fsync(stream.fileno())
+            temporary.replace(self.path)
+            checkpoints.publish()
+        except FileNotFoundError:
+            log.warning("%s: removed while a checkpoint was saved, by another run of this task", self.path.parent)
 
 
 def read_checkpoint(path: Path) -> dict[str, Any] | None:

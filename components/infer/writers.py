@@ -77,11 +77,10 @@ class CocoFile:
             {"id": number, "file_name": entry.source, "height": entry.height, "width": entry.width, "key": entry.key}
             for number, entry in enumerate(entries, 1)
         ]
-        opening = '{"annotations":['
-        whole = _json(dataset(images, [], "cells found by Cytoloom"))
-        self._closing = whole.removeprefix(opening)
+        name = '"annotations":['
+        before, self._closing = _json(dataset(images, [], "cells found by Cytoloom")).split(name, 1)
         self._stream = path.open("w", encoding="utf-8")
-        self._stream.write(opening)
+        self._stream.write(before + name)
         self._count = 0
 
     def add(self, annotations: Sequence[dict]) -> None:
@@ -94,9 +93,10 @@ class CocoFile:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, *_: object) -> None:
         with self._stream:
-            self._stream.write(self._closing + "\n")
+            if kind is None:  # what was broken off stays no JSON, so that none takes it for the whole
+                self._stream.write(self._closing + "\n")
 
 
 def _json(value: dict) -> str:

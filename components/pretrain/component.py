@@ -43,6 +43,10 @@ class Pretrain(Stage):
     """Peak learning rate, after warm-up and before cosine decay."""
     mask_ratio: float = Field(0.75, gt=0, lt=1)
     """Share of patches that MAE hides."""
+    predict: Literal["texture", "pixels"] = "texture"
+    """What MAE predicts. pixels: those of hidden patches, as He et al.; texture: of every patch its brightness,
+    contrast and gradients as well, cf. MaskFeat, Wei et al. 2022, arXiv:2112.09133. Cells that differ from their
+    background in contrast alone are hardly seen without it."""
     augment: bool = False
     """MAE sees crops turned by any angle, of other intensities, out of focus and noisy, and predicts them clean. Crops
     are turned by right angles and mirrored in any case, and what DINO compares always is all of this."""

@@ -1,7 +1,8 @@
 """Masked autoencoder: He et al. 2022, arXiv:2111.06377.
 
 Three quarters of the patches are hidden, the encoder sees the others alone, and a light decoder predicts the hidden
-pixels, each patch normalised by its own mean and standard deviation (section 3 and table 1d).
+pixels, each patch normalised by its own mean and standard deviation (section 3 and table 1d); beside them, unless told
+otherwise, the texture of every patch, see `texture.py`.
 """
 
 import numpy as np
@@ -9,8 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from components.pretrain.texture import DESCRIPTORS, Texture
 from shared.crops import Crops, degraded, jitter_intensity, turned_square
-from shared.distributed import part, total
+from shared.distributed import mean, part, total
 from shared.models.blocks import Block, initialise
 from shared.models.encoder import Encoder, sincos_positions
 from shared.training import step_generator, to_device, torch_generator, watch_spread
@@ -21,13 +23,15 @@ DECODER_DEPTH = 2
 VARIANCE_FLOOR = 1e-6
 """Added to a patch's variance before it is divided by; He et al.'s value."""
 
+TEXTURE_SHARE = 0.7
+"""Of the loss, where texture is predicted; the rest is the pixels'."""
 
 WATCHED = 4
 """Crops of a step that the watchdog looks at."""
 
 
 class Mae(nn.Module):
-    """Encoder and decoder. The loss compares predicted with true pixels of the hidden patches."""
+    """Encoder and decoder. The loss compares predicted with true pixels of the hidden patches, and textures of all."""
 
     def __init__(
         self,
@@ -36,8 +40,13 @@ class Mae(nn.Module):
         decoder_width: int | None = None,
         decoder_depth: int = DECODER_DEPTH,
         decoder_heads: int | None = None,
+        *,
+        texture: bool = False,
     ) -> None:
-        """decoder_width: default half the encoder's; decoder_heads: default one for each 32 features."""
+        """decoder_width: default half the encoder's; decoder_heads: default one for each 32 features.
+
+        texture: it is predicted as well; False: the objective of He et al.
+        """
         super().__init__()
         config = encoder.config
         width = decoder_width or config.width // 2
@@ -49,11 +58,15 @@ class Mae(nn.Module):
         self.decoder_pred = nn.Linear(width, config.patch**2 * config.channels)
         for module in (self.decoder_embed, self.decoder_blocks, self.decoder_pred):
             module.apply(initialise)
+        self.texture = Texture(config.patch, config.channels) if texture else None
+        if texture:
+            self.decoder_texture = nn.Linear(width, DESCRIPTORS * config.channels).apply(initialise)
         nn.init.normal_(self.mask_token, std=0.02)
 
     def forward(self, x: Tensor, noise: Tensor, wanted: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Loss, prediction (N, T, patch² * C) and mask (N, T), 1 = hidden. The loss is that of all processes.
 
+        A loss of 1 is what predicting nothing gives.
         x: (N, C, H, W); noise: (N, T) in [0, 1): the patches with the smallest values are the ones that stay visible;
         wanted: (N, C, H, W), what is to be predicted, where that is not x.
         """
@@ -64,15 +77,20 @@ class Mae(nn.Module):
         visible = patches.gather(1, kept[..., None].expand(-1, -1, patches.shape[2]))
         grid = self.encoder.grid(x)
         encoded = self.encoder.encode(self.encoder.embed_patches(visible, kept, grid), grid, kept)
-        prediction = self._decode(encoded, restore, grid)
+        decoded = self._decode(encoded, restore, grid)
+        prediction = self.decoder_pred(decoded)
         mask = torch.ones_like(noise).scatter(1, kept, 0.0)
-        target = normalised(patches if wanted is None else patches_of(wanted, self.patch))
-        error = F.mse_loss(prediction.float(), target, reduction="none").mean(dim=2)
+        aim = patches if wanted is None else patches_of(wanted, self.patch)
+        error = F.mse_loss(prediction.float(), normalised(aim), reduction="none").mean(dim=2)
         wrong, hidden = total(torch.stack([(error * mask).sum(), mask.sum()]))
-        return wrong / hidden, prediction, mask
+        loss = wrong / hidden
+        if self.texture is not None:
+            missed = F.mse_loss(self.decoder_texture(decoded).float(), self.texture(aim), reduction="none")
+            loss = (1 - TEXTURE_SHARE) * loss + TEXTURE_SHARE * mean(missed)
+        return loss, prediction, mask
 
     def _decode(self, encoded: Tensor, restore: Tensor, grid: tuple[int, int]) -> Tensor:
-        """Encoded class token and visible tokens (N, 1 + V, width) -> pixels of all patches (N, T, patch² * C).
+        """Encoded class token and visible tokens (N, 1 + V, width) -> all patches' (N, T, decoder width), normed.
 
         restore: (N, T), for each place of the grid (rows, columns) the number of its token, hidden ones last.
         """
@@ -82,7 +100,7 @@ class Mae(nn.Module):
         y = torch.cat([y[:, :1], patches + sincos_positions(*grid, y.shape[2]).to(y)], dim=1)
         for block in self.decoder_blocks:
             y = block(y)
-        return self.decoder_pred(self.decoder_norm(y))[:, 1:]
+        return self.decoder_norm(y)[:, 1:]
 
 
 def pair(crop: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -128,9 +146,21 @@ class MaeObjective:
     betas = (0.9, 0.95)
 
     def __init__(
-        self, encoder: Encoder, crops: Crops, mask_ratio: float, seed: int, device: str, augment: bool = False
+        self,
+        encoder: Encoder,
+        crops: Crops,
+        mask_ratio: float,
+        seed: int,
+        device: str,
+        *,
+        augment: bool = False,
+        texture: Tensor | None = None,
     ) -> None:
-        self.module = Mae(encoder, mask_ratio).to(device)
+        """texture: some of the images (N, C, S, S), where texture is predicted as well."""
+        self.module = Mae(encoder, mask_ratio, texture=texture is not None)
+        if self.module.texture is not None and texture is not None:
+            self.module.texture.fit(patches_of(texture, encoder.config.patch))
+        self.module.to(device)
         self.augment = augment
         self.crops, self.seed, self.device = crops, seed, device
         self.spread = 1.0

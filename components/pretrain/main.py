@@ -13,7 +13,15 @@ from components.pretrain.component import Pretrain
 from components.pretrain.dino import DinoObjective
 from components.pretrain.mae import MaeObjective
 from components.pretrain.page import kept_page, training_page
-from components.pretrain.start import channels_of, given_segmentor, shrink_of, starting_encoder, training_keys
+from components.pretrain.start import (
+    channels_of,
+    fit_embedding,
+    given_segmentor,
+    shrink_of,
+    some_crops,
+    starting_encoder,
+    training_keys,
+)
 from shared.crops import Crops
 from shared.devices import device
 from shared.distributed import average_gradients
@@ -51,12 +59,23 @@ def run(stage: Pretrain) -> Result:
         shrink=config.shrink,
         cache_bytes=stage.cache_mb * 10**6,
     )
+    sample = some_crops(crops, stage.seed)
+    if not (stage.weights or stage.weights_from):
+        fit_embedding(encoder, sample)
     where = device()
     if stage.chosen_objective() == "none":
         return _kept(stage, encoder.eval(), config, crops, where)
     objective: MaeObjective | DinoObjective
     if stage.chosen_objective() == "mae":
-        objective = MaeObjective(encoder, crops, stage.mask_ratio, stage.seed, where, stage.augment)
+        objective = MaeObjective(
+            encoder,
+            crops,
+            stage.mask_ratio,
+            stage.seed,
+            where,
+            augment=stage.augment,
+            texture=sample if stage.predict == "texture" else None,
+        )
     else:
         objective = DinoObjective(encoder, crops, stage.seed, where)
     history = train(stage, objective, where)

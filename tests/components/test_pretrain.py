@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from real_labels import ROOT, real_pairs, wheel_nuclei
 from safetensors.torch import save_file
 from scipy.stats import spearmanr
+from sklearn.linear_model import Ridge
 from timm.models._manipulate import adapt_input_conv
 from timm.models.vision_transformer import VisionTransformer
 
@@ -24,9 +25,10 @@ from components.pretrain.component import Pretrain
 from components.pretrain.dino import PROTOTYPES, STUDENT_TEMPERATURE, Head, dino_loss, targets, view
 from components.pretrain.foreign import adapted, read_foreign
 from components.pretrain.kernel import fit_channels
-from components.pretrain.mae import Mae, images_of, normalised, pair, patches_of
+from components.pretrain.mae import TEXTURE_SHARE, Mae, images_of, normalised, pair, patches_of
 from components.pretrain.main import run
-from components.pretrain.start import shrink_of
+from components.pretrain.start import fit_embedding, shrink_of
+from components.pretrain.texture import DESCRIPTORS, FAINT, ORIENTATIONS, descriptors
 from shared import store
 from shared.artifacts import ImageSet, Model, seal, verify
 from shared.errors import ArtifactError, UserError
@@ -159,6 +161,79 @@ def test_an_augmented_crop_is_predicted_clean() -> None:
     error = (prediction - normalised(patches_of(wanted, 8))).square().mean(dim=2)
     torch.testing.assert_close(loss, (error * mask).sum() / mask.sum())
     torch.testing.assert_close(prediction, mae(seen, noise)[1])
+
+
+@pytest.mark.parametrize("patch", [8, 16])
+def test_descriptors_are_those_that_numpy_computes(patch: int) -> None:
+    image = Normalisation()(wheel_nuclei()[0][:96, :96, None])
+    x = np.concatenate([image, 0.5 * image[::-1]], axis=2)
+    found = descriptors(patches_of(torch.from_numpy(x).permute(2, 0, 1)[None], patch), patch)[0].numpy()
+    columns, half = 96 // patch, patch // 2
+    for place in (0, 5, columns + 1, columns**2 - 1):
+        row, column = (patch * part for part in divmod(place, columns))
+        expected = []
+        for channel in range(2):
+            square = x[row : row + patch, column : column + patch, channel].astype(np.float64)
+            down, right = square[1:, :-1] - square[:-1, :-1], square[:-1, 1:] - square[:-1, :-1]
+            bin = np.pi / ORIENTATIONS
+            angle, length = (np.arctan2(down, right) + bin / 2) % np.pi, np.hypot(down, right)
+            gradients = np.histogram(angle, bins=ORIENTATIONS, range=(0, np.pi), weights=length)[0] / length.size
+            parts = [square[i : i + half, j : j + half] for i in (0, half) for j in (0, half)]
+            contrast = [part.std(ddof=1) for part in parts]
+            expected += [*np.log(np.r_[gradients, contrast] + FAINT), square.mean()]
+        np.testing.assert_allclose(found[place], expected, atol=2e-3)
+
+
+def test_textures_and_pixels_make_up_the_loss() -> None:
+    torch.manual_seed(0)
+    mae = Mae(Encoder(EncoderConfig.of("nano", patch=8, channels=2, crop=32)), texture=True).eval()
+    x, noise = torch.rand(4, 2, 32, 32), torch.rand(4, 16)
+    mae.texture.fit(patches_of(x, 8))
+    seen = mae.texture(patches_of(x, 8)).flatten(0, 1)
+    torch.testing.assert_close(seen.mean(dim=0), torch.zeros(DESCRIPTORS * 2), atol=1e-4, rtol=0)
+    torch.testing.assert_close(seen.std(dim=0), torch.ones(DESCRIPTORS * 2), atol=1e-4, rtol=0)
+    for layer in (mae.decoder_texture, mae.decoder_pred):
+        torch.nn.init.zeros_(layer.weight)
+        torch.nn.init.zeros_(layer.bias)
+    assert mae(x, noise)[0].item() == pytest.approx(1, abs=0.02)  # what predicting nothing gives
+    mae.decoder_texture.bias.data.fill_(1.0)  # wrong by 1 of each descriptor, of mean 0: 1 more of a square
+    assert mae(x, noise)[0].item() == pytest.approx(1 + TEXTURE_SHARE, abs=0.02)
+
+
+def test_with_texture_an_encoder_sees_contrast(tmp_path: Path) -> None:
+    """How well a linear model tells the contrast of unseen images' patches from the features."""
+    pictures = [image[::2, ::2] for image, _ in real_pairs("usiigaci/labelled", 4)]
+    images = write_images(tmp_path / "images", pictures[:3])
+    told = {}
+    for predict in ("pixels", "texture"):
+        pretrain(images, tmp_path / predict, predict=predict, shrink=1, crop=64, batch_size=16, steps=200)
+        encoder, config = load_encoder(tmp_path / predict)
+        tokens, contrast = [], []
+        for picture in pictures:
+            x = torch.from_numpy(config.normalisation(picture[:512, :512, None])).permute(2, 0, 1)
+            tiles = x.unfold(1, 64, 64).unfold(2, 64, 64).flatten(1, 2).transpose(0, 1)
+            with torch.no_grad():
+                tokens.append(encoder(tiles).permute(0, 2, 3, 1).flatten(0, 2).numpy())
+            contrast.append((patches_of(tiles, 8).std(dim=2) + FAINT).log().flatten().numpy())
+        model = Ridge().fit(np.concatenate(tokens[:3]), np.concatenate(contrast[:3]))
+        told[predict] = model.score(tokens[3], contrast[3])
+    assert told["texture"] > max(0.5, told["pixels"] + 0.1), told
+
+
+def test_a_new_embedding_is_fitted_to_the_images() -> None:
+    torch.manual_seed(0)
+    encoder = Encoder(EncoderConfig.of("nano", patch=8, channels=1, crop=64))
+    image = Normalisation()(wheel_nuclei()[0][:128, :128, None])
+    x = 0.3 + 0.2 * torch.from_numpy(image).permute(2, 0, 1)[None]
+    weight = encoder.patch_embed.proj.weight.clone()
+    fit_embedding(encoder, x)
+    contents = encoder.patch_embed(x)
+    torch.testing.assert_close(contents.mean(dim=(0, 2, 3)), torch.zeros(128), atol=1e-4, rtol=0)
+    assert contents.square().mean().item() == pytest.approx(encoder.positions(8, 8).square().mean().item(), rel=1e-3)
+    gain = encoder.patch_embed.proj.weight / weight
+    torch.testing.assert_close(gain, gain.mean().expand_as(gain))
+    fit_embedding(encoder, torch.full((1, 1, 64, 64), 0.5))  # nothing to fit to
+    assert encoder.patch_embed(x).isfinite().all()
 
 
 def test_patches_and_back() -> None:

@@ -3,6 +3,7 @@
 import math
 import pickle
 import random
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -91,6 +92,28 @@ def test_a_half_written_checkpoint_is_never_in_the_way(folder: Path) -> None:
     (folder / "checkpoint.pt").write_bytes(data[: len(data) // 2])  # a disk that lost the end
     again, _, _ = little_run()
     assert all(torch.equal(whole[name], again[name]) for name in whole)
+
+
+def save_often(number: int) -> None:
+    checkpoint = Checkpoint(model=nn.Linear(40, 40))
+    for step in range(60):
+        checkpoint.save(step, [(step, 1.0)])
+        if number and step % 20 == 19:
+            checkpoints.remove()
+
+
+def test_runs_of_the_same_settings_do_not_disturb_each_other(folder: Path) -> None:
+    """Both save to one folder, and one ends, again and again."""
+    beside = [get_context("fork").Process(target=save_often, args=(number,)) for number in (0, 1)]
+    for process in beside:
+        process.start()
+    for process in beside:
+        process.join()
+    assert [process.exitcode for process in beside] == [0, 0]
+    Checkpoint(model=nn.Linear(40, 40)).save(3, [])
+    assert [p.name for p in folder.iterdir()] == ["checkpoint.pt"]
+    saved = read_checkpoint(folder / "checkpoint.pt")
+    assert saved is not None and saved["step"] == 3
 
 
 class Harmful:
