@@ -36,7 +36,7 @@ class Cluster(Stage):
     """Exponent of the whitening: 0 none, 1 full."""
     model_weight: float = Field(0.7, ge=0, le=1)
     """Weight of the segmentor's probability in the fusion, where there is one."""
-    cluster_weight: float = Field(0.3, ge=0, le=1)
+    cluster_weight: float = Field(0.1, ge=0, le=1)
     """Weight of the clusters beside the classical proposal, where the two agree fully and no label says otherwise."""
     use_labels: NonNegativeInt = 0
     """Few-label mode: the first so many labelled images say which clusters are cells. 0: label-free."""

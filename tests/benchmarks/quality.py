@@ -57,6 +57,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "random encoder": ("--set", "pretrain.objective=none"),
     "hand features": ("--set", "extract_features.of=filters"),
     "DINO": ("--set", "pretrain.objective=dino"),
+    "MAE of pixels": ("--set", "pretrain.predict=pixels"),
     "clusters bypassed": ("--set", "cluster.cluster_weight=0"),
     "no edges": ("--set", "refine_masks.edges=never"),
     "no refinement": ("--set", "refine_masks.refine=false"),
