@@ -9,7 +9,7 @@ from shared.models.encoder import Encoder, EncoderConfig
 
 def test_every_token_predicts_what_mae_does_where_nothing_is_hidden() -> None:
     config = EncoderConfig.of("nano", patch=8, channels=2, crop=32)
-    ours, every = Mae(Encoder(config), mask_ratio=0), EveryToken(Encoder(config), mask_ratio=0)
+    ours, every = Mae(Encoder(config), mask_ratio=0).eval(), EveryToken(Encoder(config), mask_ratio=0).eval()
     every.load_state_dict(ours.state_dict())
     x, noise = torch.rand(3, 2, 32, 32), torch.rand(3, 16)
     with torch.no_grad():
