@@ -44,9 +44,9 @@ class Pretrain(Stage):
     mask_ratio: float = Field(0.75, gt=0, lt=1)
     """Share of patches that MAE hides."""
     predict: Literal["texture", "pixels"] = "texture"
-    """What MAE predicts. pixels: those of hidden patches, as He et al.; texture: of every patch its brightness,
-    contrast and gradients as well, cf. MaskFeat, Wei et al. 2022, arXiv:2112.09133. Cells that differ from their
-    background in contrast alone are hardly seen without it."""
+    """texture: beside its objective, the network tells of every patch its brightness, contrast and gradients, cf.
+    MaskFeat, Wei et al. 2022, arXiv:2112.09133. Cells that differ from their background in contrast alone are hardly
+    seen without it. pixels: mae or dino as their authors have them."""
     augment: bool = False
     """MAE sees crops turned by any angle, of other intensities, out of focus and noisy, and predicts them clean. Crops
     are turned by right angles and mirrored in any case, and what DINO compares always is all of this."""

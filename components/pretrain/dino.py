@@ -2,7 +2,9 @@
 arXiv:2111.07832.
 
 A student matches the output of a teacher, its own moving average, across views of a crop (DINO eq. 1 to 3); and on
-patches hidden from it, the teacher's output at the same place (iBOT eq. 2), which is what dense features need.
+patches hidden from it, the teacher's output at the same place (iBOT eq. 2), which is what dense features need. Unless
+told otherwise, the texture of every patch as well, see `texture.py`: what the two terms alone learn in a short training
+may tell cells from background worse than random weights do.
 """
 
 import copy
@@ -14,8 +16,11 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from components.pretrain.mae import patches_of
+from components.pretrain.texture import DESCRIPTORS, TEXTURE_SHARE, Texture
 from shared.crops import Crops, augmented, turned_square
 from shared.distributed import largest, mean, part, total
+from shared.models.blocks import initialise
 from shared.models.encoder import Encoder
 from shared.training import average, step_generator, to_device, torch_generator, watch_spread
 
@@ -68,12 +73,16 @@ def standardised(rows: Tensor, eps: float = 1e-5) -> Tensor:
 class Network(nn.Module):
     """Encoder, heads for the class token and for patches, and the token that stands for a hidden patch."""
 
-    def __init__(self, encoder: Encoder) -> None:
+    def __init__(self, encoder: Encoder, *, texture: bool = False) -> None:
+        """texture: a head for that of patches as well."""
         super().__init__()
         self.encoder = encoder
         self.head = Head(encoder.config.width)
         self.patch_head = Head(encoder.config.width)
         self.mask_token = nn.Parameter(torch.zeros(encoder.config.width))
+        if texture:
+            told = DESCRIPTORS * encoder.config.channels
+            self.texture_head = nn.Linear(encoder.config.width, told).apply(initialise)
 
     def forward(self, x: Tensor, hidden: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Images (N, C, H, W) -> class token (N, width) and patch tokens (N, T, width). hidden: (N, T) bool."""
@@ -124,9 +133,17 @@ class DinoObjective:
     weight_decay = 0.04
     betas = (0.9, 0.999)
 
-    def __init__(self, encoder: Encoder, crops: Crops, seed: int, device: str) -> None:
-        self.student = Network(encoder).to(device)
+    def __init__(
+        self, encoder: Encoder, crops: Crops, seed: int, device: str, *, texture: Tensor | None = None
+    ) -> None:
+        """texture: some of the images (N, C, S, S), where texture is to be told as well."""
+        self.student = Network(encoder, texture=texture is not None).to(device)
         self.teacher = copy.deepcopy(self.student).requires_grad_(False)
+        self.texture = None
+        if texture is not None:
+            self.texture = Texture(encoder.config.patch, encoder.config.channels)
+            self.texture.fit(patches_of(texture, encoder.config.patch))
+            self.texture.to(device)
         self.crops, self.seed, self.device = crops, seed, device
         self.spread = 1.0
         """Running standard deviation of the teacher's patch features of length 1, averaged over features."""
@@ -147,7 +164,10 @@ class DinoObjective:
         return {"student": self.student, "teacher": self.teacher}
 
     def loss(self, step: int, batch_size: int) -> Tensor:
-        """Loss of this step's views: class tokens across views, and hidden patches within the global views."""
+        """Loss of this step's views: class tokens across views; hidden patches, and textures, within the global views.
+
+        In units of what knowing nothing gives, but without textures that of DINO and iBOT as it is.
+        """
         mine = part(batch_size)
         large, small = (to_device(views, self.device) for views in self._views(step, batch_size, mine))
         count = (large.shape[2] // self.encoder.config.patch) ** 2
@@ -163,7 +183,12 @@ class DinoObjective:
         n = len(large) // 2
         view_loss = dino_loss(wanted[0].reshape(2, n, -1), logits.reshape(2 + LOCAL_VIEWS, n, -1))
         patch_loss = mean(cross_entropy(wanted[1], self.student.patch_head(large_patches[hidden])))
-        return view_loss + patch_loss
+        if self.texture is None:
+            return view_loss + patch_loss
+        aim = self.texture(patches_of(large, self.encoder.config.patch))
+        missed = F.mse_loss(self.student.texture_head(large_patches).float(), aim, reduction="none")
+        own = (view_loss + patch_loss) / (2 * math.log(PROTOTYPES))
+        return (1 - TEXTURE_SHARE) * own + TEXTURE_SHARE * mean(missed)
 
     def _views(self, step: int, count: int, mine: slice) -> tuple[np.ndarray, np.ndarray]:
         """Of n = `mine` of `count` crops: global views (2 * n, S, S, C), local views (LOCAL_VIEWS * n, s, s, C)."""

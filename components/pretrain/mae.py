@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from components.pretrain.texture import DESCRIPTORS, Texture
+from components.pretrain.texture import DESCRIPTORS, TEXTURE_SHARE, Texture
 from shared.crops import Crops, degraded, jitter_intensity, turned_square
 from shared.distributed import mean, part, total
 from shared.models.blocks import Block, initialise
@@ -22,9 +22,6 @@ DECODER_DEPTH = 2
 
 VARIANCE_FLOOR = 1e-6
 """Added to a patch's variance before it is divided by; He et al.'s value."""
-
-TEXTURE_SHARE = 0.7
-"""Of the loss, where texture is predicted; the rest is the pixels'."""
 
 WATCHED = 4
 """Crops of a step that the watchdog looks at."""

@@ -65,19 +65,14 @@ def run(stage: Pretrain) -> Result:
     where = device()
     if stage.chosen_objective() == "none":
         return _kept(stage, encoder.eval(), config, crops, where)
+    texture = sample if stage.predict == "texture" else None
     objective: MaeObjective | DinoObjective
     if stage.chosen_objective() == "mae":
         objective = MaeObjective(
-            encoder,
-            crops,
-            stage.mask_ratio,
-            stage.seed,
-            where,
-            augment=stage.augment,
-            texture=sample if stage.predict == "texture" else None,
+            encoder, crops, stage.mask_ratio, stage.seed, where, augment=stage.augment, texture=texture
         )
     else:
-        objective = DinoObjective(encoder, crops, stage.seed, where)
+        objective = DinoObjective(encoder, crops, stage.seed, where, texture=texture)
     history = train(stage, objective, where)
     trained = objective.encoder.eval()
     save_encoder(stage.encoder, trained, config, _card(stage, config, len(keys), history))

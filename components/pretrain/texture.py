@@ -1,11 +1,12 @@
-"""What MAE predicts of every patch beside the pixels of hidden ones: how bright it is, its contrast, and its gradients.
+"""What an encoder has to tell of every patch beside its objective: how bright it is, its contrast, and its gradients.
 
 Cells in phase contrast differ from their background by contrast alone. Pixels teach a transformer little of it: each
 patch is predicted in units of its own deviation, and the phase of a fine texture cannot be predicted at all. MaskFeat
 (Wei et al. 2022, arXiv:2112.09133) predicts histograms of oriented gradients (Dalal and Triggs 2005,
 doi:10.1109/CVPR.2005.177) of hidden patches. Here they are not normalised, since that would take contrast away again;
 their logarithm is taken instead. And they are told of the patches seen as well: a linear embedding of pixels holds no
-contrast, so that the transformer has to learn to see it.
+contrast, so that the transformer has to learn to see it. Nor does DINO ask for it: what its views have in common need
+not be what cells are made of.
 """
 
 import math
@@ -21,6 +22,8 @@ DESCRIPTORS = ORIENTATIONS + QUARTERS + 1
 """Numbers that describe a channel of a patch."""
 FAINT = 0.003
 """Of the network's input, which is 0 to 1: contrast and gradients far below are told apart no more."""
+TEXTURE_SHARE = 0.7
+"""Of the loss, where texture is told; the rest is the objective's own. Each is 1 where nothing is known."""
 
 
 def descriptors(patches: Tensor, side: int) -> Tensor:

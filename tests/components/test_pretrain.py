@@ -1,6 +1,8 @@
 """Pretraining: against transformers' MAE and timm's weights, on real images, killed and started again."""
 
+import copy
 import json
+import math
 import os
 import pickle
 import signal
@@ -22,15 +24,16 @@ from timm.models._manipulate import adapt_input_conv
 from timm.models.vision_transformer import VisionTransformer
 
 from components.pretrain.component import Pretrain
-from components.pretrain.dino import PROTOTYPES, STUDENT_TEMPERATURE, Head, dino_loss, targets, view
+from components.pretrain.dino import PROTOTYPES, STUDENT_TEMPERATURE, DinoObjective, Head, dino_loss, targets, view
 from components.pretrain.foreign import adapted, read_foreign
 from components.pretrain.kernel import fit_channels
-from components.pretrain.mae import TEXTURE_SHARE, Mae, images_of, normalised, pair, patches_of
+from components.pretrain.mae import Mae, images_of, normalised, pair, patches_of
 from components.pretrain.main import run
-from components.pretrain.start import fit_embedding, shrink_of
-from components.pretrain.texture import DESCRIPTORS, FAINT, ORIENTATIONS, descriptors
+from components.pretrain.start import fit_embedding, shrink_of, some_crops
+from components.pretrain.texture import DESCRIPTORS, FAINT, ORIENTATIONS, TEXTURE_SHARE, descriptors
 from shared import store
 from shared.artifacts import ImageSet, Model, seal, verify
+from shared.crops import Crops
 from shared.errors import ArtifactError, UserError
 from shared.images import ImageReader, ImageWriter
 from shared.models.encoder import Encoder, EncoderConfig, load_encoder
@@ -248,6 +251,33 @@ def test_dino_loss_is_torchs_cross_entropy_across_views() -> None:
     pairs = [(0, 1), (0, 2), (0, 3), (1, 0), (1, 2), (1, 3)]
     expected = [F.cross_entropy(student[b] / STUDENT_TEMPERATURE, teacher[a]) for a, b in pairs]
     torch.testing.assert_close(dino_loss(teacher, student), torch.stack(expected).mean())
+
+
+def test_dino_tells_textures_beside_its_own_loss(tmp_path: Path) -> None:
+    """With a head that says the same number c of every descriptor, the loss is quadratic in c."""
+    torch.manual_seed(0)
+    reader = ImageReader(write_images(tmp_path / "images", [image for image, _ in real_pairs("usiigaci/labelled", 2)]))
+    crops = Crops(reader, reader.keys(), size=64, channels=1, normalisation=Normalisation())
+    encoder = Encoder(EncoderConfig.of("nano", patch=8, channels=1, crop=64))
+    plain = DinoObjective(copy.deepcopy(encoder), crops, 0, "cpu")
+    told = DinoObjective(encoder, crops, 0, "cpu", texture=some_crops(crops, 0))
+    for ours, theirs in ((told.student, plain.student), (told.teacher, plain.teacher)):
+        ours.load_state_dict(theirs.state_dict(), strict=False)
+    torch.nn.init.zeros_(told.student.texture_head.weight)
+
+    def loss_of(objective: DinoObjective) -> float:
+        torch.manual_seed(0)
+        return objective.loss(0, 8).item()
+
+    losses = {}
+    for c in (-1.0, 0.0, 1.0):
+        told.student.texture_head.bias.data.fill_(c)
+        losses[c] = loss_of(told)
+    assert losses[1.0] + losses[-1.0] - 2 * losses[0.0] == pytest.approx(2 * TEXTURE_SHARE, rel=1e-4)
+    own = loss_of(plain) / (2 * math.log(PROTOTYPES))
+    assert own == pytest.approx(1, abs=0.2)
+    unknown = (losses[0.0] - (1 - TEXTURE_SHARE) * own) / TEXTURE_SHARE
+    assert 0.5 < unknown < 2  # of the set's crops it is 1, the views are of other contrast
 
 
 def test_dino_targets_are_a_balanced_softmax() -> None:
