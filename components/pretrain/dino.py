@@ -166,7 +166,7 @@ class DinoObjective:
     def loss(self, step: int, batch_size: int) -> Tensor:
         """Loss of this step's views: class tokens across views; hidden patches, and textures, within the global views.
 
-        In units of what knowing nothing gives, but without textures that of DINO and iBOT as it is.
+        Textures weigh beside the others as they do with MAE, each measured by what knowing nothing gives.
         """
         mine = part(batch_size)
         large, small = (to_device(views, self.device) for views in self._views(step, batch_size, mine))
@@ -183,12 +183,12 @@ class DinoObjective:
         n = len(large) // 2
         view_loss = dino_loss(wanted[0].reshape(2, n, -1), logits.reshape(2 + LOCAL_VIEWS, n, -1))
         patch_loss = mean(cross_entropy(wanted[1], self.student.patch_head(large_patches[hidden])))
+        own, unknown = view_loss + patch_loss, 2 * math.log(PROTOTYPES)
         if self.texture is None:
-            return view_loss + patch_loss
+            return own
         aim = self.texture(patches_of(large, self.encoder.config.patch))
         missed = F.mse_loss(self.student.texture_head(large_patches).float(), aim, reduction="none")
-        own = (view_loss + patch_loss) / (2 * math.log(PROTOTYPES))
-        return (1 - TEXTURE_SHARE) * own + TEXTURE_SHARE * mean(missed)
+        return own + TEXTURE_SHARE / (1 - TEXTURE_SHARE) * unknown * mean(missed)
 
     def _views(self, step: int, count: int, mine: slice) -> tuple[np.ndarray, np.ndarray]:
         """Of n = `mine` of `count` crops: global views (2 * n, S, S, C), local views (LOCAL_VIEWS * n, s, s, C)."""
