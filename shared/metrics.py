@@ -66,19 +66,42 @@ class Overlap:
 
 
 def overlap(truth: np.ndarray, predicted: np.ndarray) -> Overlap:
-    """Contingency of two label images (H, W) of equal size, by one bincount over combined labels."""
+    """Contingency of two label images (H, W) of equal size, whole numbers from 0 or booleans."""
     if truth.shape != predicted.shape:
         raise ValueError(f"label images of one image differ in size: {truth.shape} and {predicted.shape}")
-    (t, true_area), (p, predicted_area) = _compact(truth), _compact(predicted)
+    counted = _counted(truth, predicted)
+    if counted is None:  # large numbers, of which few may be in use
+        (t, true_area), (p, predicted_area) = _compact(truth), _compact(predicted)
+        counted = _counted(t, p) or _sorted(t, p, true_area, predicted_area)
+    return counted
+
+
+def _counted(truth: np.ndarray, predicted: np.ndarray) -> Overlap | None:
+    """By a table of every number in one with every number in the other, whose sums are the areas; None where it would
+    be too large.
+    """
+    if not truth.size or min(truth.min(), predicted.min()) < 0:
+        return None
+    height, width = int(truth.max()) + 1, int(predicted.max()) + 1
+    if height * width > min(DENSE_CELLS, max(2**16, 4 * truth.size)):
+        return None
+    combined = np.multiply(truth, width, dtype=np.int64)
+    np.add(combined, predicted, out=combined, dtype=np.int64)
+    counts = np.bincount(combined.ravel(), minlength=height * width).reshape(height, width)
+    true_area, predicted_area = counts.sum(axis=1)[1:], counts.sum(axis=0)[1:]
+    true, found = np.nonzero(counts[1:, 1:])
+    number = [np.cumsum(area > 0) - 1 for area in (true_area, predicted_area)]
+    area = counts[1:, 1:][true, found]
+    return Overlap(
+        true_area[true_area > 0], predicted_area[predicted_area > 0], number[0][true], number[1][found], area
+    )
+
+
+def _sorted(t: np.ndarray, p: np.ndarray, true_area: np.ndarray, predicted_area: np.ndarray) -> Overlap:
+    """Of compact labels, by sorting the pairs."""
     both = np.flatnonzero((t > 0) & (p > 0))
     width = len(predicted_area) + 1
-    combined = t.ravel()[both].astype(np.int64) * width + p.ravel()[both]
-    if (len(true_area) + 1) * width <= DENSE_CELLS:
-        counts = np.bincount(combined)
-        pairs = np.flatnonzero(counts)
-        area = counts[pairs]
-    else:
-        pairs, area = np.unique(combined, return_counts=True)
+    pairs, area = np.unique(t.ravel()[both].astype(np.int64) * width + p.ravel()[both], return_counts=True)
     return Overlap(true_area, predicted_area, pairs // width - 1, pairs % width - 1, area)
 
 
