@@ -166,7 +166,8 @@ class DinoObjective:
     def loss(self, step: int, batch_size: int) -> Tensor:
         """Loss of this step's views: class tokens across views; hidden patches, and textures, within the global views.
 
-        Textures weigh beside the others as they do with MAE, each measured by what knowing nothing gives.
+        Textures weigh beside the others as they do with MAE, each measured by what knowing nothing gives. The sum is
+        not divided by that: so large, its gradients are clipped in the first steps at least, and more is learned.
         """
         mine = part(batch_size)
         large, small = (to_device(views, self.device) for views in self._views(step, batch_size, mine))

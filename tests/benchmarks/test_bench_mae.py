@@ -7,7 +7,7 @@ from components.pretrain.mae import Mae
 from shared.models.encoder import Encoder, EncoderConfig
 
 
-def test_every_token_predicts_what_mae_does_where_nothing_is_hidden():
+def test_every_token_predicts_what_mae_does_where_nothing_is_hidden() -> None:
     torch.manual_seed(0)
     config = EncoderConfig.of("nano", patch=8, channels=2, crop=32)
     ours, every = Mae(Encoder(config), mask_ratio=0).eval(), EveryToken(Encoder(config), mask_ratio=0).eval()
