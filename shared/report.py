@@ -82,8 +82,11 @@ class Page:
             f"<div class='scroll'><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
         )
 
-    def images(self, images: Sequence[tuple["np.ndarray", str]], width: int = 320) -> None:
-        """Pictures side by side: (H, W) or (H, W, 3) uint8, with captions. Scaled down where wider than 2 x `width`."""
+    def images(self, images: Sequence[tuple["np.ndarray", str]], width: int = 280) -> None:
+        """Pictures side by side, four of the default width: (H, W) or (H, W, 3) uint8, with captions.
+
+        width: px; what is wider than twice that is scaled down.
+        """
         self._parts.append("<div>" + "".join(_figure(image, caption, width) for image, caption in images) + "</div>")
 
     def plot(self, title: str, lines: Mapping[str, Sequence[tuple[float, float]]], x: str = "", y: str = "") -> None:

@@ -23,18 +23,16 @@ def make_page(stage: Gate, jury: Jury, judged: dict[str, Judged], accepted: bool
             f"Round {stage.number} is not better than what was best before"
             + (", but handed on, as was asked for." if stage.keep_worse else "; the earlier one is handed on.")
         )
+    header = ["", "edge score", "foreground, %", "Dice with the labels looked at", "F1 of instances"]
     rows = []
     for name, one in judged.items():
         found = one.judgement
-        rows.append([name, found.edge, 100 * found.area, _or_blank(found.dice), _or_blank(found.f1)])
-    page.table(["", "edge score", "foreground, %", "Dice with the labels looked at", "F1 of instances"], rows)
+        known = [value for value in (found.dice, found.f1) if value is not None]
+        rows.append([name, found.edge, 100 * found.area, *known])
+    page.table(header[: max(len(row) for row in rows)], rows)
     for i, image in enumerate(jury.images[:PANELS]):
         rgb = to_rgb8(image)
         page.images([(rgb, "input"), *((outline(rgb, one.masks[i], width=2), name) for name, one in judged.items())])
     for remark in remarks:
         page.text(remark)
     return page
-
-
-def _or_blank(value: float | None) -> float | str:
-    return "" if value is None else value

@@ -197,8 +197,11 @@ class MaeObjective:
             watch_spread(self.spread, 0.01, "the spread of the predictions", step)
 
     @torch.no_grad()
-    def pictures(self, x: Tensor) -> list[tuple[np.ndarray, str]]:
-        """For images (N, C, S, S): each beside what the encoder saw and what was predicted; values as the input's."""
+    def pictures(self, x: Tensor) -> list[list[tuple[np.ndarray, str]]]:
+        """For each of the images (N, C, S, S): itself, what the encoder saw, what was predicted; (S, S, C) each.
+
+        Values as the input's.
+        """
         self.module.eval()
         count = (x.shape[2] // self.module.patch) * (x.shape[3] // self.module.patch)
         noise = torch.rand(len(x), count, generator=torch_generator(self.seed, 0, 2)).to(self.device)
@@ -208,6 +211,9 @@ class MaeObjective:
         hidden = mask[..., None]
         seen = torch.where(hidden > 0, torch.full_like(true, 0.5), true)
         filled = torch.where(hidden > 0, prediction.float() * deviation + mean, true)
-        rows = [x] + [images_of(part, self.module.patch, *x.shape[2:]) for part in (seen, filled)]
+        columns = [x] + [images_of(part, self.module.patch, *x.shape[2:]) for part in (seen, filled)]
         names = ["input", "what the encoder saw", "hidden patches as predicted, but for their mean and contrast"]
-        return [(rows[j][i].permute(1, 2, 0).cpu().numpy(), names[j]) for i in range(len(x)) for j in range(3)]
+        return [
+            [(part.permute(1, 2, 0).cpu().numpy(), name) for part, name in zip(row, names, strict=True)]
+            for row in zip(*columns, strict=True)
+        ]

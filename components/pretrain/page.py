@@ -29,7 +29,8 @@ def training_page(
     if isinstance(objective, MaeObjective):
         page.heading("Reconstructions")
         x = to_device(crops.batch(PANELS, step_generator(stage.seed, 0, 3)), where)
-        page.images([(as_picture(image), name) for image, name in objective.pictures(x)], width=200)
+        for row in objective.pictures(x):
+            page.images([(as_picture(image), name) for image, name in row])
     _features(page, stage, objective.encoder, crops, where, more=8)
     return page
 
@@ -51,7 +52,7 @@ def _features(page: Page, stage: Pretrain, encoder: Encoder, crops: Crops, where
     )
     x = to_device(crops.batch(PANELS, step_generator(stage.seed, 0, 3)), where)
     others = to_device(crops.batch(more * PANELS, step_generator(stage.seed, 0, 4)), where)
-    page.images(feature_pictures(encoder, x, others), width=200)
+    page.images(feature_pictures(encoder, x, others))
 
 
 @torch.no_grad()

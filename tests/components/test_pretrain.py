@@ -471,6 +471,16 @@ def test_same_seed_same_bytes(tmp_path: Path, nuclei: Path, more: dict) -> None:
     assert (tmp_path / "a/MODEL_CARD.md").read_text() == (tmp_path / "b/MODEL_CARD.md").read_text()
 
 
+def test_the_threads_asked_for_are_those_of_the_first_sum_too(tmp_path: Path, nuclei: Path) -> None:
+    before = torch.get_num_threads()
+    for threads in (1, 4):
+        torch.set_num_threads(threads)  # what torch begins with: a machine's cores
+        pretrain(nuclei, tmp_path / str(threads), objective="none", crop=128)
+        assert torch.get_num_threads() == 1
+    torch.set_num_threads(before)
+    assert verify(tmp_path / "1", Model).digest == verify(tmp_path / "4", Model).digest
+
+
 def test_small_deep_and_many_channelled_images(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     five = rng.integers(0, 60_000, (20, 24, 5)).astype(np.uint16)  # smaller than a crop
