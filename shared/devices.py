@@ -6,10 +6,27 @@ from functools import cache
 from shared.errors import UserError
 from shared.log import log
 
+THREADS = "CYTOLOOM_THREADS"
+LIBRARIES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+"""Where NumPy's, PyTorch's and faiss's libraries find how many threads to use, at the moment they are loaded."""
+
 
 def threads() -> int:
-    """CPU threads: `CYTOLOOM_THREADS`, else the cores this process may use. Results depend on it; keep it fixed."""
-    return int(os.environ.get("CYTOLOOM_THREADS") or len(os.sched_getaffinity(0)))
+    """CPU threads: `CYTOLOOM_THREADS`, else the cores this process may use. Results depend on it; keep it fixed.
+
+    Raises UserError where it is no number of threads.
+    """
+    asked = os.environ.get(THREADS)
+    if not asked:
+        return len(os.sched_getaffinity(0))
+    if not asked.isdecimal() or not int(asked):
+        raise UserError(f"{THREADS} is {asked!r}; give a whole number from 1 on, or unset it")
+    return int(asked)
+
+
+def library_threads(count: int) -> dict[str, str]:
+    """Environment of a process in which every library is to compute with `count` threads."""
+    return dict.fromkeys(LIBRARIES, str(count))
 
 
 def device() -> str:

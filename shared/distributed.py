@@ -25,7 +25,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from shared import checkpoints
-from shared.devices import threads
+from shared.devices import THREADS, library_threads, threads
 from shared.errors import UserError
 from shared.explain import describe
 from shared.log import log, set_up_logging
@@ -124,8 +124,9 @@ def run_in_parallel(stage: Stage, count: int) -> Result:
     for name in ("torch.distributed", "torch.multiprocessing"):  # say what is said below, at length
         logging.getLogger(name).setLevel(logging.CRITICAL)
     log.info("training in %d processes", count)
-    each = str(max(1, threads() // count))
-    with tempfile.TemporaryDirectory(prefix="cytoloom-") as temporary, _environment(CYTOLOOM_THREADS=each):
+    each = max(1, threads() // count)
+    environment = {THREADS: str(each), **library_threads(each)}
+    with tempfile.TemporaryDirectory(prefix="cytoloom-") as temporary, _environment(**environment):
         config = LaunchConfig(
             min_nodes=1,
             max_nodes=1,

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from shared.devices import THREADS
 from shared.stage import Stage
 
 SECRETS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL", "AWS_REGION")
@@ -39,7 +40,7 @@ def rerun_command(stage: Stage, locations: Mapping[str, str], image: str = "") -
     if not image:
         return shlex.join([sys.executable, "-m", "components", *words])
     docker = ["docker", "run", "--rm", "--network", "host", "--user", f"{os.getuid()}:{os.getgid()}"]
-    for name in (*SECRETS, "CYTOLOOM_THREADS"):
+    for name in (*SECRETS, THREADS):
         docker += ["--env", name] if name in os.environ or name in SECRETS else []
     for folder, mode in sorted(mounts.items()):
         docker += ["--volume", f"{folder}:{folder}" + (":ro" if mode == "ro" else "")]

@@ -23,6 +23,7 @@ from shared.answers import report_back, small_files, write_beside
 from shared.arguments import Task, from_executor_input, parse, suggestion
 from shared.artifacts import ImageSet, Manifest, image_count, is_artifact, read_manifest, seal, verify
 from shared.delivery import CHECKPOINTS, SCRATCH, Output, check_apart, deliver_all
+from shared.devices import library_threads, threads
 from shared.errors import UserError
 from shared.explain import describe, disk_watched
 from shared.log import log, set_up_logging
@@ -49,6 +50,7 @@ def main(stage: type[Stage], argv: list[str]) -> int:
     try:
         task = parse(stage, argv)
         code = 1
+        os.environ.update(library_threads(threads()))
         execute(task)
         return 0
     except KeyboardInterrupt as stop:

@@ -27,7 +27,9 @@ class Probe(Stage):
     """Number of images."""
     name: Out[str]
     """What was given as `text`."""
-    mode: Literal["fine", "raise", "fill", "hide", "wait", "outofmemory", "delete", "skip", "nan", "pause"] = "fine"
+    mode: Literal[
+        "fine", "raise", "fill", "hide", "wait", "outofmemory", "delete", "skip", "nan", "pause", "load"
+    ] = "fine"
     """What to do."""
     text: str = ""
     """Written into the copies."""
@@ -80,6 +82,10 @@ def run(stage: Probe) -> Result:
     if stage.mode == "pause":
         print("waiting", flush=True)
         input()
+    if stage.mode == "load":
+        import numpy, threadpoolctl, torch
+
+        print({pool["user_api"]: pool["num_threads"] for pool in threadpoolctl.threadpool_info()})
     if stage.mode == "fill":
         (stage.second / "big").write_bytes(bytes(2**24))
     if stage.mode == "hide":  # as libraries do that tell only in words of their own

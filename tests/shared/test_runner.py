@@ -463,3 +463,19 @@ def test_executor_input_that_lacks_a_port(tree, small_images, tmp_path):
     del given["outputs"]["artifacts"]["second"]
     rejected(tree.run("probe", "--executor-input", json.dumps(given)), "--second", "no path is given")
     assert remains(tmp_path) == []
+
+
+# --- threads ------------------------------------------------------------------------------------------------------
+
+
+def test_every_library_computes_with_the_threads_asked_for(tree, given):
+    asked = {"CYTOLOOM_THREADS": "1", "OMP_NUM_THREADS": "2", "OPENBLAS_NUM_THREADS": "2"}
+    done = tree.run(*given, "--mode", "load", env=asked)
+    assert done.returncode == 0, done.stderr
+    assert "{'openmp': 1, 'blas': 1}" in done.stdout
+
+
+@pytest.mark.parametrize("threads", ["two", "0", "-1", "1.5"])
+def test_no_number_of_threads(tree, given, threads):
+    done = tree.run(*given, env={"CYTOLOOM_THREADS": threads})
+    rejected(done, f"CYTOLOOM_THREADS is '{threads}'; give a whole number from 1 on, or unset it")
