@@ -16,7 +16,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from components.pretrain.mae import patches_of
+from components.pretrain.patches import patches_of
 from components.pretrain.texture import DESCRIPTORS, TEXTURE_SHARE, Texture
 from shared.crops import Crops, augmented, turned_square
 from shared.distributed import largest, mean, part, total

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from components.pretrain.patches import images_of, patches_of
 from components.pretrain.texture import DESCRIPTORS, TEXTURE_SHARE, Texture
 from shared.crops import Crops, degraded, jitter_intensity, turned_square
 from shared.distributed import mean, part, total
@@ -110,19 +111,6 @@ def pair(crop: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.nda
         crop = turned_square(crop, size, centre=(centre, centre), side=size, degrees=rng.uniform(0, 360))
     wanted = jitter_intensity(crop, rng)
     return degraded(wanted, rng), wanted
-
-
-def patches_of(x: Tensor, patch: int) -> Tensor:
-    """Images (N, C, H, W) -> patches (N, T, patch² * C), pixels row by row, channels innermost."""
-    n, c, height, width = x.shape
-    grid = x.reshape(n, c, height // patch, patch, width // patch, patch)
-    return grid.permute(0, 2, 4, 3, 5, 1).reshape(n, -1, patch * patch * c)
-
-
-def images_of(patches: Tensor, patch: int, height: int, width: int) -> Tensor:
-    """The inverse of `patches_of`: (N, T, patch² * C) -> (N, C, height, width)."""
-    grid = patches.reshape(len(patches), height // patch, width // patch, patch, patch, -1)
-    return grid.permute(0, 5, 1, 3, 2, 4).reshape(len(patches), -1, height, width)
 
 
 def normalised(patches: Tensor) -> Tensor:

@@ -23,7 +23,8 @@ sys.path[:0] = [str(ROOT)]
 
 from timing import interleaved  # noqa: E402
 
-from components.pretrain.mae import Mae, normalised, patches_of  # noqa: E402
+from components.pretrain.mae import Mae, normalised  # noqa: E402
+from components.pretrain.patches import patches_of  # noqa: E402
 from shared.devices import threads  # noqa: E402
 from shared.models.encoder import Encoder, EncoderConfig  # noqa: E402
 from shared.training import adamw, seed_everything  # noqa: E402

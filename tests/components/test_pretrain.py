@@ -27,8 +27,9 @@ from components.pretrain.component import Pretrain
 from components.pretrain.dino import PROTOTYPES, STUDENT_TEMPERATURE, DinoObjective, Head, dino_loss, targets, view
 from components.pretrain.foreign import adapted, read_foreign
 from components.pretrain.kernel import fit_channels
-from components.pretrain.mae import Mae, images_of, normalised, pair, patches_of
+from components.pretrain.mae import Mae, normalised, pair
 from components.pretrain.main import run
+from components.pretrain.patches import images_of, patches_of
 from components.pretrain.start import fit_embedding, shrink_of, some_crops
 from components.pretrain.texture import DESCRIPTORS, FAINT, ORIENTATIONS, TEXTURE_SHARE, descriptors
 from shared import store
