@@ -88,12 +88,15 @@ def _counted(truth: np.ndarray, predicted: np.ndarray) -> Overlap | None:
     combined = np.multiply(truth, width, dtype=np.int64)
     np.add(combined, predicted, out=combined, dtype=np.int64)
     counts = np.bincount(combined.ravel(), minlength=height * width).reshape(height, width)
-    true_area, predicted_area = counts.sum(axis=1)[1:], counts.sum(axis=0)[1:]
-    true, found = np.nonzero(counts[1:, 1:])
-    number = [np.cumsum(area > 0) - 1 for area in (true_area, predicted_area)]
-    area = counts[1:, 1:][true, found]
+    true_area, predicted_area, objects = counts.sum(axis=1)[1:], counts.sum(axis=0)[1:], counts[1:, 1:]
+    true_index, predicted_index = np.cumsum(true_area > 0) - 1, np.cumsum(predicted_area > 0) - 1
+    rows, columns = np.nonzero(objects)
     return Overlap(
-        true_area[true_area > 0], predicted_area[predicted_area > 0], number[0][true], number[1][found], area
+        true_area[true_area > 0],
+        predicted_area[predicted_area > 0],
+        true_index[rows],
+        predicted_index[columns],
+        objects[rows, columns],
     )
 
 
