@@ -85,7 +85,7 @@ def run(stage: Probe) -> Result:
     if stage.mode == "load":
         import numpy, threadpoolctl, torch
 
-        print({pool["user_api"]: pool["num_threads"] for pool in threadpoolctl.threadpool_info()})
+        print(sorted({(pool["user_api"], pool["num_threads"]) for pool in threadpoolctl.threadpool_info()}))
     if stage.mode == "fill":
         (stage.second / "big").write_bytes(bytes(2**24))
     if stage.mode == "hide":  # as libraries do that tell only in words of their own
