@@ -43,7 +43,7 @@ run: venv ## set-up and the demo: real images, results in runs/demo
 	@$(BIN)/python -m pipelines.demo
 
 s3: dev ## a real S3 server on this machine, in the foreground, with a bucket
-	@$(BIN)/python tests/s3_server.py
+	@$(BIN)/python tests/helpers/s3_server.py
 
 images: ## the images of the stages, built with Docker: make images [TARGETS="cpu torch export"]
 	@set -e; for target in $(TARGETS); do docker/build.sh $$target; done

@@ -9,7 +9,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 target=${1:-torch}
-version=$(python3 -c 'from shared.version import image_version; print(image_version())')
+version=$(python3 -c 'from shared.stage.version import image_version; print(image_version())')
 image=${IMAGE:-${CYTOLOOM_REGISTRY:-cytoloom}/$target:$version}
 commit=$(git rev-parse HEAD 2>/dev/null || echo unknown)
 

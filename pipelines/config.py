@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from pydantic import ValidationError
 
-from components.__main__ import declaration, names
-from shared.arguments import from_text
-from shared.errors import UserError
-from shared.stage import Stage, plain_type
+from components.registry import declaration, names
+from shared.stage.arguments import from_text
+from shared.stage.declaration import Stage, plain_type
+from shared.system.errors import UserError
 
 if TYPE_CHECKING:
-    from pipelines.resources import Profile
+    from pipelines.kubeflow.resources import Profile
 
 ROUNDS = range(1, 51)
 

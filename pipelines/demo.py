@@ -12,8 +12,8 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from shared.artifacts import sha256_file
-from shared.errors import UserError
+from shared.artifacts.manifest import sha256_file
+from shared.system.errors import UserError
 
 IMAGES, RUN = Path("runs/demo-images"), Path("runs/demo")
 ATTEMPTS = 3
@@ -119,7 +119,7 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
-    from pipelines.__main__ import main as cytoloom
+    from pipelines.cli import main as cytoloom
 
     settings = ["--set", f"rounds={ROUNDS}", *(word for setting in SETTINGS for word in ("--param", setting))]
     return cytoloom(["run", "label_free", "--source", str(args.images), "--out", str(args.out), *settings, *more])

@@ -25,7 +25,7 @@ class Tree:
         for folder in ("shared", "requirements"):
             shutil.copytree(ROOT / folder, root / folder, ignore=shutil.ignore_patterns("__pycache__"))
         (root / "components").mkdir()
-        for name in ("__init__.py", "__main__.py"):
+        for name in ("__init__.py", "__main__.py", "registry.py"):
             shutil.copy(ROOT / "components" / name, root / "components" / name)
 
     def add_stage(self, name: str, files: dict[str, str]) -> None:
@@ -86,8 +86,9 @@ def nuclei() -> "object":
 @pytest.fixture(scope="session")
 def small_images(tmp_path_factory: pytest.TempPathFactory, nuclei) -> Path:
     """A sealed ImageSet of four 64 x 64 crops."""
-    from shared.artifacts import ImageSet, seal
-    from shared.images import ImageWriter
+    from shared.artifacts.image_set import ImageWriter
+    from shared.artifacts.kinds import ImageSet
+    from shared.artifacts.manifest import seal
 
     folder = tmp_path_factory.mktemp("data") / "images"
     with ImageWriter(folder) as writer:

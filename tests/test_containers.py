@@ -12,9 +12,10 @@ import pytest
 import tifffile
 from small_segmentor import write_images, write_model
 
-from components.__main__ import declaration, names, targets
-from shared.artifacts import ImageSet, Model, verify
-from shared.version import code_version, image_version
+from components.registry import declaration, names, targets
+from shared.artifacts.kinds import ImageSet, Model
+from shared.artifacts.manifest import verify
+from shared.stage.version import code_version, image_version
 
 ROOT = Path(__file__).parents[1]
 HARDENED = ("--network=none", "--read-only", "--user=10001", "--cap-drop=ALL", "--security-opt=no-new-privileges")

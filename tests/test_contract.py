@@ -10,9 +10,9 @@ from typing import Literal, get_args, get_origin
 
 import pytest
 
-from components.__main__ import declaration, names, targets
-from shared.arguments import from_executor_input, parse
-from shared.stage import Stage, plain_type, port_of
+from components.registry import declaration, names, targets
+from shared.stage.arguments import from_executor_input, parse
+from shared.stage.declaration import Stage, plain_type, port_of
 
 ROOT = Path(__file__).parents[1]
 HEAVY = ("numpy", "torch", "cv2", "kfp", "timm", "scipy", "skimage", "transformers")

@@ -8,9 +8,9 @@ ROOT = Path(__file__).parents[1]
 
 
 def test_the_reference_of_the_stages_is_up_to_date():
-    made = runpy.run_path(str(ROOT / "docs/generate.py"))["reference"]()
+    made = runpy.run_path(str(ROOT / "tools/generate_reference.py"))["reference"]()
     stands = (ROOT / "docs/stages.md").read_text(encoding="utf-8")
-    assert stands == made, "run `python docs/generate.py`"
+    assert stands == made, "run `python tools/generate_reference.py`"
     for path in (ROOT / "components").glob("*/component.py"):
         assert f"## {path.parent.name}\n" in stands
 

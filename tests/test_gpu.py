@@ -13,13 +13,13 @@ from loop_artifacts import Data, dice
 from real_labels import ROOT, wheel_nuclei
 from small_segmentor import CONFIG, trained, write_model
 
-from components.cluster.lloyd import kmeans, nearest
+from components.cluster.coreset_kmeans import kmeans, nearest
 from components.export_model.component import ExportModel
 from components.export_model.main import run as export_model
-from components.export_model.tensorrt_form import why_not
-from shared.devices import faiss_gpus
+from components.export_model.tensorrt_engine import why_not
 from shared.models.segmentor import for_prediction
-from shared.tiling import predict
+from shared.models.tiled_inference import predict
+from shared.system.devices import faiss_gpus
 
 pytestmark = [pytest.mark.gpu, pytest.mark.timeout(600)]
 

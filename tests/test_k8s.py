@@ -16,8 +16,8 @@ import pytest
 import yaml
 from real_labels import ROOT
 
-from pipelines import resources
-from pipelines.__main__ import _parser
+from pipelines.cli import _parser
+from pipelines.kubeflow import resources
 
 K8S = ROOT / "k8s"
 OVERLAYS = sorted(path.parent.name for path in K8S.glob("overlays/*/kustomization.yaml"))

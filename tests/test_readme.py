@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shared.artifacts import ImageSet, verify
-from shared.images import ImageReader
+from shared.artifacts.image_set import ImageReader
+from shared.artifacts.kinds import ImageSet
+from shared.artifacts.manifest import verify
 
 ROOT = Path(__file__).parents[1]
 

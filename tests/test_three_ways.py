@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from shared import store
-from shared.artifacts import is_artifact, verify
-from shared.fingerprint import fingerprint
+from shared.artifacts.manifest import is_artifact, verify
+from shared.readers.fingerprint import fingerprint
 
 ROOT = Path(__file__).parents[1]
 SMALL = {
@@ -30,7 +30,7 @@ SMALL = {
 TASKS = {"ingest", "pretrain", "evaluate", "infer", "export-model"} | {
     f"em-{number}/{stage}"
     for number in range(2)
-    for stage in ("extract-features", "cluster", "refine-masks", "train-segmentor", "gate", "evaluate")
+    for stage in ("extract-features", "cluster", "refine-masks", "train-segmentor", "select-model", "evaluate")
 }
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(1500)]

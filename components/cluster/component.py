@@ -4,8 +4,8 @@ from typing import ClassVar
 
 from pydantic import Field, NonNegativeInt
 
-from shared.artifacts import FeatureSet, ImageSet, LabelSet
-from shared.stage import In, Out, Stage
+from shared.artifacts.kinds import FeatureSet, ImageSet, LabelSet
+from shared.stage.declaration import In, Out, Stage
 
 
 class Cluster(Stage):

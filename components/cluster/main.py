@@ -5,20 +5,20 @@ from concurrent.futures import ThreadPoolExecutor
 import cv2
 import numpy as np
 
+from components.cluster.clustering import Clusters, fit, sample_tokens
 from components.cluster.component import Cluster
-from components.cluster.kmeans import Clusters, fit, sample_tokens
+from components.cluster.foreground_model import HELD, Rule, by_labels, by_proposal
 from components.cluster.page import Panel, make_page
-from components.cluster.rule import HELD, Rule, by_labels, by_proposal
-from shared.devices import threads
-from shared.errors import UserError
-from shared.features import FeatureReader
-from shared.images import ImageReader
-from shared.keys import spread
-from shared.labels import LABELLED, LabelReader, LabelWriter, learned_labels, soft_mask
-from shared.log import log
-from shared.parallel import in_order
-from shared.progress import track
-from shared.stage import Result
+from shared.artifacts.feature_set import FeatureReader
+from shared.artifacts.image_set import ImageReader
+from shared.artifacts.keys import spread
+from shared.artifacts.label_set import LABELLED, LabelReader, LabelWriter, learned_labels, soft_mask
+from shared.stage.declaration import Result
+from shared.system.devices import threads
+from shared.system.errors import UserError
+from shared.system.log import log
+from shared.system.parallel import in_order
+from shared.system.progress import track
 
 SEVERAL = (6, 12, 24, 48)
 """Numbers of clusters that are tried where none is asked for."""

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from components.cluster.rule import Rule
-from shared.overlays import colour_labels, outline, to_rgb8
-from shared.report import Page
+from components.cluster.foreground_model import Rule
+from shared.imaging.overlays import colour_labels, outline, to_rgb8
+from shared.reporting.page import Page
 
 
 @dataclass

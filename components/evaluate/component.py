@@ -4,8 +4,8 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt
 
-from shared.artifacts import ClassificationMetrics, ImageSet, LabelSet, Model, Predictions, Scores
-from shared.stage import In, MaybeIn, Out, Stage
+from shared.artifacts.kinds import ClassificationMetrics, ImageSet, LabelSet, Model, Predictions, Scores
+from shared.stage.declaration import In, MaybeIn, Out, Stage
 
 
 class Evaluate(Stage):

@@ -13,21 +13,21 @@ from typing import Any
 import numpy as np
 
 from components.evaluate.component import Evaluate
-from components.evaluate.pictures import Extremes, panel
-from components.evaluate.pixels import Pixels, count_pixels
-from shared.cells import find
-from shared.decode_limits import Limits
-from shared.devices import device, threads
-from shared.errors import ArtifactError, ImageError, UserError
-from shared.images import ImageReader
-from shared.keys import spread
-from shared.labels import LabelReader, learned_labels
-from shared.masks import read_mask
-from shared.metrics import Tally, tally
-from shared.parallel import in_order
-from shared.progress import track
-from shared.report import Page
-from shared.stage import Result
+from components.evaluate.extremes import Extremes, panel
+from shared.artifacts.image_set import ImageReader
+from shared.artifacts.keys import spread
+from shared.artifacts.label_set import LabelReader, learned_labels
+from shared.instances.postprocess import find
+from shared.metrics.instances import Tally, tally
+from shared.metrics.pixels import Pixels, count_pixels
+from shared.readers.decode.limits import Limits
+from shared.readers.label_images import read_mask
+from shared.reporting.page import Page
+from shared.stage.declaration import Result
+from shared.system.devices import device, threads
+from shared.system.errors import ArtifactError, ImageError, UserError
+from shared.system.parallel import in_order
+from shared.system.progress import track
 
 Find = Callable[["Case"], Callable[[], "Found"]]
 """What predicts. It is called for one image after another; what it returns, in any thread, makes the cells."""
@@ -125,7 +125,7 @@ class Found:
 def by_model(stage: Evaluate, model: Path) -> Find:
     """Cells as the segmentor finds them."""
     from shared.models.segmentor import for_prediction, load_segmentor
-    from shared.tiling import predict_maps
+    from shared.models.tiled_inference import predict_maps
 
     segmentor, config = load_segmentor(model)
     where = device()

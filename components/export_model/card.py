@@ -1,6 +1,6 @@
 """What a model card says of the exported file: how it is used without this project."""
 
-from components.export_model.forms import INPUT, Subject
+from components.export_model.exportable import INPUT, Subject
 
 
 def usage(subject: Subject, file: str) -> str:

@@ -8,23 +8,23 @@ from pathlib import Path
 import numpy as np
 
 from components.export_model.card import usage
-from components.export_model.compare import Agreement, Output, agreement, output_of
+from components.export_model.comparison import Agreement, Output, agreement, output_of
 from components.export_model.component import ExportModel
-from components.export_model.forms import INPUT, Subject, subject_of
-from components.export_model.onnx_form import OPSET, onnx_network, write_onnx
-from components.export_model.tensorrt_form import engine_network, why_not, write_engine
-from shared.artifacts import copy_payload
-from shared.devices import device
-from shared.errors import UserError
-from shared.images import ImageReader
-from shared.keys import spread
-from shared.log import log
+from components.export_model.exportable import INPUT, Subject, subject_of
+from components.export_model.onnx_export import OPSET, onnx_network, write_onnx
+from components.export_model.tensorrt_engine import engine_network, why_not, write_engine
+from shared.artifacts.image_set import ImageReader
+from shared.artifacts.keys import spread
+from shared.artifacts.manifest import copy_payload
+from shared.imaging.overlays import outline, to_rgb8
+from shared.imaging.tiling import middle
 from shared.models.files import CARD
 from shared.models.network import Network
-from shared.overlays import outline, to_rgb8
-from shared.report import Page
-from shared.stage import Result
-from shared.tiling import middle
+from shared.reporting.page import Page
+from shared.stage.declaration import Result
+from shared.system.devices import device
+from shared.system.errors import UserError
+from shared.system.log import log
 
 ONNX, ENGINE, EXPORT = "model.onnx", "model.engine", "export.json"
 LOOK = 1024

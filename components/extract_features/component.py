@@ -4,8 +4,8 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
-from shared.artifacts import FeatureSet, ImageSet, LabelSet, Model
-from shared.stage import In, Out, Stage
+from shared.artifacts.kinds import FeatureSet, ImageSet, LabelSet, Model
+from shared.stage.declaration import In, Out, Stage
 
 
 class ExtractFeatures(Stage):

@@ -3,24 +3,25 @@
 import numpy as np
 
 from components.extract_features.component import ExtractFeatures
-from components.extract_features.context import measure
-from components.extract_features.dense import DenseExtractor
-from components.extract_features.filters import FilterExtractor, measured
-from shared.balance import look, some_of
-from shared.devices import device
-from shared.errors import ArtifactError, UserError
-from shared.features import FeatureWriter
-from shared.images import ImageReader
-from shared.keys import spread
-from shared.labels import LabelReader, learned_labels
-from shared.log import log
-from shared.models.encoder import EncoderConfig, load_encoder
+from components.extract_features.dense_extractor import DenseExtractor
+from components.extract_features.filter_bank import FilterExtractor, measured
+from components.extract_features.position_correction import measure
+from shared.artifacts.feature_set import FeatureWriter
+from shared.artifacts.image_set import ImageReader
+from shared.artifacts.keys import spread
+from shared.artifacts.label_set import LabelReader, learned_labels
+from shared.data.sampling import some_of
+from shared.imaging.appearance import look
+from shared.imaging.overlays import to_rgb8
+from shared.imaging.pca import pca_rgb
+from shared.models.backbones.vit import EncoderConfig, load_encoder
 from shared.models.files import read_config
-from shared.overlays import to_rgb8
-from shared.pca import pca_rgb
-from shared.progress import track
-from shared.report import Page
-from shared.stage import Result
+from shared.reporting.page import Page
+from shared.stage.declaration import Result
+from shared.system.devices import device
+from shared.system.errors import ArtifactError, UserError
+from shared.system.log import log
+from shared.system.progress import track
 
 PANELS = 4
 Panel = tuple[str, np.ndarray, np.ndarray, np.ndarray | None]

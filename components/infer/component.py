@@ -4,8 +4,8 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt
 
-from shared.artifacts import ImageSet, Model, Predictions
-from shared.stage import In, Out, Stage
+from shared.artifacts.kinds import ImageSet, Model, Predictions
+from shared.stage.declaration import In, Out, Stage
 
 
 class Infer(Stage):

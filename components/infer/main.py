@@ -9,19 +9,19 @@ from pathlib import Path
 import numpy as np
 
 from components.infer.component import Infer
-from components.infer.measure import measure
 from components.infer.writers import CellTable, CocoFile, overlay, write_labels, write_png
-from shared.cells import find
-from shared.coco import annotations
-from shared.devices import device, threads
-from shared.images import ImageEntry, ImageReader
+from shared.artifacts.image_set import ImageEntry, ImageReader
+from shared.exporters.coco import annotations
+from shared.imaging.overlays import thumbnail
+from shared.imaging.region_properties import measure
+from shared.instances.postprocess import find
 from shared.models.segmentor import SegmentorConfig, for_prediction, load_segmentor
-from shared.overlays import thumbnail
-from shared.parallel import in_order
-from shared.progress import track
-from shared.report import Page
-from shared.stage import Result
-from shared.tiling import predict_blocks
+from shared.models.tiled_inference import predict_blocks
+from shared.reporting.page import Page
+from shared.stage.declaration import Result
+from shared.system.devices import device, threads
+from shared.system.parallel import in_order
+from shared.system.progress import track
 
 Predict = Callable[[np.ndarray, np.ndarray], None]
 """Fills the second argument (maps, H, W) float32 with what the segmentor says of the first (H, W, C)."""

@@ -10,9 +10,9 @@ import imagecodecs
 import numpy as np
 import tifffile
 
-from shared.coco import dataset
-from shared.images import ImageEntry
-from shared.overlays import outline, thumbnail, to_rgb8
+from shared.artifacts.image_set import ImageEntry
+from shared.exporters.coco import dataset
+from shared.imaging.overlays import outline, thumbnail, to_rgb8
 
 OVERLAY_SIDE = 4096
 """px; overlays of larger images are scaled down to it, for a browser shows no larger ones."""

@@ -4,8 +4,8 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from shared.artifacts import ImageSet, LabelSet
-from shared.stage import External, Out, Stage
+from shared.artifacts.kinds import ImageSet, LabelSet
+from shared.stage.declaration import External, Out, Stage
 
 
 class Ingest(Stage):

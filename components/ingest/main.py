@@ -1,11 +1,11 @@
-"""`ingest`: plain files -> ImageSet and LabelSet. The work is done in `shared.ingestion`."""
+"""`ingest`: plain files -> ImageSet and LabelSet. The work is done in `shared.readers.ingestion`."""
 
 from components.ingest.component import Ingest
 from components.ingest.page import make_page
-from shared.fingerprint import fingerprint
-from shared.ingestion import ingest, local_source
-from shared.log import log
-from shared.stage import Result
+from shared.readers.fingerprint import fingerprint
+from shared.readers.ingestion import ingest, local_source
+from shared.stage.declaration import Result
+from shared.system.log import log
 
 
 def run(stage: Ingest) -> Result:

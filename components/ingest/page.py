@@ -7,12 +7,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from shared.images import decode
-from shared.ingestion import REJECTS, Summary
-from shared.labels import COCO, LabelEntry, decode_labels
-from shared.overlays import TRUTH, outline, to_rgb8
-from shared.report import Page
-from shared.shards import read_member
+from shared.artifacts.image_set import decode
+from shared.artifacts.label_set import COCO, LabelEntry, decode_labels
+from shared.artifacts.shards import read_member
+from shared.imaging.overlays import TRUTH, outline, to_rgb8
+from shared.readers.ingestion import REJECTS, Summary
+from shared.reporting.page import Page
 
 THUMBNAILS = 12
 LISTED = 200

@@ -4,8 +4,8 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt
 
-from shared.artifacts import ImageSet, Model
-from shared.stage import External, In, Out, Stage
+from shared.artifacts.kinds import ImageSet, Model
+from shared.stage.declaration import External, In, Out, Stage
 
 
 class Pretrain(Stage):

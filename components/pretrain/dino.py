@@ -18,11 +18,15 @@ from torch import Tensor, nn
 
 from components.pretrain.patches import patches_of
 from components.pretrain.texture import DESCRIPTORS, TEXTURE_SHARE, Texture
-from shared.crops import Crops, augmented, turned_square
-from shared.distributed import largest, mean, part, total
-from shared.models.blocks import initialise
-from shared.models.encoder import Encoder
-from shared.training import average, step_generator, to_device, torch_generator, watch_spread
+from shared.data.augmentation import augmented, turned_square
+from shared.data.crops import Crops
+from shared.models.backbones.blocks import initialise
+from shared.models.backbones.vit import Encoder
+from shared.system.collectives import largest, mean, part, total
+from shared.training.moving_average import average
+from shared.training.seeds import step_generator, torch_generator
+from shared.training.tensors import to_device
+from shared.training.watchdog import watch_spread
 
 PROTOTYPES = 256
 STUDENT_TEMPERATURE = 0.1

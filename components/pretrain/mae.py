@@ -12,11 +12,14 @@ from torch import Tensor, nn
 
 from components.pretrain.patches import images_of, patches_of
 from components.pretrain.texture import DESCRIPTORS, TEXTURE_SHARE, Texture
-from shared.crops import Crops, degraded, jitter_intensity, turned_square
-from shared.distributed import mean, part, total
-from shared.models.blocks import Block, initialise
-from shared.models.encoder import Encoder, sincos_positions
-from shared.training import step_generator, to_device, torch_generator, watch_spread
+from shared.data.augmentation import degraded, jitter_intensity, turned_square
+from shared.data.crops import Crops
+from shared.models.backbones.blocks import Block, initialise
+from shared.models.backbones.vit import Encoder, sincos_positions
+from shared.system.collectives import mean, part, total
+from shared.training.seeds import step_generator, torch_generator
+from shared.training.tensors import to_device
+from shared.training.watchdog import watch_spread
 
 DECODER_DEPTH = 2
 """Blocks; representations for dense use lose little by a shallow decoder (table 1a), and it runs on every patch."""

@@ -11,9 +11,7 @@ import torch
 
 from components.pretrain.component import Pretrain
 from components.pretrain.dino import DinoObjective
-from components.pretrain.mae import MaeObjective
-from components.pretrain.page import kept_page, training_page
-from components.pretrain.start import (
+from components.pretrain.initial_encoder import (
     channels_of,
     fit_embedding,
     given_segmentor,
@@ -22,23 +20,21 @@ from components.pretrain.start import (
     starting_encoder,
     training_keys,
 )
-from shared.crops import Crops
-from shared.devices import device
-from shared.distributed import average_gradients
-from shared.images import ImageReader
-from shared.log import log
-from shared.models.encoder import Encoder, EncoderConfig, save_encoder
-from shared.progress import Progress
-from shared.stage import Result
-from shared.training import (
-    Checkpoint,
-    History,
-    adamw,
-    cosine,
-    seed_everything,
-    set_learning_rate,
-    watch_loss,
-)
+from components.pretrain.mae import MaeObjective
+from components.pretrain.page import kept_page, training_page
+from shared.artifacts.image_set import ImageReader
+from shared.data.crops import Crops
+from shared.models.backbones.vit import Encoder, EncoderConfig, save_encoder
+from shared.stage.declaration import Result
+from shared.system.devices import device
+from shared.system.log import log
+from shared.system.progress import Progress
+from shared.training.checkpoint import Checkpoint, History
+from shared.training.distributed import average_gradients
+from shared.training.optimiser import adamw
+from shared.training.schedule import cosine, set_learning_rate
+from shared.training.seeds import seed_everything
+from shared.training.watchdog import watch_loss
 
 
 def run(stage: Pretrain) -> Result:

@@ -6,11 +6,13 @@ import torch
 from components.pretrain.component import Pretrain
 from components.pretrain.dino import DinoObjective
 from components.pretrain.mae import MaeObjective
-from shared.crops import Crops
-from shared.models.encoder import Encoder
-from shared.pca import pca_rgb
-from shared.report import Page
-from shared.training import History, step_generator, to_device
+from shared.data.crops import Crops
+from shared.imaging.pca import pca_rgb
+from shared.models.backbones.vit import Encoder
+from shared.reporting.page import Page
+from shared.training.checkpoint import History
+from shared.training.seeds import step_generator
+from shared.training.tensors import to_device
 
 PANELS = 4
 

@@ -4,8 +4,8 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, NonNegativeInt
 
-from shared.artifacts import ImageSet, LabelSet
-from shared.stage import In, Out, Stage
+from shared.artifacts.kinds import ImageSet, LabelSet
+from shared.stage.declaration import In, Out, Stage
 
 
 class RefineMasks(Stage):

@@ -7,21 +7,21 @@ import cv2
 import numpy as np
 
 from components.refine_masks.component import RefineMasks
-from components.refine_masks.masks import FOLLOWS_EDGES, Refined, dice, refine
-from shared.artifacts import copy_payload
-from shared.devices import threads
-from shared.edges import edge_score, gradient
-from shared.errors import UserError
-from shared.images import ImageReader
-from shared.keys import spread
-from shared.labels import LABELLED, SHARPENED, LabelReader, LabelWriter
-from shared.overlays import outline, to_rgb8
-from shared.parallel import in_order
-from shared.progress import track
-from shared.proposals import grey
-from shared.report import Page
-from shared.sharpen import Sharpen
-from shared.stage import Result
+from components.refine_masks.pseudo_masks import FOLLOWS_EDGES, Refined, dice, refine
+from shared.artifacts.image_set import ImageReader
+from shared.artifacts.keys import spread
+from shared.artifacts.label_set import LABELLED, SHARPENED, LabelReader, LabelWriter
+from shared.artifacts.manifest import copy_payload
+from shared.imaging.gradients import edge_score, gradient
+from shared.imaging.grey import grey
+from shared.imaging.overlays import outline, to_rgb8
+from shared.instances.border_refinement import Sharpen
+from shared.reporting.page import Page
+from shared.stage.declaration import Result
+from shared.system.devices import threads
+from shared.system.errors import UserError
+from shared.system.parallel import in_order
+from shared.system.progress import track
 
 JUDGED_IMAGES = 32
 """Images, evenly spread, whose proposals say whether the set needs the watershed."""

@@ -4,8 +4,8 @@ from typing import ClassVar
 
 from pydantic import Field, NonNegativeInt, PositiveInt
 
-from shared.artifacts import ImageSet, LabelSet, Model
-from shared.stage import In, Out, Stage
+from shared.artifacts.kinds import ImageSet, LabelSet, Model
+from shared.stage.declaration import In, Out, Stage
 
 
 class TrainSegmentor(Stage):

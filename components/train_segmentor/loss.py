@@ -1,13 +1,13 @@
 """Losses of the segmentor's maps against masks that are only partly trusted.
 
-Over the whole batch, wherever its parts are: see `shared.distributed`.
+Over the whole batch, wherever its parts are: see `shared.training.distributed`.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from shared.distributed import total
+from shared.system.collectives import total
 
 DICE_WEIGHT = 0.5
 DEPTH_WEIGHT = 1.0

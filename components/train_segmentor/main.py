@@ -11,20 +11,17 @@ import cv2
 import numpy as np
 import torch
 
+from components.train_segmentor.calibration import learn_parting, learn_sure
 from components.train_segmentor.component import TrainSegmentor
-from components.train_segmentor.labelled import LabelledCrops, has_foreground
+from components.train_segmentor.labelled_crops import LabelledCrops, has_foreground
 from components.train_segmentor.loss import DEPTH_WEIGHT, depth_loss, foreground_loss, without_worst
 from components.train_segmentor.page import make_page
-from components.train_segmentor.parting import learn_parting, learn_sure
-from shared.artifacts import copy_payload
-from shared.devices import device, threads
-from shared.distributed import average_gradients, part
-from shared.errors import UserError
-from shared.images import ImageReader
-from shared.labels import SHARPENED, LabelReader
-from shared.models.encoder import load_encoder
+from shared.artifacts.image_set import ImageReader
+from shared.artifacts.label_set import SHARPENED, LabelReader
+from shared.artifacts.manifest import copy_payload
+from shared.models.backbones.packed_linear import packed
+from shared.models.backbones.vit import load_encoder
 from shared.models.files import read_config
-from shared.models.packed import packed
 from shared.models.segmentor import (
     DEPTH,
     FOREGROUND,
@@ -34,20 +31,19 @@ from shared.models.segmentor import (
     load_segmentor,
     save_segmentor,
 )
-from shared.progress import Progress
-from shared.stage import Result
-from shared.training import (
-    Checkpoint,
-    History,
-    average,
-    cosine,
-    parameter_groups,
-    seed_everything,
-    set_learning_rate,
-    step_generator,
-    to_device,
-    watch_loss,
-)
+from shared.stage.declaration import Result
+from shared.system.collectives import part
+from shared.system.devices import device, threads
+from shared.system.errors import UserError
+from shared.system.progress import Progress
+from shared.training.checkpoint import Checkpoint, History
+from shared.training.distributed import average_gradients
+from shared.training.moving_average import average
+from shared.training.optimiser import parameter_groups
+from shared.training.schedule import cosine, set_learning_rate
+from shared.training.seeds import seed_everything, step_generator
+from shared.training.tensors import to_device
+from shared.training.watchdog import watch_loss
 
 WEIGHT_DECAY = 0.05
 LATER = 0.5

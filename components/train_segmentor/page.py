@@ -2,13 +2,14 @@
 
 import numpy as np
 
-from shared.images import ImageReader
-from shared.labels import LabelReader
+from shared.artifacts.image_set import ImageReader
+from shared.artifacts.label_set import LabelReader
+from shared.imaging.overlays import outline, to_rgb8
+from shared.imaging.tiling import middle
 from shared.models.segmentor import Segmentor, SegmentorConfig
-from shared.overlays import outline, to_rgb8
-from shared.report import Page
-from shared.tiling import middle, predict
-from shared.training import History
+from shared.models.tiled_inference import predict
+from shared.reporting.page import Page
+from shared.training.checkpoint import History
 
 PANELS = 3
 SIDE = 384

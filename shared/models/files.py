@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from shared.errors import ArtifactError
+from shared.system.errors import ArtifactError
 
 if TYPE_CHECKING:
     from torch import Tensor

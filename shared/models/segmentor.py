@@ -16,11 +16,11 @@ import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 from torch import Tensor, nn
 
-from shared.cells import SADDLE
-from shared.models.encoder import Encoder, EncoderConfig, load_exactly
+from shared.instances.border_refinement import Sharpen
+from shared.instances.postprocess import SADDLE
+from shared.models.backbones.packed_linear import packed
+from shared.models.backbones.vit import Encoder, EncoderConfig, load_exactly
 from shared.models.files import load_config, load_state, save_model
-from shared.models.packed import packed
-from shared.sharpen import Sharpen
 
 GROUPS = 8
 FULL = 8
@@ -38,14 +38,14 @@ class SegmentorConfig(BaseModel):
     width: PositiveInt = 16
     """Channels at half resolution; 2 and 3 times as many at a quarter and an eighth. A multiple of 8."""
     heads: tuple[str, ...] = ("foreground",)
-    """What the output maps mean, in order; `foreground` comes first. `depth`: see `shared.instances`."""
+    """What the output maps mean, in order; `foreground` comes first. `depth`: see `shared.instances.watershed`."""
 
     saddle: float = SADDLE
-    """See `shared.instances.split_touching`; learned from labels where there are some."""
+    """See `shared.instances.watershed.split_touching`; learned from labels where there are some."""
     sure: float = Field(default=0.0, ge=0, le=1)
-    """The foreground probability that an object reaches somewhere, see `shared.certainty`; learned in training."""
+    """The foreground probability that an object reaches somewhere, see `shared.instances.object_filters`; learned in training."""
     sharpen: Sharpen = "none"
-    """How the masks' borders move to where the image changes, see `shared.sharpen`."""
+    """How the masks' borders move to where the image changes, see `shared.instances.border_refinement`."""
 
     @property
     def maps(self) -> int:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests/helpers")]
 sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # a benchmark reports to nobody but its reader
 
 import numpy as np  # noqa: E402
@@ -24,9 +24,9 @@ import torch  # noqa: E402
 from real_labels import real_data, wheel_nuclei  # noqa: E402
 from timing import interleaved  # noqa: E402
 
-from components.extract_features.dense import DenseExtractor  # noqa: E402
-from shared.devices import threads  # noqa: E402
-from shared.models.encoder import Encoder, EncoderConfig  # noqa: E402
+from components.extract_features.dense_extractor import DenseExtractor  # noqa: E402
+from shared.models.backbones.vit import Encoder, EncoderConfig  # noqa: E402
+from shared.system.devices import threads  # noqa: E402
 
 TILE, HALO, BATCH, LAYERS = 224, 16, 16, 2
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from statistics import median
 
 ROOT = Path(__file__).parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests/helpers")]
 PARSER = argparse.ArgumentParser(description=__doc__)
 PARSER.add_argument("--points", type=int, default=500_000)
 PARSER.add_argument("--k", type=int, default=64)
@@ -34,8 +34,8 @@ import sklearn  # noqa: E402
 from real_labels import real_data, wheel_nuclei  # noqa: E402
 from sklearn.cluster import KMeans  # noqa: E402
 
-from components.cluster.kmeans import Clusters  # noqa: E402
-from components.cluster.lloyd import ITERATIONS, kmeans, nearest  # noqa: E402
+from components.cluster.clustering import Clusters  # noqa: E402
+from components.cluster.coreset_kmeans import ITERATIONS, kmeans, nearest  # noqa: E402
 
 HEIGHT, WIDTH = 16, 24
 """px of a patch: 384 values."""

@@ -25,9 +25,10 @@ from timing import interleaved  # noqa: E402
 
 from components.pretrain.mae import Mae, normalised  # noqa: E402
 from components.pretrain.patches import patches_of  # noqa: E402
-from shared.devices import threads  # noqa: E402
-from shared.models.encoder import Encoder, EncoderConfig  # noqa: E402
-from shared.training import adamw, seed_everything  # noqa: E402
+from shared.models.backbones.vit import Encoder, EncoderConfig  # noqa: E402
+from shared.system.devices import threads  # noqa: E402
+from shared.training.optimiser import adamw  # noqa: E402
+from shared.training.seeds import seed_everything  # noqa: E402
 
 SIDE, PATCH, BATCH, CHANNELS = 224, 16, 16, 3
 PEAK_SIDE = 3072

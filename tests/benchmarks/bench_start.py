@@ -13,13 +13,13 @@ from pathlib import Path
 from statistics import median
 
 ROOT = Path(__file__).parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests/pipelines")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests/helpers")]
 
 import graphs_for_tests as graphs  # noqa: E402
 from kfp import dsl  # noqa: E402
 
-from components.__main__ import names  # noqa: E402
-from pipelines import record  # noqa: E402
+from components.registry import names  # noqa: E402
+from pipelines.run_folder import record  # noqa: E402
 
 REPEATS, TASKS = 5, 12
 

@@ -14,14 +14,15 @@ from pathlib import Path
 import numpy as np
 
 ROOT = Path(__file__).parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests/helpers")]
 
 from s3_server import Server  # noqa: E402
 from timing import interleaved  # noqa: E402
 
 from shared import store  # noqa: E402
-from shared.artifacts import ImageSet, Model, seal  # noqa: E402
-from shared.images import ImageWriter  # noqa: E402
+from shared.artifacts.image_set import ImageWriter  # noqa: E402
+from shared.artifacts.kinds import ImageSet, Model  # noqa: E402
+from shared.artifacts.manifest import seal  # noqa: E402
 
 IMAGES, SIDE = 2000, 160
 """Noise of 160 x 160 px, uint16: 50 KiB each, whatever is done to compress it."""

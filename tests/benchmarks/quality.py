@@ -31,14 +31,14 @@ ROOT = Path(__file__).parents[2]
 ROWS, RESULTS = Path(__file__).with_name("quality.jsonl"), Path(__file__).with_name("RESULTS.md")
 sys.path.insert(0, str(ROOT))
 
-from components.cluster.rule import JUDGED_IMAGES  # noqa: E402
-from pipelines.record import RunRecord  # noqa: E402
-from shared.choice import Choice  # noqa: E402
-from shared.images import ImageReader  # noqa: E402
-from shared.instances import split_touching  # noqa: E402
-from shared.keys import spread  # noqa: E402
-from shared.labels import LabelReader, decode_labels  # noqa: E402
-from shared.metrics import Tally, tally  # noqa: E402
+from components.cluster.foreground_model import JUDGED_IMAGES  # noqa: E402
+from pipelines.run_folder.record import RunRecord  # noqa: E402
+from shared.artifacts.image_set import ImageReader  # noqa: E402
+from shared.artifacts.keys import spread  # noqa: E402
+from shared.artifacts.label_set import LabelReader, decode_labels  # noqa: E402
+from shared.instances.watershed import split_touching  # noqa: E402
+from shared.metrics.instances import Tally, tally  # noqa: E402
+from shared.proposals.proposal_selection import Choice  # noqa: E402
 
 SETS = {
     "usiigaci": ("usiigaci/labelled", "usiigaci/unlabelled"),
@@ -246,7 +246,7 @@ def rounds(record: RunRecord) -> tuple[list[tuple[float, float]], int | None]:
     for path, task in sorted(record.tasks.items()):
         if task.stage == "evaluate" and "/" in path and task.metrics:
             reached.append((task.metrics["dice"], task.metrics["f1"]))
-        if task.stage == "gate" and task.values.get("best_round") is not None:
+        if task.stage == "select_model" and task.values.get("best_round") is not None:
             chosen = int(task.values["best_round"])
     return reached, chosen
 

@@ -13,10 +13,19 @@ from threading import Lock
 
 from pydantic import BaseModel, ConfigDict
 
-from shared.version import ROOT, code_version
+from shared.stage.version import ROOT, code_version
 
-STAGES = ("ingest", "pretrain", "extract_features", "cluster", "refine_masks", "train_segmentor", "gate", "infer")
-GRAPH = ("pipelines/label_free.py", "pipelines/em.py")
+STAGES = (
+    "ingest",
+    "pretrain",
+    "extract_features",
+    "cluster",
+    "refine_masks",
+    "train_segmentor",
+    "select_model",
+    "infer",
+)
+GRAPH = ("pipelines/graphs/label_free.py", "pipelines/graphs/em.py")
 
 
 class Row(BaseModel):

@@ -4,7 +4,7 @@ import torch
 from bench_mae import EveryToken
 
 from components.pretrain.mae import Mae
-from shared.models.encoder import Encoder, EncoderConfig
+from shared.models.backbones.vit import Encoder, EncoderConfig
 
 
 def test_every_token_predicts_what_mae_does_where_nothing_is_hidden() -> None:

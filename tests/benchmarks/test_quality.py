@@ -7,7 +7,7 @@ import quality
 from quality_rows import Kept, Row, dated, version
 from quality_table import BEGIN, END, NO_EM, head, insert, summary, text
 
-from components.__main__ import declaration
+from components.registry import declaration
 
 
 def row(name: str, variant: str, kind: str, dice: float, **given) -> Row:

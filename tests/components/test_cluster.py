@@ -9,18 +9,19 @@ import pytest
 from loop_artifacts import Data, dice, payload, real_data
 from real_labels import ROOT, real_pairs, wheel_nuclei
 
-from components.cluster import grid
+from components.cluster import token_grid as grid
+from components.cluster.cluster_selection import Halves, Tally
+from components.cluster.clustering import fit, projection, squared_distances
 from components.cluster.component import Cluster
-from components.cluster.foreground import Halves, Tally
-from components.cluster.kmeans import fit, projection, squared_distances
-from components.cluster.lloyd import AXES, LEAST, kmeans, nearest
+from components.cluster.coreset_kmeans import AXES, LEAST, kmeans, nearest
 from components.cluster.main import run
-from shared.artifacts import FeatureSet, LabelSet, seal
-from shared.choice import Choice
-from shared.errors import UserError
-from shared.features import FeatureEntry, FeatureWriter
-from shared.labels import LabelReader
-from shared.proposals import UNIMODAL, otsu
+from shared.artifacts.feature_set import FeatureEntry, FeatureWriter
+from shared.artifacts.kinds import FeatureSet, LabelSet
+from shared.artifacts.label_set import LabelReader
+from shared.artifacts.manifest import seal
+from shared.proposals.otsu import UNIMODAL, otsu
+from shared.proposals.proposal_selection import Choice
+from shared.system.errors import UserError
 
 
 def cluster(data: Data, name: str, **options):

@@ -15,20 +15,21 @@ from small_segmentor import CONFIG, trained, write_images, write_model, write_tr
 from stardist.matching import matching, matching_dataset
 
 from components.evaluate.component import Evaluate
+from components.evaluate.extremes import Extremes, panel
 from components.evaluate.main import run
-from components.evaluate.pictures import Extremes, panel
-from components.evaluate.pixels import LEVELS, Pixels, count_pixels
 from components.infer.component import Infer
 from components.infer.main import run as infer
-from shared.artifacts import ImageSet, seal, verify
-from shared.classification import Classification
-from shared.errors import ArtifactError, UserError
-from shared.images import ImageWriter
-from shared.labels import LabelReader, learned_labels
-from shared.models.encoder import Encoder, save_encoder
-from shared.overlays import PREDICTION, TRUTH
-from shared.runner import execute, parse
-from shared.tiling import predict
+from shared.artifacts.image_set import ImageWriter
+from shared.artifacts.kinds import ImageSet
+from shared.artifacts.label_set import LabelReader, learned_labels
+from shared.artifacts.manifest import seal, verify
+from shared.imaging.overlays import PREDICTION, TRUTH
+from shared.metrics.classification import Classification
+from shared.metrics.pixels import LEVELS, Pixels, count_pixels
+from shared.models.backbones.vit import Encoder, save_encoder
+from shared.models.tiled_inference import predict
+from shared.stage.runner import execute, parse
+from shared.system.errors import ArtifactError, UserError
 
 IMAGE, LABELS = wheel_nuclei()
 PARTS = {"a": np.s_[:160, :200], "b": np.s_[200:360, 100:300], "c": np.s_[352:, 312:], "d": np.s_[300:420, 0:90]}

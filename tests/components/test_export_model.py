@@ -14,17 +14,18 @@ import torch
 from real_labels import wheel_nuclei
 from small_segmentor import CONFIG, trained, write_images, write_model
 
-from components.export_model.compare import Output, agreement
+from components.export_model.comparison import Output, agreement
 from components.export_model.component import ExportModel
-from components.export_model.forms import subject_of
+from components.export_model.exportable import subject_of
 from components.export_model.main import run
-from components.export_model.onnx_form import onnx_network, write_onnx
-from shared.artifacts import Model, hash_folder, seal
-from shared.cells import find
-from shared.errors import ArtifactError, UserError
-from shared.models.encoder import Encoder, EncoderConfig, save_encoder
+from components.export_model.onnx_export import onnx_network, write_onnx
+from shared.artifacts.kinds import Model
+from shared.artifacts.manifest import hash_folder, seal
+from shared.instances.postprocess import find
+from shared.models.backbones.vit import Encoder, EncoderConfig, save_encoder
 from shared.models.segmentor import Segmentor, SegmentorConfig, save_segmentor
-from shared.tiling import predict, predict_maps
+from shared.models.tiled_inference import predict, predict_maps
+from shared.system.errors import ArtifactError, UserError
 
 IMAGE = wheel_nuclei()[0][..., None]
 

@@ -11,23 +11,24 @@ from pydantic import BaseModel
 from real_labels import real_pairs, wheel_nuclei
 from scipy import ndimage
 
-from components.cluster.kmeans import sample_tokens
+from components.cluster.clustering import sample_tokens
 from components.extract_features.component import ExtractFeatures
-from components.extract_features.context import _correction, measure
-from components.extract_features.dense import DenseExtractor
-from components.extract_features.filters import KINDS, SCALES, FilterExtractor, responses
+from components.extract_features.dense_extractor import DenseExtractor
+from components.extract_features.filter_bank import KINDS, SCALES, FilterExtractor, responses
 from components.extract_features.main import run
-from shared.artifacts import FeatureSet, ImageSet, LabelSet, Model, seal, verify
-from shared.errors import ArtifactError, UserError
-from shared.features import FeatureReader
-from shared.images import ImageReader, ImageWriter
-from shared.labels import LabelWriter
-from shared.models.encoder import Encoder, EncoderConfig, save_encoder
+from components.extract_features.position_correction import fit_correction, measure
+from shared.artifacts.feature_set import FeatureReader
+from shared.artifacts.image_set import ImageReader, ImageWriter
+from shared.artifacts.kinds import FeatureSet, ImageSet, LabelSet, Model
+from shared.artifacts.label_set import LabelWriter
+from shared.artifacts.manifest import seal, verify
+from shared.imaging.normalise import shrunk
+from shared.imaging.tiling import cut_tile, tile_batches
+from shared.models.backbones.vit import Encoder, EncoderConfig, save_encoder
 from shared.models.files import save_model
 from shared.models.segmentor import Segmentor, SegmentorConfig, enlarged, load_segmentor, save_segmentor
-from shared.normalise import shrunk
-from shared.stage import Result
-from shared.tiling import cut_tile, tile_batches
+from shared.stage.declaration import Result
+from shared.system.errors import ArtifactError, UserError
 
 SMALL = {"tile": 64, "halo": 16, "batch_size": 8}
 
@@ -175,7 +176,7 @@ def test_the_correction_finds_what_views_have_in_common() -> None:
     seen = np.stack([signal[y : y + 6, x : x + 6] for y, x in places])
     mixing = np.linalg.qr(rng.normal(size=(5, 5)))[0]
     cores = np.concatenate([seen, np.broadcast_to(tiles, (400, 6, 6, 2))], axis=-1) @ mixing.T
-    matrix = mixing.T @ _correction(cores.astype(np.float32), moves).matrix @ mixing
+    matrix = mixing.T @ fit_correction(cores.astype(np.float32), moves).matrix @ mixing
     np.testing.assert_allclose(matrix, np.diag([1, 1, 1, 0, 0]), atol=0.15)
 
 

@@ -15,16 +15,17 @@ from small_segmentor import CONFIG, trained, write_images, write_model
 from components.infer import main
 from components.infer.component import Infer
 from components.infer.main import run
-from components.infer.measure import measure
 from components.infer.writers import overlay, write_labels
-from shared.artifacts import Model, seal, verify
-from shared.cells import find
-from shared.errors import ArtifactError
-from shared.metrics import dice_masks, tally
-from shared.models.encoder import Encoder, save_encoder
-from shared.overlays import edges
-from shared.runner import execute, parse
-from shared.tiling import predict_maps
+from shared.artifacts.kinds import Model
+from shared.artifacts.manifest import seal, verify
+from shared.imaging.overlays import edges
+from shared.imaging.region_properties import measure
+from shared.instances.postprocess import find
+from shared.metrics.instances import dice_masks, tally
+from shared.models.backbones.vit import Encoder, save_encoder
+from shared.models.tiled_inference import predict_maps
+from shared.stage.runner import execute, parse
+from shared.system.errors import ArtifactError
 
 IMAGE, TRUTH = wheel_nuclei()
 COLOUR = np.stack([IMAGE, IMAGE[::-1], IMAGE // 2], axis=-1)[:100, :140]
@@ -138,7 +139,7 @@ def test_cells_csv_as_skimage_measures(predicted, images):
 def test_measures_of_every_shape_as_skimage_has_them(mistake, monkeypatch):
     labels = np.unique(mistakes(TRUTH)[mistake], return_inverse=True)[1].reshape(TRUTH.shape).astype(np.uint32)
     labels[0, 0] = labels.max() + 1  # one pixel
-    monkeypatch.setattr("components.infer.measure.ROWS", 100)  # objects across strips
+    monkeypatch.setattr("shared.imaging.region_properties.ROWS", 100)  # objects across strips
     columns = measure(labels, IMAGE[..., None])
     theirs = regionprops(labels, intensity_image=IMAGE)
     assert columns["eccentricity"] == pytest.approx([prop.eccentricity for prop in theirs], abs=1e-6)

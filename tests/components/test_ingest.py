@@ -20,12 +20,13 @@ from real_labels import wheel_nuclei
 
 from components.ingest.component import Ingest
 from components.ingest.main import run
-from shared.artifacts import ImageSet, LabelSet, seal
-from shared.errors import UserError
-from shared.images import ImageReader
-from shared.ingestion import ingest_plain
-from shared.labels import LabelReader
-from shared.stage import Result
+from shared.artifacts.image_set import ImageReader
+from shared.artifacts.kinds import ImageSet, LabelSet
+from shared.artifacts.label_set import LabelReader
+from shared.artifacts.manifest import seal
+from shared.readers.ingestion import ingest_plain
+from shared.stage.declaration import Result
+from shared.system.errors import UserError
 
 ROOT = Path(__file__).parents[2]
 DATA = Path(os.environ.get("CYTOLOOM_DATA") or ROOT.parent / "shared/data")
@@ -349,8 +350,8 @@ def test_an_artifact_is_no_source(everything, tmp_path):
 def test_files_and_folders_that_may_not_be_read():
     """As somebody other than root, whom permissions do not stop."""
     code = (
-        "import os, sys\nfrom pathlib import Path\nfrom shared.ingestion import ingest_plain\n"
-        "import shared.log; shared.log.set_up_logging('t')\n"
+        "import os, sys\nfrom pathlib import Path\nfrom shared.readers.ingestion import ingest_plain\n"
+        "import shared.system.log; shared.system.log.set_up_logging('t')\n"
         "if os.getuid() == 0: os.setuid(65534)\n"
         "try: print(len(ingest_plain(sys.argv[1], Path(sys.argv[2])).images))\n"
         "except Exception as error: print(type(error).__name__, error)"

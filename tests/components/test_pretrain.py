@@ -25,21 +25,22 @@ from timm.models.vision_transformer import VisionTransformer
 
 from components.pretrain.component import Pretrain
 from components.pretrain.dino import PROTOTYPES, STUDENT_TEMPERATURE, DinoObjective, Head, dino_loss, targets, view
-from components.pretrain.foreign import adapted, read_foreign
-from components.pretrain.kernel import fit_channels
+from components.pretrain.foreign_weights import adapted, read_foreign
+from components.pretrain.initial_encoder import fit_embedding, shrink_of, some_crops
 from components.pretrain.mae import Mae, normalised, pair
 from components.pretrain.main import run
+from components.pretrain.patch_embedding import fit_channels
 from components.pretrain.patches import images_of, patches_of
-from components.pretrain.start import fit_embedding, shrink_of, some_crops
 from components.pretrain.texture import DESCRIPTORS, FAINT, ORIENTATIONS, TEXTURE_SHARE, descriptors
 from shared import store
-from shared.artifacts import ImageSet, Model, seal, verify
-from shared.crops import Crops
-from shared.errors import ArtifactError, UserError
-from shared.images import ImageReader, ImageWriter
-from shared.models.encoder import Encoder, EncoderConfig, load_encoder
-from shared.normalise import Normalisation
-from shared.stage import Result
+from shared.artifacts.image_set import ImageReader, ImageWriter
+from shared.artifacts.kinds import ImageSet, Model
+from shared.artifacts.manifest import seal, verify
+from shared.data.crops import Crops
+from shared.imaging.normalise import Normalisation
+from shared.models.backbones.vit import Encoder, EncoderConfig, load_encoder
+from shared.stage.declaration import Result
+from shared.system.errors import ArtifactError, UserError
 
 TINY = {"size": "nano", "crop": 32, "batch_size": 4, "steps": 3}
 

@@ -8,13 +8,14 @@ from real_labels import wheel_nuclei
 
 from components.refine_masks.component import RefineMasks
 from components.refine_masks.main import run
-from components.refine_masks.masks import FOLLOWS_EDGES, clean
-from components.refine_masks.masks import refine as refine_image
-from shared.artifacts import LabelSet, seal
-from shared.edges import edge_score, gradient
-from shared.errors import UserError
-from shared.labels import LABELLED, SHARPENED, LabelReader, LabelWriter, soft_mask
-from shared.proposals import grey
+from components.refine_masks.pseudo_masks import FOLLOWS_EDGES, clean
+from components.refine_masks.pseudo_masks import refine as refine_image
+from shared.artifacts.kinds import LabelSet
+from shared.artifacts.label_set import LABELLED, SHARPENED, LabelReader, LabelWriter, soft_mask
+from shared.artifacts.manifest import seal
+from shared.imaging.gradients import edge_score, gradient
+from shared.imaging.grey import grey
+from shared.system.errors import UserError
 
 
 def refine(data: Data, name: str, clusters, previous=None, **options):

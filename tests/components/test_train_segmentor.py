@@ -16,23 +16,24 @@ from skimage import measure
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from components.train_segmentor import main
+from components.train_segmentor.calibration import SADDLES, WAYS, learn_parting
 from components.train_segmentor.component import TrainSegmentor
-from components.train_segmentor.labelled import LabelledCrops
+from components.train_segmentor.labelled_crops import LabelledCrops
 from components.train_segmentor.loss import LEVELS, foreground_loss, without_worst
 from components.train_segmentor.main import LATER, Plan, run
 from components.train_segmentor.main import train as loop
-from components.train_segmentor.parting import SADDLES, WAYS, learn_parting
-from shared.artifacts import LabelSet, Model, read_manifest, seal
-from shared.cells import find
-from shared.errors import UserError
-from shared.images import ImageReader
-from shared.labels import LABELLED, SHARPENED, LabelReader, LabelWriter
-from shared.metrics import tally
-from shared.models.encoder import Encoder, EncoderConfig, save_encoder
+from shared.artifacts.image_set import ImageReader
+from shared.artifacts.kinds import LabelSet, Model
+from shared.artifacts.label_set import LABELLED, SHARPENED, LabelReader, LabelWriter
+from shared.artifacts.manifest import read_manifest, seal
+from shared.imaging.normalise import Normalisation
+from shared.instances.postprocess import find
+from shared.metrics.instances import tally
+from shared.models.backbones.vit import Encoder, EncoderConfig, save_encoder
 from shared.models.segmentor import load_segmentor
-from shared.normalise import Normalisation
-from shared.tiling import predict, predict_maps
-from shared.training import step_generator
+from shared.models.tiled_inference import predict, predict_maps
+from shared.system.errors import UserError
+from shared.training.seeds import step_generator
 
 QUICK = {"steps": 4, "batch_size": 2, "crop": 64}
 

@@ -2,11 +2,12 @@
 
 import pytest
 
-from pipelines import config, ir
-from pipelines.graphs import GRAPHS, compile_graph, summary
-from pipelines.running import parameters
-from pipelines.taskgraph import Constant, Output, Parameter
-from shared.errors import UserError
+from pipelines import config
+from pipelines.executor import ir
+from pipelines.executor.run_command import parameters
+from pipelines.executor.task_graph import Constant, Output, Parameter
+from pipelines.kubeflow.compile import GRAPHS, compile_graph, summary
+from shared.system.errors import UserError
 
 
 def compiled(tmp_path, *settings: str, path=None) -> ir.Graph:
@@ -39,18 +40,18 @@ def test_each_round_works_from_the_one_before(tmp_path):
         assert tasks[f"{later}/extract-features"].artifacts["model"] == model
         assert tasks[f"{later}/train-segmentor"].artifacts["model"] == model
         assert tasks[f"{later}/refine-masks"].artifacts["previous"] == Output(f"{earlier}/refine-masks", "labels")
-        for stage in ("extract-features", "cluster", "refine-masks", "train-segmentor", "gate"):
-            assert tasks[f"{later}/{stage}"].parameters["skip"] == Output(f"{earlier}/gate", "done")
-        gate = tasks[f"{later}/gate"]
-        assert gate.artifacts["incumbent"] == Output(f"{earlier}/gate", "best")
+        for stage in ("extract-features", "cluster", "refine-masks", "train-segmentor", "select-model"):
+            assert tasks[f"{later}/{stage}"].parameters["skip"] == Output(f"{earlier}/select-model", "done")
+        gate = tasks[f"{later}/select-model"]
+        assert gate.artifacts["incumbent"] == Output(f"{earlier}/select-model", "best")
         assert gate.artifacts["candidate"] == Output(f"{later}/train-segmentor", "segmentor")
-        assert gate.parameters["incumbent_round"] == Output(f"{earlier}/gate", "best_round")
-        assert gate.parameters["first_area"] == Output(f"{earlier}/gate", "first_area_out")
+        assert gate.parameters["incumbent_round"] == Output(f"{earlier}/select-model", "best_round")
+        assert gate.parameters["first_area"] == Output(f"{earlier}/select-model", "first_area_out")
         assert gate.parameters["converged"] == Output(f"{later}/train-segmentor", "converged")
         agreement = Output(f"{later}/refine-masks", "agreement")
         assert tasks[f"{later}/train-segmentor"].parameters["agreement"] == agreement
-    assert tasks["em-0/gate"].artifacts["incumbent"] == Output("pretrain", "encoder")
-    assert tasks["infer"].artifacts["model"] == Output("em-2/gate", "best")
+    assert tasks["em-0/select-model"].artifacts["incumbent"] == Output("pretrain", "encoder")
+    assert tasks["infer"].artifacts["model"] == Output("em-2/select-model", "best")
     assert tasks["evaluate"].artifacts["predictions"] == Output("infer", "predictions")
     assert "model" not in tasks["evaluate"].artifacts
 

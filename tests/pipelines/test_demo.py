@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from pipelines.demo import SAMPLES, fetch
-from shared.artifacts import sha256_file
-from shared.errors import UserError
+from shared.artifacts.manifest import sha256_file
+from shared.system.errors import UserError
 
 ROOT = Path(__file__).parents[2]
 STARDIST = tuple(sample for sample in SAMPLES if sample.wheel.startswith("stardist"))

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from s3_server import Server
 
-from shared import s3 as s3_module
+from shared.store import s3 as s3_module
 
 
 @pytest.fixture

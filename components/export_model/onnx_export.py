@@ -1,0 +1,82 @@
+"""ONNX (https://onnx.ai): written by torch's exporter, run by ONNX Runtime."""
+
+import contextlib
+import io
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from components.export_model.exportable import INPUT, Subject
+from shared.models.network import Network
+from shared.system.devices import threads
+from shared.system.errors import ArtifactError
+
+OPSET = 18
+"""The first one that has the antialiased resizing of learned positions."""
+
+
+def write_onnx(subject: Subject, path: Path) -> None:
+    """Write `subject` to `path`. Its batch, height and width are free; equal models give equal bytes."""
+    import onnx
+
+    side = 2 * subject.multiple
+    example = torch.zeros(2, subject.encoder.channels, side, side + subject.multiple)
+    free = dict.fromkeys((0, 2, 3), torch.export.Dim.DYNAMIC)
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), torch.no_grad():
+        warnings.simplefilter("ignore")  # of the exporter's own inner workings
+        program = torch.onnx.export(
+            subject.module,
+            (example,),
+            dynamo=True,
+            dynamic_shapes=(free,),
+            opset_version=OPSET,
+            input_names=[INPUT],
+            output_names=[subject.output],
+            verbose=False,
+        )
+    assert program is not None
+    model = program.model_proto
+    strip(model)
+    name_axes(model)
+    onnx.checker.check_model(model, full_check=True)
+    path.write_bytes(model.SerializeToString(deterministic=True))
+
+
+def strip(model: Any) -> None:
+    """Remove what the exporter notes of the program it read: paths of this machine, and lines of code."""
+    for part in (model, model.graph, *model.graph.node, *model.graph.value_info, *model.functions):
+        del part.metadata_props[:]
+        part.doc_string = ""
+    for value in (*model.graph.input, *model.graph.output, *model.graph.initializer):
+        del value.metadata_props[:]
+
+
+def name_axes(model: Any) -> None:
+    """Call the free axes of the input batch, height and width; those of the output follow from them."""
+    for axis, name in ((0, "batch"), (2, "height"), (3, "width")):
+        model.graph.input[0].type.tensor_type.shape.dim[axis].dim_param = name
+    for axis, name in ((0, "batch"), (2, "rows"), (3, "columns")):
+        model.graph.output[0].type.tensor_type.shape.dim[axis].dim_param = name
+    del model.graph.value_info[:]
+
+
+def onnx_network(path: Path) -> Network:
+    """The file at `path` as a function of arrays, on the CPU. Raises ArtifactError where it cannot be loaded."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads()
+    options.log_severity_level = 3  # errors
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # as OMP_WAIT_POLICY=PASSIVE
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's own classes, which differ between its releases
+        raise ArtifactError(f"{path}: ONNX Runtime cannot load it ({error})") from error
+
+    def network(tiles: np.ndarray) -> np.ndarray:
+        return np.asarray(session.run(None, {INPUT: tiles})[0])
+
+    return network

@@ -1,0 +1,83 @@
+"""TensorRT (https://docs.nvidia.com/deeplearning/tensorrt): an engine built from ONNX for the GPU at hand.
+
+Its Python bindings come with the lock file, its libraries with the image `export`; without them they do not load.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from components.export_model.exportable import INPUT
+from shared.imaging.tiling import LARGER
+from shared.models.network import Network
+from shared.system.errors import ArtifactError, UserError
+
+WORKSPACE = 4 << 30
+"""Bytes that a layer may use while it runs."""
+
+
+def why_not(device: str) -> str:
+    """What is missing for TensorRT on `device`; empty: nothing."""
+    if not device.startswith("cuda"):
+        return "there is no GPU"
+    try:
+        import tensorrt_bindings  # noqa: F401
+    except ImportError as error:
+        return f"TensorRT's libraries are missing ({error})"
+    return ""
+
+
+def write_engine(onnx: Path, path: Path, *, channels: int, multiple: int, side: int, batch: int, half: bool) -> None:
+    """Build an engine for tiles of `multiple` to 1.25 `side` px, up to `batch` at once, from the file `onnx`.
+
+    half: compute in float16 where that is faster. Raises UserError where TensorRT cannot build it.
+    """
+    import tensorrt_bindings as trt
+
+    logger = trt.Logger(trt.Logger.ERROR)
+    builder = trt.Builder(logger)
+    network = builder.create_network(0)
+    parser = trt.OnnxParser(network, logger)
+    if not parser.parse(onnx.read_bytes()):
+        raise UserError(f"TensorRT cannot read the model: {parser.get_error(0)}; set --tensorrt never")
+    settings = builder.create_builder_config()
+    settings.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, WORKSPACE)
+    if half:
+        settings.set_flag(trt.BuilderFlag.FP16)
+    side = -(-side // multiple) * multiple
+    largest = max(side, int(LARGER * side) // multiple * multiple)
+    profile = builder.create_optimization_profile()
+    shapes = [(1, channels, multiple, multiple), (batch, channels, side, side), (batch, channels, largest, largest)]
+    profile.set_shape(INPUT, *shapes)
+    settings.add_optimization_profile(profile)
+    plan = builder.build_serialized_network(network, settings)
+    if plan is None:
+        raise UserError("TensorRT cannot build an engine of this model; set --tensorrt never")
+    path.write_bytes(bytes(plan))
+
+
+def engine_network(path: Path, output: str, device: str) -> Network:
+    """The engine at `path` as a function of arrays. Raises ArtifactError where it is not one for this GPU."""
+    import tensorrt_bindings as trt
+
+    runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR))
+    engine: Any = runtime.deserialize_cuda_engine(path.read_bytes())
+    if engine is None:
+        raise ArtifactError(f"{path}: no engine for this GPU and this TensorRT; export the model again here")
+    context = engine.create_execution_context()
+
+    def network(tiles: np.ndarray) -> np.ndarray:
+        given = torch.from_numpy(tiles).to(device)
+        context.set_input_shape(INPUT, tuple(given.shape))
+        result = torch.empty(tuple(context.get_tensor_shape(output)), device=device)
+        context.set_tensor_address(INPUT, given.data_ptr())
+        context.set_tensor_address(output, result.data_ptr())
+        stream = torch.cuda.current_stream(result.device)
+        if not context.execute_async_v3(stream.cuda_stream):
+            raise ArtifactError(f"{path}: the engine failed on tiles {tiles.shape}")
+        stream.synchronize()
+        return np.asarray(result.cpu().numpy())
+
+    return network

@@ -1,0 +1,132 @@
+"""Dense features of one image of any size: tiles with halo on a fixed grid, at the patch's stride or half of it."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from shared.imaging.normalise import match_channels, shrunk
+from shared.imaging.tiling import cut_tile, tile_batches
+from shared.models.backbones.packed_linear import packed
+from shared.models.backbones.vit import Encoder
+from shared.models.segmentor import enlarged
+
+if TYPE_CHECKING:
+    from shared.models.segmentor import Segmentor
+
+
+class DenseExtractor:
+    """Runs an encoder over tiles. Memory: one batch of tiles, and the tokens of one image."""
+
+    def __init__(self, encoder: Encoder, *, tile: int, halo: int, batch_size: int, layers: int, device: str) -> None:
+        """tile: px on a side as the encoder sees it, halo included; halo: px thrown away at each side; layers: last
+        blocks that are joined.
+        """
+        self.encoder = packed(encoder) if device == "cpu" else encoder.eval().to(device)
+        self.config = encoder.config
+        self.tile, self.halo, self.batch_size, self.layers, self.device = tile, halo, batch_size, layers, device
+        self.correct: Callable[[np.ndarray], np.ndarray] | None = None
+        """Applied to the tokens of tile cores (N, side, side, channels) float32; see `context.py`."""
+        self.segmentor: Segmentor | None = None
+        """Where the encoder is a segmentor's: its foreground probability comes from the same pass."""
+
+    @property
+    def channels(self) -> int:
+        """Features of a token that is described."""
+        return self.width
+
+    @property
+    def width(self) -> int:
+        """Features of a token as the encoder gives it."""
+        return self.layers * self.config.width
+
+    @property
+    def patch(self) -> int:
+        """px of the image on the side of a patch."""
+        return self.config.patch * self.config.shrink
+
+    def geometry(self, size: tuple[int, int], shifts: int) -> tuple[tuple[int, int], int, int]:
+        """Token grid, stride and offset (px) for an image of `size` (H, W); every pixel is described by a token.
+
+        With two shifts a token stands for the middle half of its patch, and the first patch begins half a patch
+        outside the image.
+        """
+        patch = self.patch
+        stride = patch // shifts
+        offset = 0 if shifts == 1 else -patch // 4
+        rows, columns = (-(-(length - offset) // stride) for length in size)
+        return (rows, columns), stride, offset
+
+    def describe(self, image: np.ndarray, shifts: int) -> tuple[np.ndarray, np.ndarray | None]:
+        """Image (H, W, C) of any dtype -> tokens (grid_h, grid_w, channels) float16, on the grid of `geometry`.
+
+        With them, where there is a segmentor, the foreground probability (H, W) float32 in [0, 1].
+        """
+        (rows, columns), _, _ = self.geometry(image.shape[:2], shifts)
+        out = np.empty((rows, columns, self.width), np.float16)
+        probability = np.empty(image.shape[:2], np.float32) if self.segmentor else None
+        first = 0 if shifts == 1 else -self.patch // 2
+        for sy in range(shifts):
+            for sx in range(shifts):
+                origin = first + sy * self.patch // 2, first + sx * self.patch // 2
+                self._pass(image, out[sy::shifts, sx::shifts], origin, probability if origin == (0, 0) else None)
+        return out, probability
+
+    def _pass(
+        self, image: np.ndarray, out: np.ndarray, origin: tuple[int, int], probability: np.ndarray | None
+    ) -> None:
+        """Fill `out` (rows, columns, channels) with the tokens of the patches that begin at `origin` (y, x), px.
+
+        And `probability` (H, W) as well, where it is given; that needs the origin (0, 0).
+        """
+        patch, shrink, limits = self.patch, self.config.shrink, self.config.normalisation.limits(image)
+        covered = out.shape[0] * patch, out.shape[1] * patch
+        for corners in tile_batches(covered, self.tile * shrink, self.halo * shrink, self.batch_size):
+            tiles = [self.cut(image, y + origin[0], x + origin[1], limits) for y, x in corners]
+            x, maps = self._maps(tiles)
+            cores = self._inner(maps)
+            if self.correct is not None:
+                cores = self.correct(cores)
+            _place(out, cores, [(y // patch, x // patch) for y, x in corners])
+            if probability is not None:
+                _place(probability, self._foreground(x, maps), corners)
+
+    def cut(self, image: np.ndarray, y: int, x: int, limits: list[tuple[float, float]]) -> np.ndarray:
+        """The tile (tile, tile, C) whose core begins at (y, x), normalised and as small as the encoder sees it."""
+        shrink = self.config.shrink
+        tile = cut_tile(image, y, x, self.tile * shrink, self.halo * shrink)
+        return shrunk(self.config.normalisation.apply(tile, limits), shrink)
+
+    def cores(self, tiles: list[np.ndarray]) -> np.ndarray:
+        """Normalised tiles (tile, tile, C) each -> tokens of their cores (N, side, side, channels) float32."""
+        return self._inner(self._maps(tiles)[1])
+
+    @torch.inference_mode()
+    def _maps(self, tiles: list[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Normalised tiles -> the batch (N, C, tile, tile) and its tokens (N, channels, tile/patch, tile/patch)."""
+        batch = np.stack([match_channels(item, self.config.channels) for item in tiles]).transpose(0, 3, 1, 2)
+        x = torch.from_numpy(np.ascontiguousarray(batch)).to(self.device)
+        return x, self.encoder.features(x, self.layers)
+
+    def _inner(self, maps: torch.Tensor) -> np.ndarray:
+        """Token maps of tiles -> of their cores (N, side, side, channels) float32."""
+        edge = self.halo // self.config.patch
+        inner = maps[:, :, edge : maps.shape[2] - edge, edge : maps.shape[3] - edge]
+        return inner.permute(0, 2, 3, 1).float().cpu().numpy()
+
+    @torch.inference_mode()
+    def _foreground(self, x: torch.Tensor, maps: torch.Tensor) -> np.ndarray:
+        """Batch and token maps of `_maps` -> foreground probability of the cores (N, core, core) float32."""
+        assert self.segmentor is not None
+        logits = self.segmentor.decode(x, maps[:, -self.config.width :])
+        shrink = self.config.shrink
+        inner = slice(self.halo * shrink, (self.tile - self.halo) * shrink)
+        return torch.sigmoid(enlarged(logits, shrink)[:, 0, inner, inner]).float().cpu().numpy()
+
+
+def _place(out: np.ndarray, parts: np.ndarray, corners: list[tuple[int, int]]) -> None:
+    """Write each part (side, side, ...) into `out` at its corner, cut off where `out` ends."""
+    for (y, x), part in zip(corners, parts, strict=True):
+        into = out[y : y + part.shape[0], x : x + part.shape[1]]
+        into[...] = part[: into.shape[0], : into.shape[1]]

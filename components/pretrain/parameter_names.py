@@ -1,0 +1,65 @@
+"""Others' names of parameters -> those of `shared.models.backbones.vit`, which are timm's VisionTransformer's.
+
+Known are timm's own two classes (DINOv3 is in the one called Eva), the authors' of DINO, MAE, DINOv2 and DINOv3, and
+transformers' Dinov2, Dinov2WithRegisters and DINOv3ViT, as they are in files and as they are in memory.
+"""
+
+import re
+
+import torch
+from torch import Tensor
+
+RENAMED = (
+    (r"^((module|backbone|encoder|vit|model|dinov2|dinov2_with_registers)\.)+", ""),
+    (r"^embeddings\.", ""),
+    (r"^(register|storage)_tokens$", "reg_token"),
+    (r"^position_embeddings$", "pos_embed"),
+    (r"^patch_embeddings\.(projection\.)?", "patch_embed.proj."),
+    (r"^layer\.", "blocks."),
+    (r"^layernorm\.", "norm."),
+    (r"\.gamma_([12])$", r".ls\1.gamma"),
+    (r"\.layer_scale([12])\.lambda1$", r".ls\1.gamma"),
+    (r"\.attention\.(attention\.)?([qkv])(_proj|uery|ey|alue)\.", r".attn.\2_proj."),
+    (r"\.attention\.(o_proj|output\.dense)\.", ".attn.proj."),
+    (r"\.attn\.([qv])_bias$", r".attn.\1_proj.bias"),
+    (r"\.mlp\.up_proj\.", ".mlp.fc1."),
+    (r"\.mlp\.down_proj\.", ".mlp.fc2."),
+)
+"""Applied in turn: pattern and what takes its place."""
+NOT_ENCODER = re.compile(
+    r"^(head|fc_norm|decoder|mask_token|pre_logits|last_layer|dist_token|classifier|projectors|(dino|ibot)_head)"
+)
+"""Parts of other tasks, which an encoder does without."""
+
+
+def renamed(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The encoder's part of a checkpoint in float32, under our names, each attention's q, k and v in one."""
+    named = {_ours(name): tensor.float() for name, tensor in state.items()}
+    if "norm.weight" not in named and "fc_norm.weight" in named:  # timm's name for it under average pooling
+        named |= {name.removeprefix("fc_"): tensor for name, tensor in named.items() if name.startswith("fc_norm.")}
+    named = {name: tensor for name, tensor in named.items() if not NOT_ENCODER.match(name)}
+    for name in [name for name in named if name.endswith(".attn.proj.weight")]:
+        _join(named, name.removesuffix("proj.weight"))
+    return named
+
+
+def _ours(name: str) -> str:
+    for pattern, new in RENAMED:
+        name = re.sub(pattern, new, name)
+    return name
+
+
+def _join(named: dict[str, Tensor], attention: str) -> None:
+    """Give an attention one matrix and one bias for q, k and v. A bias it lacks (DINOv3: k's, or all) is zero."""
+    for kind in ("weight", "bias"):
+        parts = [named.pop(f"{attention}{letter}_proj.{kind}", None) for letter in "qkv"]
+        given = [part for part in parts if part is not None]
+        if given and (kind == "bias" or len(given) == len(parts)):
+            named[f"{attention}qkv.{kind}"] = torch.cat(
+                [torch.zeros_like(given[0]) if part is None else part for part in parts]
+            )
+    if (weight := named.get(f"{attention}qkv.weight")) is None:
+        return
+    bias = named.setdefault(f"{attention}qkv.bias", weight.new_zeros(len(weight)))
+    if (mask := named.pop(f"{attention}qkv.bias_mask", None)) is not None:  # the authors' DINOv3: k's part is masked
+        named[f"{attention}qkv.bias"] = torch.where(mask == 0, torch.zeros_like(bias), bias)

@@ -1,0 +1,1 @@
+"""Execute a compiled graph on one machine."""

@@ -1,0 +1,1 @@
+"""The graphs: which stage feeds which."""

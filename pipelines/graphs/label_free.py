@@ -1,0 +1,65 @@
+"""From unlabelled images to a segmentor, its predictions and its ONNX file; labels, where there are any, only score it.
+
+Compile-time settings: `rounds`, and any field of a stage. Run-time parameters: those of `label_free` below.
+"""
+
+from typing import Any
+
+from kfp import dsl
+
+from components.cluster.component import Cluster
+from components.evaluate.component import Evaluate
+from components.export_model.component import ExportModel
+from components.infer.component import Infer
+from components.ingest.component import Ingest
+from components.pretrain.component import Pretrain
+from components.train_segmentor.component import TrainSegmentor
+from pipelines.config import Config
+from pipelines.graphs.em import em_round
+from pipelines.kubeflow.adapter import step
+
+
+def build(config: Config) -> Any:
+    """The graph with `config` fixed in it."""
+
+    def label_free(
+        source: str,
+        fingerprint: str = "",
+        seed: int = config.default(Pretrain, "seed"),
+        pretrain_steps: int = config.default(Pretrain, "steps"),
+        train_steps: int = config.default(TrainSegmentor, "steps"),
+        k: int = config.default(Cluster, "k"),
+        use_labels: int = config.default(Cluster, "use_labels"),
+        stop_agreement: float = config.default(TrainSegmentor, "stop_agreement"),
+    ) -> None:
+        data = step(config, Ingest, source=source, fingerprint=fingerprint)
+        images, truth = data.outputs["images"], data.outputs["labels"]
+        encoder = step(config, Pretrain, images=images, steps=pretrain_steps, seed=seed)
+        state = {
+            "model": encoder.outputs["encoder"],
+            "labels": data.outputs["no_labels"],
+            "best": encoder.outputs["encoder"],
+            "best_round": -1,
+            "first_area": 0.0,
+            "done": False,
+        }
+        for number in range(config.rounds):
+            after = em(
+                images=images,
+                truth=truth,
+                **state,
+                number=number,
+                k=k,
+                use_labels=use_labels,
+                train_steps=train_steps,
+                stop_agreement=stop_agreement,
+                seed=seed,
+            ).set_display_name(f"em-{number}")
+            state = {name: after.outputs[name] for name in state}
+        found = step(config, Infer, images=images, model=state["best"])
+        step(config, ExportModel, images=images, model=state["best"])
+        predictions = found.outputs["predictions"]
+        step(config, Evaluate, images=images, truth=truth, predictions=predictions, use_labels=use_labels)
+
+    em = em_round(config)  # after the defaults above: they say which settings the graph feeds by parameter
+    return dsl.pipeline(name="label-free", description=(__doc__ or "").splitlines()[0])(label_free)

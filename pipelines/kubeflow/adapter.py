@@ -1,0 +1,69 @@
+"""Stage -> Kubeflow container component: the fields of the declaration become its signature."""
+
+import inspect
+import os
+from functools import cache
+from typing import Any
+
+from kfp import dsl
+from pydantic_core import to_jsonable_python
+
+from pipelines.config import Config
+from pipelines.kubeflow import resources
+from shared.stage.declaration import Stage, plain_type, port_of
+from shared.stage.version import image_version
+
+
+def image_reference(target: str) -> str:
+    """Reference of the image built from a target of `docker/Dockerfile`: `cytoloom/torch:3f2a...`."""
+    return f"{os.environ.get('CYTOLOOM_REGISTRY') or 'cytoloom'}/{target}:{image_version()}"
+
+
+@cache
+def component(stage: type[Stage], target: str) -> Any:
+    """The component that runs `python -m components SLUG` in the image built from `target`.
+
+    Called in a pipeline, it adds a task. Which paths, uris and parameters a task has, the container learns from the
+    executor input alone.
+    """
+
+    def declare(*_: Any) -> dsl.ContainerSpec:
+        return dsl.ContainerSpec(
+            image=image_reference(target),
+            command=["python", "-m", "components", stage.slug(), "--executor-input", "{{$}}"],
+        )
+
+    declare.__name__ = stage.slug()
+    declare.__doc__ = stage.__doc__
+    declare.__signature__ = inspect.Signature([_argument(stage, name) for name in stage.model_fields])  # type: ignore[attr-defined]
+    return dsl.container_component(declare)
+
+
+def step(config: Config, stage: type[Stage], **wired: Any) -> dsl.PipelineTask:
+    """Add a task to the pipeline: what the graph wires, what `config` fixes, and the stage's resources."""
+    profile = config.profile or resources.PLAIN
+    target = (stage.gpu_image if profile.row(stage.slug()).gpu else "") or stage.image
+    task = component(stage, target)(**wired, **config.constants(stage, wired))
+    return resources.apply(task, stage.slug(), profile)
+
+
+def _argument(stage: type[Stage], name: str) -> inspect.Parameter:
+    """One field as an argument that kfp understands: an artifact, an output parameter, or a plain value."""
+    field = stage.model_fields[name]
+    port = port_of(field)
+    default: Any = inspect.Parameter.empty
+    if port is None:
+        annotation: Any = plain_type(field)
+        if not field.is_required():
+            default = to_jsonable_python(field.get_default(call_default_factory=True))
+    elif port.is_value:
+        annotation = dsl.OutputPath(port.kind)
+    else:
+        annotation = (dsl.Input if port.direction == "in" else dsl.Output)[artifact_class(port.kind)]
+        default = None if port.optional else default
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
+
+
+def artifact_class(kind: Any) -> Any:
+    """Kubeflow's class for a kind of artifact: ImageSet -> dsl.Dataset, Model -> dsl.Model, ..."""
+    return getattr(dsl, kind.kfp_type)

@@ -1,0 +1,1 @@
+"""Artifacts, the folders that pass between stages: kinds, manifest, and the payload of each kind."""

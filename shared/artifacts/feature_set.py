@@ -1,0 +1,148 @@
+"""FeatureSet: float16 tokens of a regular grid over each image, in `.npy` shards read by memory map.
+
+Token (i, j) of an image describes the stride x stride pixels whose first is (offset + i * stride, offset + j * stride).
+"""
+
+from pathlib import Path
+
+import imagecodecs
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from shared.artifacts.kinds import FeatureSet
+from shared.artifacts.manifest import read_manifest
+from shared.artifacts.shards import Member, ShardWriter, read_jsonl, read_member, write_jsonl
+from shared.system.errors import ArtifactError
+
+INDEX = "index.jsonl"
+SHARD_TOKENS_BYTES = 256 * 2**20
+
+
+class FeatureEntry(BaseModel):
+    """One line of `index.jsonl`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    key: str
+    shard: str
+    row: int
+    """First row of the image in its shard."""
+    grid: tuple[int, int]
+    """Tokens down and across; the image has their product as rows, row by row."""
+    stride: int
+    """px between neighbouring tokens."""
+    offset: int = 0
+    """px from the image's edge to the first token's own square; negative where it begins outside."""
+    height: int
+    width: int
+    probability: Member | None = None
+    """The segmentor's foreground probability as uint8 PNG (height, width), where the model was a segmentor."""
+
+
+class FeatureWriter:
+    """Writes the payload of a FeatureSet, holding one shard in memory at most. Keys in ascending order."""
+
+    def __init__(self, folder: Path, shard_bytes: int = SHARD_TOKENS_BYTES) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder, self.shard_bytes = folder, shard_bytes
+        self.entries: list[FeatureEntry] = []
+        self._pending: list[np.ndarray] = []
+        self._rows = self._count = 0
+        self._probabilities = ShardWriter(folder, "probability")
+
+    def __enter__(self) -> "FeatureWriter":
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        self._probabilities.close()
+        if kind is None:
+            self._flush()
+            write_jsonl(self.folder / INDEX, self.entries)
+
+    def add(
+        self,
+        key: str,
+        tokens: np.ndarray,
+        *,
+        stride: int,
+        size: tuple[int, int],
+        offset: int = 0,
+        probability: np.ndarray | None = None,
+    ) -> FeatureEntry:
+        """Append one image.
+
+        tokens: (grid_h, grid_w, channels) floating point; size: (height, width) of the image in px;
+        probability: (height, width) float in [0, 1].
+        """
+        if self.entries and key <= self.entries[-1].key:
+            raise ValueError(f"key {key!r} after {self.entries[-1].key!r}: keys must be added in ascending order")
+        grid_h, grid_w, channels = tokens.shape
+        rows = np.ascontiguousarray(tokens, np.float16).reshape(-1, channels)
+        if self._pending and (self._rows + len(rows)) * channels * 2 > self.shard_bytes:
+            self._flush()
+        member = None
+        if probability is not None:
+            data = imagecodecs.png_encode(np.rint(probability * 255).clip(0, 255).astype(np.uint8), 1)
+            member = self._probabilities.add(f"{key}.probability.png", bytes(data))
+        entry = FeatureEntry(
+            key=key,
+            shard=f"features-{self._count:05d}.npy",
+            row=self._rows,
+            grid=(grid_h, grid_w),
+            stride=stride,
+            offset=offset,
+            height=size[0],
+            width=size[1],
+            probability=member,
+        )
+        self.entries.append(entry)
+        self._pending.append(rows)
+        self._rows += len(rows)
+        return entry
+
+    def _flush(self) -> None:
+        if self._pending:
+            np.save(self.folder / f"features-{self._count:05d}.npy", np.concatenate(self._pending))
+            self._pending, self._rows, self._count = [], 0, self._count + 1
+
+
+class FeatureReader:
+    """Random access to a FeatureSet by memory map."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.skipped = read_manifest(folder, FeatureSet).skipped
+        self.entries = {entry.key: entry for entry in read_jsonl(folder / INDEX, FeatureEntry)}
+        self._shards: dict[str, np.ndarray] = {}
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def keys(self) -> list[str]:
+        """Keys in ascending order."""
+        return sorted(self.entries)
+
+    @property
+    def channels(self) -> int:
+        """Features of a token."""
+        return next((self._shard(entry.shard).shape[1] for entry in self.entries.values()), 0)
+
+    def tokens(self, key: str) -> np.ndarray:
+        """(grid_h, grid_w, channels) float16, a view into the memory map."""
+        entry = self.entries[key]
+        count = entry.grid[0] * entry.grid[1]
+        rows = self._shard(entry.shard)[entry.row : entry.row + count]
+        if len(rows) != count:
+            raise ArtifactError(f"{self.folder / entry.shard}: too short for image {key!r}; extract again")
+        return rows.reshape(*entry.grid, -1)
+
+    def probability(self, key: str) -> np.ndarray | None:
+        """(height, width) float32 in [0, 1], or None where the model was no segmentor."""
+        member = self.entries[key].probability
+        if member is None:
+            return None
+        return imagecodecs.png_decode(read_member(self.folder, member)).astype(np.float32) / 255
+
+    def _shard(self, name: str) -> np.ndarray:
+        if name not in self._shards:
+            self._shards[name] = np.load(self.folder / Path(name).name, mmap_mode="r", allow_pickle=False)
+        return self._shards[name]

@@ -1,0 +1,103 @@
+"""Deterministic tar shards with random access: equal members give equal bytes."""
+
+import io
+import json
+import re
+import tarfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from shared.system.errors import ArtifactError
+
+SHARD_BYTES = 256 * 2**20
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
+M = TypeVar("M", bound=BaseModel)
+
+
+class Member(BaseModel):
+    """Where the bytes of one tar member lie."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    shard: str
+    offset: int
+    """Bytes from the start of the shard to the member's data."""
+    size: int
+    """Bytes."""
+
+
+class ShardWriter:
+    """Appends members to `PREFIX-00000.tar`, `PREFIX-00001.tar`, ... below `folder`.
+
+    Names must arrive in ascending order, so that equal contents give equal shards whoever writes them.
+    """
+
+    def __init__(self, folder: Path, prefix: str = "shard", shard_bytes: int = SHARD_BYTES) -> None:
+        self.folder, self.prefix, self.shard_bytes = folder, prefix, shard_bytes
+        self._tar: tarfile.TarFile | None = None
+        self._shard, self._count, self._last = "", 0, ""
+
+    def add(self, name: str, data: bytes) -> Member:
+        """Append one member; a full shard is closed and the next one begun."""
+        if name.split(".") <= self._last.split("."):  # by key: "a" before "a-b", though "." comes after "-"
+            raise ValueError(f"member {name!r} after {self._last!r}: members must be added in ascending order")
+        if not _PLAIN_NAME.fullmatch(name) or len(name) > 100:
+            raise ValueError(f"{name!r}: a member's name is up to 100 letters, digits, '.', '_' and '-'")
+        if self._tar is None or (self._tar.offset + len(data) > self.shard_bytes and self._tar.offset > 0):
+            self._next()
+        assert self._tar is not None
+        info = tarfile.TarInfo(name)  # mtime, uid, gid 0 and mode 0644 by default
+        info.size = len(data)
+        offset = self._tar.offset + tarfile.BLOCKSIZE
+        self._tar.addfile(info, io.BytesIO(data))
+        self._last = name
+        return Member(shard=self._shard, offset=offset, size=len(data))
+
+    def _next(self) -> None:
+        self.close()
+        self._shard = f"{self.prefix}-{self._count:05d}.tar"
+        self._tar = tarfile.open(self.folder / self._shard, "w", format=tarfile.USTAR_FORMAT)  # noqa: SIM115
+        self._count += 1
+
+    def close(self) -> None:
+        """Finish the shard in hand."""
+        if self._tar is not None:
+            self._tar.close()
+            self._tar = None
+
+
+def read_member(folder: Path, member: Member) -> bytes:
+    """Bytes of one member. Raises ArtifactError where the shard is missing or too short."""
+    if not _PLAIN_NAME.fullmatch(member.shard):
+        raise ArtifactError(f"{folder}: the index names {member.shard!r}, which is no shard of this folder")
+    try:
+        with (folder / member.shard).open("rb") as stream:
+            stream.seek(member.offset)
+            data = stream.read(member.size)
+    except OSError as error:
+        raise ArtifactError(f"{folder / member.shard}: {error.strerror}; make the artifact again") from error
+    if len(data) != member.size:
+        raise ArtifactError(f"{folder / member.shard}: ends before byte {member.offset + member.size}; make it again")
+    return data
+
+
+def write_jsonl(path: Path, rows: Iterable[BaseModel]) -> None:
+    """One JSON object a line, keys sorted."""
+    with path.open("w", encoding="utf-8") as stream:
+        for row in rows:
+            stream.write(json.dumps(row.model_dump(mode="json"), sort_keys=True, ensure_ascii=False) + "\n")
+
+
+def read_jsonl(path: Path, row: type[M]) -> Iterator[M]:
+    """Rows of a file that `write_jsonl` wrote. Raises ArtifactError that names the line."""
+    if not path.is_file():
+        raise ArtifactError(f"{path}: no such file; make the artifact again")
+    with path.open(encoding="utf-8") as stream:
+        for number, line in enumerate(stream, 1):
+            try:
+                yield row.model_validate_json(line)
+            except ValidationError as error:
+                problem = error.errors()[0]["msg"]
+                raise ArtifactError(f"{path}:{number}: {problem}; make the artifact again") from error

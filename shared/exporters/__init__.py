@@ -1,0 +1,1 @@
+"""Write predictions as the files that people and other programs open."""

@@ -1,0 +1,1 @@
+"""Instances from foreground probability and distance maps."""

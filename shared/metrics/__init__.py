@@ -1,0 +1,1 @@
+"""Evaluators: plain functions on arrays."""

@@ -1,0 +1,1 @@
+"""Classical foreground proposals: thresholds of intensity, stain and texture."""

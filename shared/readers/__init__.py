@@ -1,0 +1,1 @@
+"""Read plain images and annotations into artifacts."""

@@ -1,0 +1,1 @@
+"""Decode image files, one format in each module."""

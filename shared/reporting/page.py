@@ -1,0 +1,145 @@
+"""Self-contained HTML pages: text, tables, pictures and plots in one file, without a script.
+
+>>> page = Page("extract_features")
+>>> page.text("64 images.")
+>>> page.table(["key", "reason"], rows)
+>>> page.images([(rgb, "input"), (overlay, "clusters")])
+>>> page.plot("loss", {"train": [(0, 1.0), (1, 0.5)]}, x="step", y="loss")
+>>> html = page.html()
+"""
+
+import base64
+import html as escape_html
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from shared.reporting.plots import line_plot
+
+if TYPE_CHECKING:
+    import numpy as np
+
+__all__ = ["Page", "escape", "line_plot", "plots_in"]
+
+STYLE = """
+:root { color-scheme: light; }
+body { font: 15px/1.5 system-ui, "Segoe UI", Roboto, "Noto Sans", sans-serif; margin: 0 auto; max-width: 76rem;
+  padding: 1.5rem 1.5rem 4rem; color: #1c2430; background: #fff; }
+h1 { font-size: 1.6rem; margin: .5rem 0; }
+h2 { font-size: 1.2rem; margin: 2.2rem 0 .6rem; padding-bottom: .25rem; border-bottom: 2px solid #e3e8ee; }
+h3 { font-size: 1rem; margin: 1.3rem 0 .4rem; }
+p { max-width: 60rem; margin: .4rem 0 .8rem; }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; margin: .5rem 0 1rem; font-size: 14px; }
+th { text-align: left; color: #55606e; font-weight: 600; }
+td, th { padding: .25rem .8rem .25rem 0; border-bottom: 1px solid #e3e8ee; vertical-align: top; }
+td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; }
+figure { display: inline-block; margin: 0 .7rem .7rem 0; vertical-align: top; }
+figcaption { font-size: 13px; color: #55606e; }
+img { max-width: 100%; height: auto; border-radius: 2px; display: block; }
+code, pre { background: #f3f5f8; border-radius: 3px; padding: .1rem .25rem; font-size: 12.5px; }
+pre { padding: .6rem; overflow-x: auto; white-space: pre-wrap; overflow-wrap: anywhere; }
+svg text { font-family: inherit; }
+summary { cursor: pointer; }
+"""
+JPEG_FROM = 60_000
+"""Bytes as PNG above which a picture becomes a JPEG, at full colour resolution."""
+
+
+class Page:
+    """Collects sections; `html()` returns the whole page. Everything given is escaped."""
+
+    def __init__(self, title: str, style: str = "") -> None:
+        self.title = title
+        self._style = style
+        self._parts: list[str] = []
+
+    def heading(self, text: str, level: int = 2) -> None:
+        """A section's heading; level 3 for one within a section."""
+        self._parts.append(f"<h{level}>{escape(text)}</h{level}>")
+
+    def text(self, text: str) -> None:
+        """A paragraph."""
+        self._parts.append(f"<p>{escape(text)}</p>")
+
+    def code(self, text: str) -> None:
+        """Preformatted text, such as a command."""
+        self._parts.append(f"<pre>{escape(text)}</pre>")
+
+    def raw(self, fragment: str) -> None:
+        """An HTML or SVG fragment made by this project's own code."""
+        self._parts.append(fragment)
+
+    def table(self, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        """A table; numbers are set right-aligned with four significant digits."""
+        numeric = [any(_is_number(row[i]) for row in rows if i < len(row)) for i in range(len(header))]
+        head = "".join(
+            f"<th{' class=n' if right else ''}>{escape(name)}</th>" for name, right in zip(header, numeric, strict=True)
+        )
+        body = "".join("<tr>" + "".join(_cell(value) for value in row) + "</tr>" for row in rows)
+        self._parts.append(
+            f"<div class='scroll'><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+        )
+
+    def images(self, images: Sequence[tuple["np.ndarray", str]], width: int = 280) -> None:
+        """Pictures side by side, four of the default width: (H, W) or (H, W, 3) uint8, with captions.
+
+        width: px; what is wider than twice that is scaled down.
+        """
+        self._parts.append("<div>" + "".join(_figure(image, caption, width) for image, caption in images) + "</div>")
+
+    def plot(self, title: str, lines: Mapping[str, Sequence[tuple[float, float]]], x: str = "", y: str = "") -> None:
+        """A line plot as inline SVG: name -> points (x, y); points that are not finite are left out."""
+        self._parts.append(line_plot(title, lines, x, y))
+
+    def html(self) -> str:
+        """The whole page."""
+        return (
+            f"<!doctype html><html lang='en'><head><meta charset='utf-8'><title>{escape(self.title)}</title>"
+            f"<style>{STYLE}{self._style}</style></head>\n<body><h1>{escape(self.title)}</h1>\n"
+            + "\n".join(self._parts)
+            + "</body></html>\n"
+        )
+
+    def save(self, path: Path) -> None:
+        """Write the page to one file."""
+        path.write_text(self.html(), encoding="utf-8")
+
+
+def plots_in(html: str) -> list[str]:
+    """The plots of a page that `Page.html` made, as SVG fragments."""
+    return re.findall(r"<svg class='plot'.*?</svg>", html, re.DOTALL)
+
+
+def escape(text: Any) -> str:
+    """Text safe inside HTML and its attributes."""
+    return escape_html.escape(str(text), quote=True)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _cell(value: Any) -> str:
+    if not _is_number(value):
+        return f"<td>{escape(value)}</td>"
+    return f"<td class='n'>{value if isinstance(value, int) else format(value, '.4g')}</td>"
+
+
+def _figure(image: "np.ndarray", caption: str, width: int) -> str:
+    import cv2
+
+    scale = 2 * width / image.shape[1]
+    if scale < 1:
+        image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    bgr = image if image.ndim == 2 else image[..., ::-1]
+    kind, data = "png", cv2.imencode(".png", bgr)[1]
+    if len(data) > JPEG_FROM:
+        quality = [cv2.IMWRITE_JPEG_QUALITY, 85, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+        kind, data = "jpeg", cv2.imencode(".jpg", bgr, quality)[1]
+    text = base64.b64encode(data.tobytes()).decode()
+    return (
+        f"<figure><img width='{width}' alt='{escape(caption)}' src='data:image/{kind};base64,{text}'>"
+        f"<figcaption style='max-width:{width}px'>{escape(caption)}</figcaption></figure>"
+    )

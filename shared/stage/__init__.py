@@ -1,0 +1,1 @@
+"""The contract of a stage: declaration, command line, execution, version."""

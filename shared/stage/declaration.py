@@ -1,0 +1,180 @@
+"""A stage, declared once.
+
+A `Stage` subclass names its inputs, outputs and parameters as typed, documented fields. The command line and its
+help, the validation, the Kubeflow component, the keys of a run's config file and the reference page are all read
+from those fields. `shared.stage.runner` starts a stage; `run(stage) -> Result` in the stage's `main.py` computes.
+"""
+
+import re
+import types
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, Literal, TypeVar, Union, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
+from pydantic.fields import FieldInfo
+
+from shared.artifacts.kinds import Artifact, Html, Metrics, Shown
+from shared.metrics.classification import Classification
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Port:
+    """Marks a field as something that passes between stages rather than a parameter.
+
+    `kind` is an `Artifact` subclass, or for an output parameter the Python type of its value.
+    """
+
+    direction: Literal["in", "out"]
+    kind: type
+    optional: bool = False
+    """An input artifact that may be left out."""
+
+    @property
+    def needed(self) -> bool:
+        """Whether a path must be given for it."""
+        return self.is_artifact and not self.optional
+
+    @property
+    def is_artifact(self) -> bool:
+        """An artifact with a manifest and a digest, as against a page, metrics or an output parameter."""
+        return issubclass(self.kind, Artifact) and not issubclass(self.kind, Shown)
+
+    @property
+    def is_value(self) -> bool:
+        """An output parameter: a number, string or truth value, written to a file of its own."""
+        return not issubclass(self.kind, Artifact)
+
+
+class External:
+    """Marks a string parameter as a path or uri that the stage itself reads, such as the source of `ingest`."""
+
+
+if TYPE_CHECKING:
+
+    class In(Path, Generic[T]):
+        """An input artifact: inside `run`, a local folder whose contents were checked."""
+
+    class MaybeIn(Path, Generic[T]):
+        """An input artifact that may be left out, and is None then."""
+
+    class Out(Path, Generic[T]):
+        """An output artifact: inside `run`, a local folder that exists and is empty."""
+else:
+
+    class In:
+        """An input artifact: inside `run`, a local folder whose contents were checked."""
+
+        def __class_getitem__(cls, kind: type) -> Any:
+            return Annotated[Path, Port("in", kind)]
+
+    class MaybeIn:
+        """An input artifact that may be left out, and is None then."""
+
+        def __class_getitem__(cls, kind: type) -> Any:
+            return Annotated[Path | None, Port("in", kind, optional=True), Field(default=None)]
+
+    class Out:
+        """An output: inside `run`, a local folder that exists and is empty.
+
+        Of an output parameter (`Out[float]`), a page and the like it is the file to write, which `shared.stage.runner` does.
+        """
+
+        def __class_getitem__(cls, kind: type) -> Any:
+            port = Port("out", kind)
+            if port.is_artifact:
+                return Annotated[Path, port]
+            return Annotated[Path | None, port, Field(default=None)]
+
+
+class Stage(BaseModel):
+    """Base of every declaration. Parameters have defaults where there is a sensible one; artifacts have none."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    image: ClassVar[str]
+    """Target in `docker/Dockerfile`."""
+    gpu_image: ClassVar[str] = ""
+    """Target that holds what the stage needs to use a GPU, where `image` does not."""
+
+    report: Out[Html]
+    """Page about what the stage did, one self-contained HTML file. Optional by hand."""
+    metrics: Out[Metrics]
+    """The stage's metrics as JSON, name -> number. Optional by hand."""
+
+    @classmethod
+    def slug(cls) -> str:
+        """`ExtractFeatures` -> `extract_features`, which is also the stage's folder."""
+        return re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower()
+
+    @classmethod
+    def ports(cls, direction: Literal["in", "out"] | None = None) -> dict[str, Port]:
+        """Field name -> port, of every input and output, in order of declaration."""
+        found = ((name, port_of(field)) for name, field in cls.model_fields.items())
+        return {name: port for name, port in found if port and direction in (None, port.direction)}
+
+    @classmethod
+    def parameters(cls) -> dict[str, FieldInfo]:
+        """Field name -> field, of everything that is not a port."""
+        return {name: field for name, field in cls.model_fields.items() if port_of(field) is None}
+
+    def most_processes(self) -> int:
+        """How many processes `run`, as configured, can share its batches between; see `shared.training.distributed`."""
+        return 1
+
+    def parameter_values(self) -> dict[str, Any]:
+        """Parameter name -> its value as JSON knows it."""
+        return self.model_dump(mode="json", include=set(self.parameters()))
+
+
+def port_of(field: FieldInfo) -> Port | None:
+    """The field's port, or None when it is a parameter."""
+    return next((item for item in field.metadata if isinstance(item, Port)), None)
+
+
+def is_external(field: FieldInfo) -> bool:
+    """Whether the field is a path or uri that the stage reads by itself."""
+    return any(isinstance(item, External) or item is External for item in field.metadata)
+
+
+def plain_type(field: FieldInfo) -> type:
+    """The one of str, int, float, bool, list, dict that carries the field's values on a wire.
+
+    pydantic still holds the stage to the exact type. Raises TypeError for a type that has none.
+    """
+    kind = field.annotation
+    while get_origin(kind) is Annotated:
+        kind = get_args(kind)[0]
+    if get_origin(kind) is Literal:
+        kind = type(get_args(kind)[0])
+    if get_origin(kind) in (Union, types.UnionType):
+        raise TypeError(f"{kind}: a parameter has one type; give 'none of it' a value of its own, such as 0 or ''")
+    kind = get_origin(kind) or kind
+    for wire in (bool, int, float, str, list, dict):
+        if (isinstance(kind, type) and issubclass(kind, tuple if wire is list else wire)) or kind is wire:
+            return wire
+    raise TypeError(f"{kind}: not a type a parameter can have")
+
+
+class Result(BaseModel):
+    """What `run` returns beside the files it wrote."""
+
+    model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
+
+    metrics: dict[str, FiniteFloat] = {}
+    """Name -> finite number, shown in the UI and in `report.html`."""
+    values: dict[str, float | int | bool | str] = {}
+    """Values of the declared output parameters, all of them."""
+    classification: Classification | None = None
+    """Confusion matrix and ROC curve, of a stage that declares an output `Out[ClassificationMetrics]` for them."""
+    skipped: str | None = None
+    """Why the stage passed through without computing. The outputs are valid all the same, and flagged."""
+    page: Any = None
+    """A `shared.reporting.page.Page`, or None."""
+
+
+Run = Callable[[Any], Result]
+"""`run` of a stage's `main.py`: takes the validated declaration, writes its outputs, returns the Result."""

@@ -1,0 +1,1 @@
+"""Errors, logs, progress, devices and processes: what every other package builds on."""

@@ -1,0 +1,142 @@
+"""What training loops have in common: seed, schedule, average of weights, watchdog, checkpoint. No trainer.
+
+What a step sees must follow from (seed, step) alone, see `step_generator`; then a run that was killed and started
+again ends in the same weights, bit for bit, as one that was not.
+
+>>> checkpoint = Checkpoint(model=model, optimiser=optimiser)
+>>> first, history = checkpoint.resume()
+>>> for step in range(first, steps):
+...     set_learning_rate(optimiser, cosine(step, steps, peak=1e-3, warmup=10))
+...     ...
+...     history.append((step, loss))
+...     checkpoint.save_if_due(step + 1, history)
+"""
+
+import os
+import pickle
+import random
+import socket
+import time
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from shared.system import collectives
+from shared.system.log import log
+from shared.training import checkpoint_location as checkpoints
+
+History = list[tuple[int, float]]
+"""(step, loss)"""
+SECONDS = "CYTOLOOM_CHECKPOINT_SECONDS"
+
+
+class HasState(Protocol):
+    """A module, an optimiser: what a checkpoint can hold."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and plain values."""
+        ...
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> Any:
+        """The opposite."""
+        ...
+
+
+# --- watchdog -----------------------------------------------------------------------------------------------------
+
+
+# --- checkpoint ---------------------------------------------------------------------------------------------------
+
+
+class Checkpoint:
+    """All that a training loop needs to go on: modules, optimiser, random states, step and history, in one file.
+
+    Written as a whole or not at all, every `CYTOLOOM_CHECKPOINT_SECONDS` (30 where it is not set).
+    How often it is written changes no result. Without a folder (`run` called by hand) it does nothing. Of several
+    processes the first one writes, and all read.
+    """
+
+    def __init__(self, **parts: HasState) -> None:
+        self.parts = parts
+        folder = checkpoints.folder()
+        self.path = folder / checkpoints.FILE if folder else None
+        self.every = float(os.environ.get(SECONDS) or 30)
+        self._last = time.monotonic()
+
+    def resume(self) -> tuple[int, History]:
+        """Restore the last saved state: the step to go on from and the history so far, or (0, [])."""
+        if collectives.rank() == 0:
+            checkpoints.bring()
+        collectives.wait_for_all()
+        saved = read_checkpoint(self.path) if self.path else None
+        if saved is None:
+            return 0, []
+        for name, part in self.parts.items():
+            part.load_state_dict(saved["parts"][name])
+        _set_random_state(saved["random"])
+        log.info("going on from the checkpoint at step %d", saved["step"])
+        return saved["step"], [(int(step), float(loss)) for step, loss in saved["history"]]
+
+    def save_if_due(self, step: int, history: History) -> None:
+        """Save where enough time has passed; `step`: steps done so far."""
+        if self.path and collectives.rank() == 0 and time.monotonic() - self._last >= self.every:
+            self.save(step, history)
+            self._last = time.monotonic()
+
+    def save(self, step: int, history: History) -> None:
+        """Save now."""
+        if self.path is None:
+            return
+        content = {
+            "parts": {name: part.state_dict() for name, part in self.parts.items()},
+            "random": _random_state(),
+            "step": step,
+            "history": [list(item) for item in history],
+        }
+        temporary = self.path.with_name(f"{self.path.name}.{socket.gethostname()}-{os.getpid()}.partial")
+        try:
+            # a run beside this one, with the same settings, may save here as well, or end and remove the folder
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with temporary.open("wb") as stream:
+                torch.save(content, stream)
+                stream.flush()
+                os.fsync(stream.fileno())
+            temporary.replace(self.path)
+            checkpoints.publish()
+        except FileNotFoundError:
+            log.warning("%s: removed while a checkpoint was saved, by another run of this task", self.path.parent)
+
+
+def read_checkpoint(path: Path) -> dict[str, Any] | None:
+    """A checkpoint's contents, tensors and plain values only; None where there is none or it cannot be read."""
+    if not path.is_file():
+        return None
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, OSError, KeyError, pickle.UnpicklingError) as error:
+        log.warning("%s: cannot be read (%s); training begins again", path, str(error).splitlines()[0])
+        return None
+
+
+def _random_state() -> dict[str, Any]:
+    kind, keys, *rest = np.random.get_state()
+    state: dict[str, Any] = {
+        "torch": torch.get_rng_state(),
+        "numpy": [kind, torch.from_numpy(np.asarray(keys).astype(np.int64)), *rest],
+        "python": random.getstate(),
+    }
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state_all()
+    return state
+
+
+def _set_random_state(state: dict[str, Any]) -> None:
+    torch.set_rng_state(state["torch"])
+    kind, keys, *rest = state["numpy"]
+    np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))
+    version, numbers, gauss = state["python"]
+    random.setstate((version, tuple(numbers), gauss))
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(state["cuda"])

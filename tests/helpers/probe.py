@@ -1,0 +1,110 @@
+"""A stage of two outputs that misbehaves on request, for the tests of the runner."""
+
+COMPONENT = '''"""Declaration of `probe`."""
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from shared.artifacts.kinds import ClassificationMetrics, ImageSet, LabelSet
+from shared.stage.declaration import In, Out, Stage
+
+
+class Probe(Stage):
+    """Copies the index of its images, in the way that is asked for."""
+
+    image: ClassVar[str] = "torch"
+
+    images: In[ImageSet]
+    """Images."""
+    first: Out[LabelSet]
+    """One copy."""
+    second: Out[LabelSet]
+    """Another copy."""
+    curve: Out[ClassificationMetrics]
+    """Made up."""
+    count: Out[int]
+    """Number of images."""
+    name: Out[str]
+    """What was given as `text`."""
+    mode: Literal[
+        "fine", "raise", "fill", "hide", "wait", "outofmemory", "delete", "skip", "nan", "pause", "load"
+    ] = "fine"
+    """What to do."""
+    text: str = ""
+    """Written into the copies."""
+    number: int = Field(3, ge=1, le=9, multiple_of=3)
+    """A number with limits."""
+    share: float = Field(0.5, gt=0, lt=1)
+    """A share."""
+    flag: bool = False
+    """A truth value."""
+    parts: list[int] = Field(default=[1, 2])
+    """A list."""
+'''
+
+MAIN = '''"""Misbehave on request."""
+
+import os
+import time
+from pathlib import Path
+
+from components.probe.component import Probe
+from shared.training import checkpoint_location as checkpoints
+from shared.metrics.classification import Classification
+from shared.system.errors import UserError
+from shared.reporting.page import Page
+from shared.stage.declaration import Result
+
+MADE_UP = {
+    "labels": ["background", "cell"],
+    "confusion": [[90, 5], [2, 30]],
+    "roc": [(0, 0, 1), (0.25, 0.875, 0.5), (1, 1, 0)],
+}
+
+
+def run(stage: Probe) -> Result:
+    """Write the index twice; what happens between the two is `stage.mode`."""
+    index = (stage.images / "index.jsonl").read_text()
+    assert stage.first.is_dir() and not list(stage.first.iterdir())
+    (stage.first / "index.jsonl").write_text(index + stage.text)
+    folder = checkpoints.folder()
+    resumed = folder is not None and (folder / "step").is_file()
+    if folder is not None:
+        (folder / "step").write_text("1")
+    if stage.mode == "raise":
+        raise RuntimeError("something nobody foresaw")
+    if stage.mode == "outofmemory":
+        bytearray(2**60)
+    if stage.mode == "wait" and not resumed:
+        print("waiting", flush=True)
+        time.sleep(60)
+    if stage.mode == "pause":
+        print("waiting", flush=True)
+        input()
+    if stage.mode == "load":
+        import numpy, threadpoolctl, torch
+
+        print(sorted({(pool["user_api"], pool["num_threads"]) for pool in threadpoolctl.threadpool_info()}))
+    if stage.mode == "fill":
+        (stage.second / "big").write_bytes(bytes(2**24))
+    if stage.mode == "hide":  # as libraries do that tell only in words of their own
+        try:
+            (stage.second / "big").write_bytes(bytes(2**24))
+        except OSError as error:
+            raise ValueError("could not serialise") from error
+    if stage.mode == "delete":
+        os.symlink("/etc/passwd", stage.second / "link")
+    (stage.second / "index.jsonl").write_text(index + stage.text)
+    page = Page("probe")
+    page.text(f"<{stage.text}>")
+    return Result(
+        metrics={"images": len(index.splitlines()), "resumed": float(resumed)},
+        values={"count": len(index.splitlines()), "name": stage.text},
+        classification=None if stage.mode == "skip" else Classification(**MADE_UP),
+        skipped="nothing to do" if stage.mode == "skip" else None,
+        page=page,
+    )
+'''
+
+FILES = {"__init__.py": '"""Stage `probe`."""\n', "component.py": COMPONENT, "main.py": MAIN}

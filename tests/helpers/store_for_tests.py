@@ -1,0 +1,33 @@
+"""What the tests of the object store have in common."""
+
+from pathlib import Path
+
+import pytest
+
+from shared.artifacts.kinds import ImageSet
+from shared.artifacts.manifest import seal
+
+
+def artifact(folder: Path, size: int = 1000) -> Path:
+    """A sealed artifact with a file in a sub-folder and one of `size` bytes."""
+    (folder / "shards").mkdir(parents=True)
+    (folder / "shards/000.tar").write_bytes(bytes(i * i % 251 for i in range(1000)) * (size // 1000))
+    (folder / "index.jsonl").write_text('{"key": "a"}\n')
+    (folder / "empty").write_bytes(b"")
+    seal(folder, ImageSet, stage="ingest")
+    return folder
+
+
+def counted(monkeypatch: pytest.MonkeyPatch, module, name: str, then=lambda count: None) -> list[tuple]:
+    """Calls of a function that came back; `then` is called with their number before the next one."""
+    calls: list[tuple] = []
+    real = getattr(module, name)
+
+    def call(*args):
+        then(len(calls))
+        result = real(*args)
+        calls.append(args)
+        return result
+
+    monkeypatch.setattr(module, name, call)
+    return calls

@@ -1,0 +1,83 @@
+"""Containers end with the run that started them, however it ends. With a real engine and the image of the stages."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pipelines.run_folder import record
+
+ROOT = Path(__file__).parents[3]
+pytestmark = [pytest.mark.docker, pytest.mark.timeout(900)]
+
+
+def containers() -> set[str]:
+    """Names of the running containers of any run."""
+    listed = subprocess.run(
+        ["docker", "ps", "--filter", "label=cytoloom.run", "--format", "{{.Names}}"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return set(listed.stdout.split())
+
+
+def until(condition: Callable[[], bool], process: subprocess.Popen, seconds: float = 240) -> None:
+    """Wait for what must come while `process` runs."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.1)
+
+
+@pytest.fixture
+def start(tmp_path: Path, stage_images: dict[str, str], nuclei) -> Callable[[], subprocess.Popen]:
+    """Starts a run that would train for hours, one image of real nuclei."""
+    import tifffile
+
+    (tmp_path / "source").mkdir()
+    tifffile.imwrite(tmp_path / "source/a.tif", nuclei[:128, :128, 0])
+    words = ["run", "label_free", "--source", tmp_path / "source", "--out", tmp_path / "run", "--no-cache"]
+    words += ["--runner", "docker", "--set", "rounds=1"]
+    words += ["--set", "pretrain.crop=64", "--set", "pretrain.batch_size=2", "--param", "pretrain_steps=1000000"]
+    env = {**os.environ, "CYTOLOOM_THREADS": "1", "CYTOLOOM_DEVICE": "cpu"}
+
+    def begin() -> subprocess.Popen:
+        command = [sys.executable, "-m", "pipelines", *map(str, words)]
+        return subprocess.Popen(
+            command, cwd=ROOT, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        )
+
+    return begin
+
+
+def state(run: Path, task: str) -> str:
+    return record.load(run).tasks[task].state if (run / record.NAME).exists() else ""
+
+
+def test_kill_9_then_the_same_command_then_ctrl_c(start, tmp_path: Path) -> None:
+    run, before = tmp_path / "run", containers()
+    first = start()
+    until(lambda: state(run, "pretrain") == "running" and bool(containers() - before), first)
+    first.kill()
+    first.communicate()
+    (orphan,) = containers() - before  # docker itself does not end it
+    identity = subprocess.run(["docker", "inspect", "-f", "{{.Id}}", orphan], capture_output=True, text=True).stdout
+    second = start()
+
+    def replaced() -> bool:
+        found = subprocess.run(["docker", "inspect", "-f", "{{.Id}}", orphan], capture_output=True, text=True)
+        return found.returncode == 0 and found.stdout != identity and orphan in containers()
+
+    until(replaced, second)
+    assert record.load(run).tasks["ingest"].origin == "run folder"
+    second.send_signal(signal.SIGINT)
+    _, errors = second.communicate(timeout=120)
+    assert second.returncode == 130 and "the same command goes on from here" in errors
+    assert containers() == before

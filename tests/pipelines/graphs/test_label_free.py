@@ -1,0 +1,234 @@
+"""The whole graph on a few real images, executed once; then what a second start, a kill and a re-run make of it."""
+
+import json
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from browser import shown
+from small_segmentor import write_model
+
+from components.select_model.component import SelectModel
+from components.select_model.main import run as judge
+from pipelines.executor.cache import Cache
+from pipelines.run_folder import record
+from shared.artifacts.manifest import hash_folder, is_artifact, verify
+from shared.metrics.classification import Classification
+
+ROOT = Path(__file__).parents[3]
+SMALL = {
+    "rounds": 2,
+    "pretrain": {"size": "nano", "patch": 16, "crop": 64, "steps": 4, "batch_size": 4},
+    "extract_features": {"tile": 64},
+    "cluster": {"k": 6, "components": 8},
+    "train_segmentor": {"steps": 4, "crop": 64, "batch_size": 4},
+    "evaluate": {"tile": 128},
+    "infer": {"tile": 128},
+}
+STAGES = ["extract-features", "cluster", "refine-masks", "train-segmentor", "select-model", "evaluate"]
+ONCE = ("ingest", "pretrain", "evaluate", "infer", "export-model")
+TASKS = {*ONCE, *(f"em-{number}/{stage}" for number in (0, 1) for stage in STAGES)}
+
+
+class Run:
+    """The command line on one source, with a cache and settings of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.source, self.out = folder, folder / "source", folder / "run"
+        self.config = folder / "run.yaml"
+        self.config.write_text(json.dumps(SMALL))
+        self.env = {name: value for name, value in os.environ.items() if not name.startswith("CYTOLOOM_")}
+        self.env |= {"CYTOLOOM_CACHE": str(folder / "cache"), "CYTOLOOM_THREADS": "1", "CYTOLOOM_DEVICE": "cpu"}
+
+    def words(self, *more: object) -> list[str]:
+        command = [sys.executable, "-m", "pipelines", "run", "label_free", "--source", self.source, "--out", self.out]
+        return [str(word) for word in (*command, "--config", self.config, *more)]
+
+    def __call__(self, *more: object) -> subprocess.CompletedProcess:
+        return subprocess.run(self.words(*more), cwd=ROOT, env=self.env, capture_output=True, text=True, timeout=600)
+
+    def origins(self) -> dict[str, str]:
+        return {name: task.origin for name, task in record.load(self.out).tasks.items()}
+
+    def digests(self) -> dict[str, str]:
+        tasks = record.load(self.out).tasks
+        return {
+            f"{name}/{key}": made.digest
+            for name, task in tasks.items()
+            for key, made in task.outputs.items()
+            if is_artifact(self.out / made.path)
+        }
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, nuclei) -> Run:
+    """Finished once: three crops without labels, one with."""
+    import stardist
+    import tifffile
+
+    made = Run(tmp_path_factory.mktemp("label_free"))
+    made.source.mkdir()
+    mask = tifffile.imread(Path(stardist.__file__).parent / "data/images/mask2d.tif")
+    for i in range(4):
+        tifffile.imwrite(made.source / f"crop{i}.tif", nuclei[128 * i : 128 * i + 128, :160, 0])
+    tifffile.imwrite(made.source / "crop3_masks.tif", mask[384:, :160])
+    made.done = made()
+    assert made.done.returncode == 0, made.done.stderr
+    return made
+
+
+def test_every_task_leaves_a_sealed_artifact_at_the_place_named_for_it(run):
+    made = record.load(run.out)
+    assert set(made.tasks) == TASKS and {task.state for task in made.tasks.values()} == {"done"}
+    for name, task in made.tasks.items():
+        artifacts = [item for item in task.outputs.values() if not item.kind.startswith("system.")]
+        assert artifacts
+        for item in artifacts:
+            assert item.path.startswith(f"{name}/")
+            assert verify(run.out / item.path).digest == item.digest
+        assert (run.out / name / "log.txt").is_file() and (run.out / name / "report.html").is_file()
+
+
+def test_what_is_recorded_as_input_is_what_the_stage_read(run):
+    made = record.load(run.out)
+    for name, task in made.tasks.items():
+        for item in task.outputs.values():
+            if is_artifact(run.out / item.path):
+                lineage = verify(run.out / item.path).inputs
+                assert lineage == {key: value.digest for key, value in task.inputs.items()}, name
+
+
+def test_the_terminal_ends_with_the_rounds_the_stages_and_the_report(run):
+    out = run.done.stdout
+    assert "em-0" in out and "em-1" in out and "Dice" in out and "train_segmentor" in out
+    assert out.strip().splitlines()[-1] == f"report: {run.out / 'report.html'}"
+    assert (run.out / "report.html").is_file()
+
+
+def test_a_browser_draws_every_stages_page_as_the_pipeline_ui_shows_it(run):
+    """In an iframe that is cut off from everything: pictures and plots drawn, no error, and nothing is asked for."""
+    made = record.load(run.out)
+    pages = {task.stage: run.out / name / "report.html" for name, task in made.tasks.items() if not task.skipped}
+    pages["run"] = run.out / "report.html"
+    for stage, path in pages.items():
+        page = path.read_text()
+        found = shown(page)
+        assert found.console == [] and found.requests == [], stage
+        assert len(found.images) == page.count("<img ") and len(found.plots) == page.count("<svg "), stage
+        assert all(data > 0 and width > 0 for data, width in found.images), stage
+        assert all(shapes > 2 and width > 0 for shapes, width in found.plots), stage
+        assert found.images or found.plots, stage
+        assert "</table>" in page or found.images, stage
+
+
+def test_the_browser_would_notice(run):
+    page = (run.out / "report.html").read_text()
+    for fault, said in (
+        ("<script>throw new Error('broken')</script>", "broken"),
+        ("<script>localStorage.setItem('a', 1)</script>", "localStorage"),
+    ):
+        assert said in " ".join(shown(page.replace("</body>", fault + "</body>")).console)
+    asked = shown(page.replace("</body>", "<link rel='stylesheet' href='http://elsewhere.example/a.css'></body>"))
+    assert asked.requests == ["elsewhere.example/a.css"]
+    with pytest.raises(AssertionError, match="NOT DRAWN"):
+        shown(page.replace("</body>", "<img src='data:image/png;base64,AAAA'></body>"))
+
+
+def test_the_pixels_confusion_matrix_stands_with_the_task_and_in_the_cache(run, tmp_path):
+    tasks = record.load(run.out).tasks
+    for name in ("evaluate", "em-1/evaluate"):
+        assert tasks[name].outputs["classification"].path == f"{name}/classification.json"
+        text = (run.out / name / "classification.json").read_text()
+        receipt = Cache(run.folder / "cache").restore(tasks[name].key, tmp_path / name)
+        assert (tmp_path / name / "classification.json").read_text() == text
+        told = Classification.model_validate_json(text)
+        assert receipt.outputs["classification"].metadata == told.metadata()
+        assert bool(told.roc) == (name != "evaluate"), "what infer wrote has no probability"
+        assert sum(map(sum, told.confusion)) == 128 * 160
+    assert "ClassificationMetrics" not in (run.out / "report.html").read_text()
+
+
+def test_a_second_start_computes_nothing(run):
+    before = run.digests()
+    assert run().returncode == 0
+    assert set(run.origins().values()) == {"run folder"}
+    assert run.digests() == before
+
+
+def test_the_same_images_elsewhere_are_the_same_to_all_but_ingest(run, tmp_path):
+    there = tmp_path / "moved"
+    shutil.copytree(run.source, there)
+    done = run("--source", there, "--out", tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    origins = {name: task.origin for name, task in record.load(tmp_path / "run").tasks.items()}
+    assert origins.pop("ingest") == "computed" and set(origins.values()) == {"cache"}
+
+
+def test_a_setting_of_the_last_stage_runs_it_and_what_scores_it_alone(run, tmp_path):
+    done = run("--set", "infer.min_area=40", "--out", tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    origins = {name: task.origin for name, task in record.load(tmp_path / "run").tasks.items()}
+    assert {name for name, origin in origins.items() if origin == "computed"} == {"infer", "evaluate"}
+    assert set(origins.values()) == {"computed", "cache"}
+
+
+def test_the_recorded_command_makes_the_same_again(run):
+    task = record.load(run.out).tasks["em-1/refine-masks"]
+    again = subprocess.run(shlex.split(task.rerun), cwd=ROOT, env=run.env, capture_output=True, text=True)
+    assert again.returncode == 0, again.stderr
+    assert verify(run.out / "em-1/refine-masks/labels-again").digest == task.outputs["labels"].digest
+
+
+def test_a_users_model_is_handed_on_where_the_loop_makes_it_worse(run, tmp_path):
+    """Training at a hundred times the learning rate spoils a good one. It goes on only where that is asked for."""
+    own, out = write_model(tmp_path / "own"), tmp_path / "run"
+    start = ["--set", "rounds=1", "--set", f"pretrain.weights_from={own}"]
+    done = run(*start, "--set", "train_segmentor.learning_rate=0.3", "--out", out)
+    assert done.returncode == 0, done.stderr
+    tasks = record.load(out).tasks
+    gate = tasks["em-0/select-model"]
+    assert tasks["pretrain"].skipped and gate.metrics["accepted"] == 0
+    assert (
+        "round 0 is not better than the model the loop started from" in (out / "em-0/select-model/log.txt").read_text()
+    )
+    for told in (done.stdout, (out / "report.html").read_text()):
+        assert "Handed on: the model the loop started from." in told
+    spoilt, kept = out / tasks["em-0/train-segmentor"].outputs["segmentor"].path, out / gate.outputs["best"].path
+    given, best, trained = (hash_folder(folder)["model.safetensors"] for folder in (own, kept, spoilt))
+    assert best == given != trained and tasks["infer"].inputs["model"].digest == gate.outputs["best"].digest
+    (tmp_path / "asked").mkdir()
+    images, truth = (out / tasks["ingest"].outputs[name].path for name in ("images", "labels"))
+    asked = SelectModel(
+        images=images, truth=truth, candidate=spoilt, incumbent=own, best=tmp_path / "asked", keep_worse=True
+    )
+    assert judge(asked).values["best_round"] == 0 and hash_folder(asked.best)["model.safetensors"] == trained
+
+
+def test_killed_in_training_the_same_command_ends_with_the_same_weights(run, tmp_path):
+    """kill -9 of the executor while `train_segmentor` runs: the finished tasks are found, training goes on."""
+    out = tmp_path / "run"
+    options = ["--out", out, "--no-cache", "--set", "rounds=1"]
+    process = subprocess.Popen(
+        run.words(*options), cwd=ROOT, env=run.env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+    end = time.monotonic() + 300
+    while process.poll() is None and not (out / "em-0/train-segmentor/log.txt").exists():
+        assert time.monotonic() < end, "it never came to training"
+        time.sleep(0.05)
+    assert process.poll() is None, process.stderr.read()
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert not (out / "em-0/train-segmentor/segmentor/artifact.json").exists()
+    done = run(*options)
+    assert done.returncode == 0, done.stderr
+    tasks = record.load(out).tasks
+    assert {tasks[name].origin for name in ("ingest", "pretrain", "em-0/refine-masks")} == {"run folder"}
+    expected = record.load(run.out).tasks
+    trained = tasks["em-0/train-segmentor"].outputs["segmentor"].digest
+    assert trained == expected["em-0/train-segmentor"].outputs["segmentor"].digest

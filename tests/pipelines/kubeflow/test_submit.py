@@ -1,0 +1,215 @@
+"""Submitting: kfp's own client against a server that speaks the API, and the real S3 server for the source."""
+
+import socket
+import uuid
+
+import kfp_server_api
+import pytest
+import yaml
+from kubeflow_server import kubeflow
+
+from pipelines.cli import main
+from pipelines.kubeflow import submit
+from shared import store
+from shared.readers.fingerprint import fingerprint
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    monkeypatch.setattr(submit, "POLL", 0.02)
+    for name in ("KFP_TOKEN", "KFP_HOST", "KF_PIPELINES_SA_TOKEN_PATH"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def source(s3):
+    """A source in a bucket; only its listing is looked at."""
+    uri = f"{s3}/submitted-{uuid.uuid4().hex[:8]}"
+    store.put(f"{uri}/a.png", b"not read")
+    return uri
+
+
+def submitted(server, *more: str, pipeline: str = "label_free") -> int:
+    return main(["submit", pipeline, "--host", server.url, *more])
+
+
+def graph_in(upload: bytes) -> dict:
+    """The compiled graph in what a form sent."""
+    text = upload.decode()
+    return next(yaml.safe_load_all(text[text.index("# PIPELINE") :].split("\r\n--")[0]))
+
+
+def state(run: str, **tasks: str) -> dict:
+    """A run with its tasks, as the API tells them; `em_0__gate` is the task gate in the round em-0."""
+    details = [{"task_id": "root", "display_name": "root", "state": "RUNNING"}]
+    for name, value in tasks.items():
+        parent, _, own = name.replace("_", "-").rpartition("--")
+        detail = {"task_id": name, "display_name": own, "state": value, "parent_task_id": parent or "root"}
+        details.append(detail)
+    return {"run_id": "r1", "state": run, "run_details": {"task_details": details}}
+
+
+def test_a_run_is_made_of_the_graph_and_its_link_printed(source, capsys):
+    with kubeflow() as server:
+        assert submitted(server, "--source", source, "--param", "k=7", "--set", "rounds=1", "--name", "mine") == 0
+        assert capsys.readouterr().out == f"{server.url}/#/runs/details/r1\n"
+        (run,) = server.runs
+        assert run["display_name"] == "mine" and run["experiment_id"] == "e0"
+        assert server.experiments[0]["display_name"] == "cytoloom"
+        given = run["runtime_config"]["parameters"]
+        assert given["source"] == source and given["k"] == 7
+        assert given["fingerprint"] == fingerprint(source) != ""
+        assert run["pipeline_version_reference"] == {"pipeline_id": "p0", "pipeline_version_id": "v0"}
+        assert graph_in(server.uploads[-1])["pipelineInfo"]["name"] == "label-free"
+
+
+def test_new_images_under_the_same_name_are_another_fingerprint(source):
+    with kubeflow() as server:
+        assert submitted(server, "--source", source) == 0
+        store.put(f"{source}/b.png", b"one more")
+        assert submitted(server, "--source", source) == 0
+        first, second = (run["runtime_config"]["parameters"]["fingerprint"] for run in server.runs)
+        assert first != second
+
+
+def test_the_same_graph_is_uploaded_once(source):
+    with kubeflow() as server:
+        for options in ([], [], ["--set", "rounds=2"]):
+            assert submitted(server, "--source", source, *options) == 0
+        used = [run["pipeline_version_reference"]["pipeline_version_id"] for run in server.runs]
+        assert used == ["v0", "v0", "v1"] and len(server.experiments) == 1
+
+
+def test_with_several_users_each_namespace_has_its_own(source):
+    with kubeflow(multi_user=True) as server:
+        for namespace in ("me", "me", "you"):
+            assert submitted(server, "--source", source, "--set", "rounds=1", "--namespace", namespace) == 0
+        used = [tuple(run["pipeline_version_reference"].values()) for run in server.runs]
+        assert used == [("p0", "v0"), ("p0", "v0"), ("p1", "v1")]
+        assert [run["experiment_id"] for run in server.runs] == ["e0", "e0", "e1"]
+
+
+def test_a_compiled_file_is_submitted_as_it_is(source, tmp_path):
+    compiled = tmp_path / "graph.yaml"
+    assert main(["compile", "label_free", "-o", str(compiled), "--set", "rounds=1"]) == 0
+    with kubeflow() as server:
+        assert submitted(server, "--source", source, pipeline=str(compiled)) == 0
+        assert compiled.read_bytes() in server.uploads[-1]
+
+
+def test_options_reach_the_run(source):
+    with kubeflow() as server:
+        options = [
+            "--experiment",
+            "screen 3",
+            "--pipeline-root",
+            "s3://lab/runs",
+            "--no-cache",
+            "--service-account",
+            "lab",
+        ]
+        assert submitted(server, "--source", source, *options) == 0
+        assert server.experiments[0]["display_name"] == "screen 3"
+        assert server.runs[0]["runtime_config"]["pipeline_root"] == "s3://lab/runs"
+        assert server.runs[0]["service_account"] == "lab"
+        assert not graph_in(server.uploads[-1])["root"]["dag"]["tasks"]["pretrain"]["cachingOptions"]
+        assert submitted(server, "--source", source) == 0
+        assert graph_in(server.uploads[-1])["root"]["dag"]["tasks"]["pretrain"]["cachingOptions"]["enableCache"]
+
+
+def test_the_token_comes_from_the_environment_or_a_file(source, monkeypatch, tmp_path, capsys):
+    with kubeflow(token="letmein") as server:
+        assert submitted(server, "--source", source) == 1
+        assert "401" in capsys.readouterr().err
+        monkeypatch.setenv("KFP_TOKEN", "letmein")
+        assert submitted(server, "--source", source) == 0
+        monkeypatch.delenv("KFP_TOKEN")
+        (tmp_path / "token").write_text("letmein")
+        monkeypatch.setenv("KF_PIPELINES_SA_TOKEN_PATH", str(tmp_path / "token"))
+        assert submitted(server, "--source", source) == 0
+        said = capsys.readouterr()
+        assert "letmein" not in said.out + said.err
+
+
+def test_what_goes_wrong_is_said(source, capsys, tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        nobody = f"http://127.0.0.1:{free.getsockname()[1]}"
+    (tmp_path / "bad.yaml").write_text("a: 1")
+    with kubeflow() as server, kubeflow(multi_user=True) as shared:
+        server.forbidden = True
+        cases = [
+            (["--host", nobody, "--source", source], "no usable answer"),
+            (["--host", nobody.removeprefix("http://"), "--source", source], "begins with http://"),
+            (["--host", "nobody", "--source", source], "begins with http://"),
+            (["--host", server.url, "--source", source], "403"),
+            (["--host", shared.url, "--source", source], "--namespace"),
+            (["--host", server.url + "/elsewhere", "--source", source], "404"),
+            (["--host", server.url, "--source", str(tmp_path)], "does not see this machine's files"),
+            (["--host", server.url, "--source", "s3://nobody-has-this-bucket/x"], "no such bucket"),
+            (["--host", server.url, "--source", source + "-not"], "no object there"),
+            (["--host", server.url], "--source DIR: required"),
+            (["--host", server.url, "--source", source, "--param", "kk=3"], "did you mean 'k'"),
+            (["--source", source], "--host"),
+        ]
+        for options, said in cases:
+            assert main(["submit", "label_free", *options]) == 1
+            error = capsys.readouterr().err
+            assert said in error and error.startswith("error: ") and error.count("\n") == 1
+        assert main(["submit", "lable_free", "--host", server.url, "--source", source]) == 1
+        assert "did you mean 'label_free'" in capsys.readouterr().err
+        assert main(["submit", str(tmp_path / "bad.yaml"), "--host", server.url, "--source", source]) == 1
+        assert "not a compiled pipeline" in capsys.readouterr().err
+        assert server.runs == shared.runs == []
+
+
+def test_a_host_that_does_not_answer_is_one_line(source, capsys, caplog):
+    with kubeflow() as server:
+        assert main(["submit", "label_free", "--host", server.url.replace("http", "https"), "--source", source]) == 1
+    assert capsys.readouterr().err.count("\n") == 1 and not caplog.records
+
+
+def test_every_state_of_a_run_is_final_or_goes_on():
+    states = set(kfp_server_api.V2beta1RuntimeState.allowable_values)
+    assert states - set(submit.ENDED) == {"RUNTIME_STATE_UNSPECIFIED", "PENDING", "RUNNING", "CANCELING", "PAUSED"}
+
+
+@pytest.mark.parametrize(("end", "code"), submit.ENDED.items())
+def test_the_wait_ends_with_every_final_state(end, code, source, capsys):
+    with kubeflow(states=[state("RUNNING"), state(end)]) as server:
+        assert submitted(server, "--source", source, "--wait") == code
+    assert capsys.readouterr().err.endswith(f" {end.lower()}\n")
+
+
+def test_waiting_shows_every_change_of_a_task_and_the_end(source, capsys):
+    states = [
+        state("PENDING"),
+        state("RUNNING", ingest="RUNNING"),
+        state("RUNNING", ingest="SUCCEEDED", em_0="RUNNING", em_0__gate="RUNNING"),
+        state("SUCCEEDED", ingest="SUCCEEDED", em_0="SUCCEEDED", em_0__gate="SUCCEEDED"),
+    ]
+    for found in states:
+        for task in found["run_details"]["task_details"]:
+            task["parent_task_id"] = {"em-0": "em_0"}.get(task.get("parent_task_id", ""), task.get("parent_task_id"))
+    with kubeflow(states=states) as server:
+        server.failing = 2
+        assert submitted(server, "--source", source, "--wait") == 0
+    lines = [line[9:] for line in capsys.readouterr().err.splitlines()]
+    assert "answered 503" in lines[0]
+    assert lines[1:] == [
+        "ingest  running",
+        "ingest  succeeded",
+        "em-0  running",
+        "em-0/gate  running",
+        "em-0  succeeded",
+        "em-0/gate  succeeded",
+        "succeeded",
+    ]
+
+
+def test_a_run_that_fails_ends_the_wait_with_an_error(source, capsys):
+    failed = state("FAILED", ingest="FAILED")
+    failed["run_details"]["task_details"][1]["error"] = {"message": "no image could be read"}
+    with kubeflow(states=[failed]) as server:
+        assert submitted(server, "--source", source, "--wait") == 1
+    assert "ingest  failed: no image could be read" in capsys.readouterr().err

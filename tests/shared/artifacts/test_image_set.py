@@ -1,0 +1,130 @@
+"""ImageSets: pixels come back in their own depth and channels, and equal images give equal bytes."""
+
+import numpy as np
+import pytest
+import tifffile
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as npst
+from PIL import Image
+
+from shared.artifacts.image_set import ImageReader, ImageWriter, decode, encode, pack, pixel_hash
+from shared.artifacts.kinds import ImageSet
+from shared.artifacts.manifest import seal, verify
+from shared.system.errors import ArtifactError
+
+DTYPES = [np.uint8, np.uint16, np.float16, np.float32, np.float64]
+
+
+def image(dtype: type, channels: int, height: int = 33, width: int = 47) -> np.ndarray:
+    values = np.random.default_rng(channels).normal(size=(height, width, channels))
+    return values.astype(dtype) if np.dtype(dtype).kind == "f" else (values * 1000).astype(np.int64).astype(dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 7])
+def test_every_type_and_number_of_channels_comes_back(dtype, channels):
+    before = image(dtype, channels)
+    extension, data = encode(before)
+    after = decode(data)
+    assert after.dtype == before.dtype and np.array_equal(after, before)
+    assert encode(before) == (extension, data) and encode(np.asfortranarray(before)) == (extension, data)
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    npst.arrays(
+        st.sampled_from([np.uint8, np.uint16, np.float32]),
+        st.tuples(st.integers(1, 9), st.integers(1, 9), st.integers(1, 5)),
+    )
+)
+def test_any_shape_comes_back(array):
+    after = decode(encode(array)[1])
+    assert after.dtype == array.dtype and after.shape == array.shape and after.tobytes() == array.tobytes()
+
+
+def test_other_programs_read_the_members(tmp_path):
+    for name, array in {"rgb": image(np.uint8, 3), "grey": image(np.uint16, 1), "five": image(np.float32, 5)}.items():
+        extension, data = encode(array)
+        path = tmp_path / f"{name}.{extension}"
+        path.write_bytes(data)
+        if extension == "png":
+            assert np.array_equal(np.asarray(Image.open(path)), array.squeeze())
+        else:
+            assert np.array_equal(tifffile.imread(path), array.transpose(2, 0, 1))
+
+
+@pytest.mark.parametrize("shape", [(5, 5), (2, 5, 5, 1)])
+def test_an_image_has_three_axes(shape):
+    with pytest.raises(ValueError, match="height, width, channels"):
+        encode(np.zeros(shape, np.uint8))
+
+
+def test_the_hash_tells_type_shape_and_pixels_apart():
+    plain = np.arange(12, dtype=np.uint8).reshape(3, 4, 1)
+    others = [plain.reshape(4, 3, 1), plain.astype(np.uint16), plain[::-1], plain.view(np.int8)]
+    assert len({pixel_hash(array) for array in (plain, *others)}) == 5
+    assert pixel_hash(np.asfortranarray(plain)) == pixel_hash(plain)
+
+
+def write(folder, names=("a", "a-b", "b")):
+    with ImageWriter(folder) as writer:
+        for i, name in enumerate(names):
+            writer.add(name, image(DTYPES[i], i + 1), source=f"{name}.tif", um_per_px=0.5, group="g", split="val")
+    return folder
+
+
+def test_a_set_comes_back(tmp_path):
+    seal(write(tmp_path / "set"), ImageSet)
+    verify(tmp_path / "set", ImageSet)
+    reader = ImageReader(tmp_path / "set")
+    assert len(reader) == 3 and reader.keys() == ["a", "a-b", "b"] == reader.keys("val") and not reader.keys("train")
+    for i, (entry, pixels) in enumerate(reader):
+        assert np.array_equal(pixels, image(DTYPES[i], i + 1)) and entry.dtype == str(pixels.dtype)
+        assert (entry.height, entry.width, entry.channels) == pixels.shape
+        assert entry.sha256 == pixel_hash(pixels) and entry.um_per_px == 0.5
+
+
+def test_equal_sets_have_equal_digests_and_others_do_not(tmp_path):
+    digests = [seal(write(tmp_path / name), ImageSet).digest for name in "xy"]
+    digests.append(seal(write(tmp_path / "z", ("a", "a-b", "c")), ImageSet).digest)
+    assert digests[0] == digests[1] != digests[2]
+
+
+def test_what_was_packed_beforehand_is_the_same(tmp_path):
+    write(tmp_path / "one", ("a",))
+    with ImageWriter(tmp_path / "two") as writer:
+        packed = pack(image(DTYPES[0], 1))
+        writer.add_packed("a", packed, source="a.tif", um_per_px=0.5, group="g", split="val")
+    for name in ("index.jsonl", "images-00000.tar"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+
+
+@pytest.mark.parametrize("names", [("b", "a"), ("a", "a"), ("a_b", "a-b")])
+def test_keys_ascend(tmp_path, names):
+    with pytest.raises(ValueError, match="ascending"):
+        write(tmp_path / "set", names)
+    assert not (tmp_path / "set/index.jsonl").exists()
+
+
+def test_an_image_that_is_not_what_the_index_says(tmp_path):
+    folder = write(tmp_path / "set")
+    index = folder / "index.jsonl"
+    index.write_text(index.read_text().replace('"height": 33', '"height": 34'))
+    seal(folder, ImageSet)
+    with pytest.raises(ArtifactError, match="index says otherwise"):
+        ImageReader(folder).read("a")
+
+
+def test_a_changed_byte_is_found_and_a_broken_index_named(tmp_path):
+    folder = write(tmp_path / "set")
+    seal(folder, ImageSet)
+    tar = folder / "images-00000.tar"
+    data = bytearray(tar.read_bytes())
+    data[700] ^= 1
+    tar.write_bytes(data)
+    with pytest.raises(ArtifactError, match="contents differ"):
+        verify(folder, ImageSet)
+    (folder / "index.jsonl").write_text("{}\n")
+    with pytest.raises(ArtifactError, match=r"index\.jsonl:1"):
+        ImageReader(folder)

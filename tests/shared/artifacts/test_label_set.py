@@ -1,0 +1,141 @@
+"""LabelSets: label images, confidence, boxes and classes come back, and equal labels give equal bytes."""
+
+import json
+
+import numpy as np
+import pytest
+import tifffile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as npst
+from PIL import Image
+
+from shared.artifacts.kinds import ImageSet, LabelSet
+from shared.artifacts.label_set import INFO, LabelReader, LabelWriter, decode_labels, encode_labels, soft_mask
+from shared.artifacts.manifest import seal, verify
+from shared.system.errors import ArtifactError
+
+
+def labels(top: int, dtype: type) -> np.ndarray:
+    return (
+        np.arange(40 * 30).reshape(40, 30) % (top + 1)
+        if top < 1200
+        else np.arange(1200).reshape(40, 30) * (top // 1199)
+    ).astype(dtype)
+
+
+@pytest.mark.parametrize(
+    ("top", "dtype", "stored"),
+    [
+        (0, np.uint8, np.uint8),
+        (1, np.bool_, np.uint8),
+        (255, np.uint8, np.uint8),
+        (255, np.uint32, np.uint8),  # the smallest type that holds them
+        (256, np.uint16, np.uint16),
+        (65_535, np.uint32, np.uint16),
+        (1_000_000, np.uint32, np.uint32),
+    ],
+)
+def test_label_images_come_back(tmp_path, top, dtype, stored):
+    before = labels(top, dtype)
+    extension, data = encode_labels(before)
+    after = decode_labels(data)
+    assert after.dtype == stored and np.array_equal(after, before)
+    assert encode_labels(before)[1] == data == encode_labels(np.asfortranarray(before))[1]
+    (tmp_path / f"m.{extension}").write_bytes(data)
+    other = tifffile.imread(tmp_path / "m.tif") if extension == "tif" else np.asarray(Image.open(tmp_path / "m.png"))
+    assert np.array_equal(other, before)
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    npst.arrays(
+        st.sampled_from([np.uint8, np.uint16, np.uint32]),
+        st.tuples(st.integers(1, 12), st.integers(1, 12)),
+    )
+)
+def test_any_label_image_comes_back(array):
+    assert np.array_equal(decode_labels(encode_labels(array)[1]), array)
+
+
+@pytest.mark.parametrize("bad", [np.zeros((3, 4, 1), np.uint8), np.zeros((3, 4)), np.zeros((3, 4), np.int32)])
+def test_what_is_no_label_image(bad):
+    with pytest.raises(ValueError, match="label image"):
+        encode_labels(bad)
+
+
+def write(folder, origin="truth"):
+    with LabelWriter(folder, origin, {"layout": "flat", "threshold": 0.5}) as writer:
+        writer.add("a", labels(9, np.uint16), "instances")
+        conf = np.full((40, 30), 7, np.uint8)
+        writer.add("a-b", labels(1, np.uint8), "foreground", conf, {"cluster": labels(5, np.uint8)})
+        writer.classes = {"z": "positive", "a": "negative, or so"[:8]}
+        writer.coco = {"images": [{"id": 1, "file_name": "a"}], "annotations": [], "categories": []}
+    return folder
+
+
+def test_a_set_comes_back(tmp_path):
+    seal(write(tmp_path / "set"), LabelSet)
+    reader = LabelReader(tmp_path / "set")
+    assert reader.keys() == ["a", "a-b"] and len(reader) == 2
+    assert np.array_equal(reader.mask("a"), labels(9, np.uint16)) and reader.entries["a"].kind == "instances"
+    assert (reader.conf("a") == 255).all() and (reader.conf("a-b") == 7).all()
+    assert np.array_equal(reader.plane("a-b", "cluster"), labels(5, np.uint8))
+    with pytest.raises(KeyError):
+        reader.plane("a", "cluster")
+    assert reader.info.origin == "truth" and reader.info.notes == {"layout": "flat", "threshold": 0.5}
+    assert reader.classes() == {"a": "negative", "z": "positive"} and reader.coco()["images"][0]["file_name"] == "a"
+
+
+def test_an_empty_set_comes_back(tmp_path):
+    with LabelWriter(tmp_path / "set", "truth"):
+        pass
+    seal(tmp_path / "set", LabelSet)
+    reader = LabelReader(tmp_path / "set")
+    assert (reader.keys(), reader.classes(), reader.coco(), reader.info.notes) == ([], {}, None, {})
+
+
+def test_equal_sets_have_equal_digests(tmp_path):
+    one, two = (seal(write(tmp_path / name), LabelSet).digest for name in "xy")
+    assert one == two != seal(write(tmp_path / "z", "pseudo"), LabelSet).digest
+
+
+def test_masks_and_confidence_of_one_image_have_one_size(tmp_path):
+    with pytest.raises(ValueError, match="conf"), LabelWriter(tmp_path / "set", "truth") as writer:
+        writer.add("a", labels(1, np.uint8), "foreground", np.zeros((3, 3), np.uint8))
+
+
+@settings(deadline=None, max_examples=50)
+@given(npst.arrays(np.float32, (4, 5), elements=st.floats(0, 1, width=32)))
+def test_soft_masks_keep_the_probability(tmp_path_factory, probability):
+    folder = tmp_path_factory.mktemp("soft")
+    with LabelWriter(folder / "set", "prediction") as writer:
+        writer.add("a", *_soft(probability))
+    seal(folder / "set", LabelSet)
+    assert np.abs(LabelReader(folder / "set").probability("a") - probability).max() <= 0.5 / 255
+
+
+def _soft(probability):
+    mask, conf = soft_mask(probability)
+    return mask, "foreground", conf
+
+
+@pytest.mark.parametrize("key", ["a", "a-b"])
+def test_keys_ascend(tmp_path, key):
+    with pytest.raises(ValueError, match="ascending"), LabelWriter(tmp_path / "set", "truth") as writer:
+        writer.add("a-b", labels(1, np.uint8), "instances")
+        writer.add(key, labels(10**6, np.uint32), "instances")
+    assert not (tmp_path / "set/index.jsonl").exists()
+
+
+def test_broken_sets_are_named(tmp_path):
+    folder = write(tmp_path / "set")
+    seal(folder, LabelSet)
+    with pytest.raises(ArtifactError, match="ImageSet is needed"):
+        verify(folder, ImageSet)
+    info = folder / INFO
+    info.write_text(json.dumps({"origin": "guess"}))
+    with pytest.raises(ArtifactError, match="labelset"):
+        LabelReader(folder)
+    with pytest.raises(ArtifactError, match="labelset"):
+        verify(folder, LabelSet)

@@ -1,0 +1,302 @@
+"""Folders as people have them: what is an image, what is a label, and what belongs together."""
+
+import json
+import os
+import re
+from pathlib import Path, PurePosixPath
+
+import pytest
+from bad_images import encoded
+
+from shared.artifacts.keys import LONGEST, frame_key, key_of
+from shared.readers.fingerprint import fingerprint
+from shared.readers.layouts import Layout, recognise
+from shared.system.errors import UserError
+
+PICTURE = encoded("PNG")
+VOC = "<annotation><object><name>RBC</name></object></annotation>"
+
+
+def folder_of(root: Path, *names: str) -> Path:
+    """Files by their relative names; pictures are pictures, whatever their ending."""
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(VOC.encode() if name.endswith(".xml") else PICTURE)
+    return root
+
+
+def masks(layout: Layout, root: Path) -> dict[str, str]:
+    return {
+        str(item.relative): item.mask.relative_to(root).as_posix() for item in layout.items if item.mask is not None
+    }
+
+
+def images(layout: Layout) -> set[str]:
+    return {str(item.relative) for item in layout.items}
+
+
+@pytest.mark.parametrize(
+    ("image", "mask"),
+    [
+        ("a_img.png", "a_masks.png"),
+        ("a.tif", "a_masks.png"),
+        ("a.tif", "a_mask.tif"),
+        ("a.jpg", "a_label.bmp"),
+        ("a.png", "a_labels.tiff"),
+        ("a.png", "a_cp_masks.png"),
+        ("sub/a.PNG", "sub/a_MASKS.TIF"),
+        ("images/a.png", "labels/a_label.tiff"),
+        ("images/a.png", "labels/a.tiff"),
+        ("images/a.png", "masks/a.png"),
+        ("Images/a.png", "Masks/a.png"),
+        ("train/images/a.png", "train/masks/a.png"),
+        ("images/train/a.png", "labels/train/a.png"),
+        ("plate/a.png", "plate/masks/a.png"),
+        ("a.png", "masks/a.png"),
+        ("images/a_img.png", "masks/a_mask.png"),
+    ],
+)
+def test_label_images_find_their_image(tmp_path, image, mask):
+    folder_of(tmp_path, image, mask, str(Path(image).with_name("other.png")))
+    layout = recognise(tmp_path)
+    assert masks(layout, tmp_path) == {image: mask}
+    assert images(layout) == {image, str(PurePosixPath(image).with_name("other.png"))}
+    assert not layout.problems and "(1 images)" in layout.text
+
+
+def test_a_label_image_without_image_is_listed_and_is_no_image(tmp_path):
+    layout = recognise(folder_of(tmp_path, "a.png", "b_masks.png"))
+    assert images(layout) == {"a.png"} and layout.problems[0][0] == "b_masks.png"
+
+
+def test_of_two_label_images_one_is_taken_and_the_other_listed(tmp_path):
+    layout = recognise(folder_of(tmp_path, "a.png", "a_label.png", "a_masks.png"))
+    assert masks(layout, tmp_path) == {"a.png": "a_masks.png"}
+    assert [name for name, _ in layout.problems] == ["a_label.png"]
+
+
+def test_folders_with_one_mask_per_object(tmp_path):
+    names = [f"{i}/{kind}" for i in ("id1", "id2") for kind in (f"images/{i}.png", "masks/x.png", "masks/y.png")]
+    layout = recognise(folder_of(tmp_path, *names, "id3/images/id3.png", "id3/masks/only.png"))
+    assert {str(i.relative): [p.name for p in i.objects] for i in layout.items} == {
+        "id1/images/id1.png": ["x.png", "y.png"],
+        "id2/images/id2.png": ["x.png", "y.png"],
+        "id3/images/id3.png": ["only.png"],
+    }
+    assert "one mask per object (3 images)" in layout.text
+    assert [item.group for item in layout.items] == ["id1", "id2", "id3"]
+
+
+def test_class_folders_with_splits(tmp_path):
+    names = [f"{split}/{name}/a.png" for split in ("train", "valid", "test") for name in ("positive", "negative")]
+    layout = recognise(folder_of(tmp_path, *names))
+    assert {(i.split, i.label) for i in layout.items} == {
+        (split, name) for split in ("train", "val", "test") for name in ("positive", "negative")
+    }
+    assert "class folders negative, positive" in layout.text and "train 2, val 2, test 2" in layout.text
+
+
+@pytest.mark.parametrize(
+    ("names", "classes"),
+    [
+        (["train/drug A/1.png", "train/drug B/1.png", "test/drug A/1.png"], {"drug A", "drug B"}),
+        (["positive/1.png", "negative/1.png"], {"positive", "negative"}),
+        (["plate1/1.png", "plate2/1.png"], set()),
+        (["train/plate1/1.png", "train/plate2/1.png", "test/plate3/1.png"], set()),  # plates differ between splits
+        (["train/images/1.png", "train/masks/1.png", "test/images/1.png"], set()),
+        (["train/only/1.png", "test/only/1.png"], set()),
+    ],
+)
+def test_which_folders_are_classes(tmp_path, names, classes):
+    layout = recognise(folder_of(tmp_path, *names))
+    assert {item.label for item in layout.items if item.label} == classes
+
+
+def test_splits_and_groups(tmp_path):
+    layout = recognise(folder_of(tmp_path, "p1/w1/a.png", "VAL/p2/b.png", "testing/images/c.png", "d.png"))
+    assert {str(i.relative): (i.split, i.group) for i in layout.items} == {
+        "p1/w1/a.png": ("train", "p1/w1"),
+        "VAL/p2/b.png": ("val", "p2"),
+        "testing/images/c.png": ("test", ""),
+        "d.png": ("train", ""),
+    }
+
+
+def test_where_the_folder_lies_says_nothing(tmp_path):
+    inner = folder_of(tmp_path / "test" / "labels", "a.png", "b.png")
+    assert [(i.key, i.split, i.group) for i in recognise(inner).items] == [("a", "train", ""), ("b", "train", "")]
+
+
+def coco(*names: str) -> str:
+    return json.dumps(
+        {
+            "images": [{"id": i, "file_name": name} for i, name in enumerate(names)],
+            "annotations": [{"image_id": 0, "category_id": 1, "bbox": [1, 1, 5, 5]}],
+            "categories": [{"id": 1, "name": "cell"}],
+        }
+    )
+
+
+def test_coco_beside_the_images_or_apart(tmp_path):
+    folder_of(tmp_path, "train/a.png", "train/b.png", "val/a.png", "val/c.png", "settings.png")
+    (tmp_path / "train/_annotations.coco.json").write_text(coco("a.png", "gone.png"))
+    (tmp_path / "val.json").write_text(coco("/data/elsewhere/c.png", "a.png"))
+    (tmp_path / "settings.json").write_text('{"images": 3}')
+    (tmp_path / "broken.json").write_text('{"images": [')
+    layout = recognise(tmp_path)
+    assert {str(i.relative) for i in layout.items if i.coco} == {"train/a.png", "val/c.png"}
+    assert layout.ignored == {"json": 2} and "COCO json (2 images)" in layout.text
+    assert len(layout.problems) == 2
+    assert any("gone.png" in reason and "not there" in reason for _, reason in layout.problems)
+    assert any("several files" in reason for _, reason in layout.problems)
+
+
+def test_pascal_voc_beside_and_apart(tmp_path):
+    folder_of(tmp_path, "a.png", "a.xml", "JPEGImages/b.jpg", "Annotations/b.xml", "Annotations/lost.xml")
+    (tmp_path / "other.xml").write_text("<settings/>")
+    layout = recognise(tmp_path)
+    assert {str(i.relative): i.voc.name for i in layout.items if i.voc} == {
+        "a.png": "a.xml",
+        "JPEGImages/b.jpg": "b.xml",
+    }
+    assert [name for name, _ in layout.problems] == ["Annotations/lost.xml"] and layout.ignored == {"xml": 1}
+
+
+def test_xml_that_expands_is_not_read(tmp_path):
+    folder_of(tmp_path, "a.png")
+    (tmp_path / "a.xml").write_text('<!DOCTYPE x [<!ENTITY a "aa">]><annotation>&a;</annotation>')
+    layout = recognise(tmp_path)
+    assert layout.items[0].voc is None and layout.problems[0][0] == "a.xml"
+
+
+def test_other_files_are_counted_and_hidden_ones_are_not(tmp_path):
+    folder_of(tmp_path, "a.png", ".hidden.png", ".cache/b.png", "__MACOSX/c.png", "notes.txt", "table.csv", "README")
+    layout = recognise(tmp_path)
+    assert images(layout) == {"a.png"} and layout.ignored == {"": 1, "csv": 1, "txt": 1}
+
+
+def test_one_file_is_a_source(tmp_path):
+    folder_of(tmp_path, "a_masks.png", "b.png")
+    layout = recognise(tmp_path / "a_masks.png")
+    assert images(layout) == {"a_masks.png"} and layout.text.startswith("one file")
+
+
+def test_loops_of_links_end(tmp_path):
+    folder_of(tmp_path, "a.png", "sub/b.png")
+    (tmp_path / "sub/up").symlink_to(tmp_path)
+    (tmp_path / "self").symlink_to(tmp_path / "self")
+    (tmp_path / "self.png").symlink_to(tmp_path / "self.png")
+    layout = recognise(tmp_path)
+    assert images(layout) >= {"a.png", "sub/b.png"} and not images(layout) - {"a.png", "sub/b.png", "self.png"}
+
+
+def test_links_to_folders_and_files_elsewhere_are_followed(tmp_path):
+    folder_of(tmp_path / "elsewhere", "b.png")
+    folder_of(tmp_path / "here", "a.png")
+    (tmp_path / "here/linked").symlink_to(tmp_path / "elsewhere")
+    assert images(recognise(tmp_path / "here")) == {"a.png", "linked/b.png"}
+
+
+@pytest.mark.parametrize("name", ["nowhere", "a.png/inside"])
+def test_no_such_folder(tmp_path, name):
+    folder_of(tmp_path, "a.png")
+    with pytest.raises(UserError, match="no such file or folder"):
+        recognise(tmp_path / name)
+
+
+# --- keys ---------------------------------------------------------------------------------------------------------
+
+AWKWARD = [
+    "a.png",
+    "a.tif",
+    "b/a.png",
+    "b__a.png",
+    "b_/a.png",
+    "b/_a.png",
+    "b_a.png",
+    "b a.png",
+    "b-a.png",
+    "b.a.png",
+    "b.b.png",
+    "x.ome.tif",
+    "x.tif",
+    "Zellen/Größe µ 1.png",
+    "日本/細胞.png",
+    "日本/細砲.png",
+    "-.png",
+    "_.png",
+    "l" * 100 + ".png",
+    "l" * 101 + ".png",
+    "/".join(["deep"] * 30) + "/a.png",
+]
+
+
+def test_no_two_files_share_a_key(tmp_path):
+    layout = recognise(folder_of(tmp_path, *AWKWARD))
+    keys = [item.key for item in layout.items]
+    assert len(set(keys)) == len(AWKWARD)
+    assert keys == sorted(keys)
+    for key in keys:
+        assert len(key) <= LONGEST and re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_-]*", key)
+
+
+def test_plain_names_stay_as_they_are():
+    assert [key_of(PurePosixPath(name)) for name in ("a.png", "p1/w2/a-1.tif", "x.ome.tif")] == [
+        "a",
+        "p1__w2__a-1",
+        "x",
+    ]
+    assert frame_key("a", 7) == "a_f0007"
+
+
+def test_the_key_of_a_file_depends_on_no_other_file(tmp_path):
+    alone = recognise(folder_of(tmp_path / "1", "b a.png")).items[0].key
+    among = {str(i.relative): i.key for i in recognise(folder_of(tmp_path / "2", *AWKWARD)).items}
+    assert among["b a.png"] == alone
+
+
+def test_names_that_are_not_utf8(tmp_path):
+    try:
+        (tmp_path / os.fsdecode(b"a\xff.png")).write_bytes(PICTURE)
+        (tmp_path / os.fsdecode(b"a\xfe.png")).write_bytes(PICTURE)
+    except OSError:
+        pytest.skip("this file system takes no such names")
+    keys = [item.key for item in recognise(tmp_path).items]
+    assert len(set(keys)) == 2 and all(key.isascii() for key in keys)
+
+
+# --- fingerprint --------------------------------------------------------------------------------------------------
+
+
+def test_the_fingerprint_sees_every_change(tmp_path):
+    root = folder_of(tmp_path / "a", "1.png", "sub/2.png")
+    seen = [fingerprint(root)]
+    assert fingerprint(str(root)) == seen[0]
+    (root / "3.png").write_bytes(PICTURE)
+    seen.append(fingerprint(root))
+    (root / "3.png").write_bytes(PICTURE + b"x")
+    seen.append(fingerprint(root))
+    os.utime(root / "3.png", ns=(1, 1))
+    seen.append(fingerprint(root))
+    (root / "3.png").rename(root / "4.png")
+    seen.append(fingerprint(root))
+    assert len(set(seen)) == 5
+    (root / "4.png").unlink()
+    root.rename(tmp_path / "moved")
+    assert fingerprint(tmp_path / "moved") == seen[0]
+    assert fingerprint(tmp_path / "moved/1.png") != seen[0]
+    with pytest.raises(UserError):
+        fingerprint(root)
+
+
+def test_the_fingerprint_of_a_store(s3, tmp_path):
+    from shared import store
+
+    store.put(f"{s3}/fp/a.png", PICTURE)
+    first = fingerprint(f"{s3}/fp")
+    assert fingerprint(f"{s3}/fp") == first
+    store.put(f"{s3}/fp/a.png", PICTURE[:-1] + b"x")
+    assert fingerprint(f"{s3}/fp") != first
+    with pytest.raises(UserError, match="no object"):
+        fingerprint(f"{s3}/nothing-here")

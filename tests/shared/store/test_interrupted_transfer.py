@@ -1,0 +1,187 @@
+"""Transfers that are cut off: by a server that is killed, and by a connection that breaks within a body."""
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from store_for_tests import artifact, counted
+
+from shared import store
+from shared.artifacts.kinds import ImageSet
+from shared.artifacts.manifest import read_manifest, seal, verify
+from shared.store import download, multipart, upload
+from shared.store import s3 as s3_module
+
+
+@pytest.mark.usefixtures("small_parts")
+@pytest.mark.parametrize("way", ["up", "down"])
+def test_a_server_that_is_killed_and_comes_back(own_server, tmp_path: Path, monkeypatch, way: str) -> None:
+    """In the middle of a transfer, which takes note and goes on."""
+    sent, uri = artifact(tmp_path / "sent", size=17_000_000), f"s3://{own_server.bucket}/killed"
+    threads: list[threading.Thread] = []
+
+    def kill(count: int) -> None:
+        if count == 2 and not threads:
+            own_server.kill()
+            threads.append(threading.Thread(target=own_server.start))
+            threads[0].start()
+
+    if way == "down":
+        store.send(sent, uri)
+        counted(monkeypatch, download, "_read_to", kill)
+        store.fetch(uri, tmp_path / "fetched")
+    else:
+        counted(monkeypatch, upload, "_holds", kill)
+        store.send(sent, uri)
+    threads[0].join()
+    if way == "up":
+        store.fetch(uri, tmp_path / "fetched")
+    assert verify(tmp_path / "fetched") == read_manifest(sent)
+
+
+class Line:
+    """A slow line to a server: hands bytes on, and breaks off within a body as often as it is told."""
+
+    def __init__(self, port: int, cut: Callable[[], None] = lambda: None, cuts: int = 1, pause: float = 0.0) -> None:
+        """cut: called when a connection is broken off; pause: s after every 64 KiB, one way or the other."""
+        self.target, self.cut, self.cuts, self.pause = port, cut, cuts, pause
+        self.carried = 0
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self.listener.accept()
+                try:
+                    server = socket.create_connection(("127.0.0.1", self.target))
+                except OSError:
+                    client.close()
+                    continue
+                for ends in ((client, server), (server, client)):
+                    threading.Thread(target=self._copy, args=ends, daemon=True).start()
+
+    def _copy(self, source: socket.socket, target: socket.socket) -> None:
+        carried = 0
+        with suppress(OSError):
+            while data := source.recv(65536):
+                target.sendall(data)
+                carried += len(data)
+                self.carried += len(data)
+                time.sleep(self.pause * len(data) / 65536)
+                if carried > 3_000_000 and self.cuts > 0:
+                    self.cuts -= 1
+                    self.cut()
+                    break
+        for end in (source, target):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+
+
+@contextmanager
+def line(monkeypatch: pytest.MonkeyPatch, endpoint: str, **options) -> Iterator[Line]:
+    """The environment leads through a slow line to the server."""
+    made = Line(urlsplit(endpoint).port, **options)
+    with monkeypatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", made.url)
+        yield made
+    made.listener.close()
+
+
+SIZE = 9_000_000
+
+
+@pytest.mark.parametrize("way", ["up", "down"])
+def test_a_long_transfer_is_tried_again_however_long_it_took(s3: str, s3_server, tmp_path, monkeypatch, way) -> None:
+    """Patience begins with the first failure, and anew where a try got further: not with the transfer."""
+    sent, uri = artifact(tmp_path / "sent", size=SIZE), f"{s3}/long-{way}"
+    monkeypatch.setattr(s3_module, "PATIENCE", 0.3)
+    if way == "down":
+        store.send(sent, uri)
+        with line(monkeypatch, s3_server.endpoint, cuts=2, pause=0.01) as slow:  # 0.5 s to each cut
+            store.fetch(uri, tmp_path / "fetched")
+        assert slow.cuts == 0
+        assert slow.carried < 1.5 * SIZE, "what had arrived did not travel again"
+    else:
+        with line(monkeypatch, s3_server.endpoint, cuts=5, pause=0.01) as slow:  # urllib3 itself tries four times
+            store.send(sent, uri)
+        assert slow.cuts == 0
+        store.fetch(uri, tmp_path / "fetched")
+    assert verify(tmp_path / "fetched") == read_manifest(sent)
+
+
+@pytest.mark.parametrize("way", ["up", "down"])
+def test_a_server_that_is_killed_within_a_body(own_server, tmp_path: Path, monkeypatch, way: str) -> None:
+    sent, uri = artifact(tmp_path / "sent", size=SIZE), f"s3://{own_server.bucket}/within"
+    threads = [threading.Thread(target=own_server.start)]
+
+    def cut() -> None:
+        own_server.kill()
+        threads[0].start()
+
+    if way == "down":
+        store.send(sent, uri)
+    with line(monkeypatch, own_server.endpoint, cut=cut) as slow:
+        (store.send(sent, uri) if way == "up" else store.fetch(uri, tmp_path / "fetched"))
+    threads[0].join()
+    assert slow.cuts == 0
+    if way == "up":
+        store.fetch(uri, tmp_path / "fetched")
+    assert verify(tmp_path / "fetched") == read_manifest(sent)
+
+
+# --- uploads that were broken off ---------------------------------------------------------------------------------
+
+
+def unfinished(s3_server) -> list[str]:
+    return [item.object_name for item in s3_server.client()._list_multipart_uploads(s3_server.bucket).uploads]
+
+
+def send_and_break_off(folder: Path, uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Begin an upload, and end it as SIGKILL does once two parts have arrived."""
+
+    def stop(count: int) -> None:
+        if count == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        counted(patch, multipart.Upload, "_send", stop)
+        with pytest.raises(KeyboardInterrupt):
+            store.send(folder, uri)
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_an_upload_that_was_broken_off_goes_on(s3: str, s3_server, tmp_path: Path, monkeypatch) -> None:
+    sent = artifact(tmp_path / "sent", size=17_000_000)
+    send_and_break_off(sent, f"{s3}/goes-on", monkeypatch)
+    assert unfinished(s3_server) == ["goes-on/shards/000.tar"]
+    parts = counted(monkeypatch, multipart.Upload, "_send")
+    store.send(sent, f"{s3}/goes-on")
+    assert len(parts) == 4 - 2
+    assert unfinished(s3_server) == []
+    store.fetch(f"{s3}/goes-on", tmp_path / "fetched")
+    assert verify(tmp_path / "fetched") == read_manifest(sent)
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_parts_of_something_else_are_given_up(s3: str, s3_server, tmp_path: Path, monkeypatch) -> None:
+    """Whether they differ at once, or only in what was still to come."""
+    sent = artifact(tmp_path / "sent", size=17_000_000)
+    for name, change in (("first", 0), ("last", 16_000_000)):
+        other = artifact(tmp_path / name, size=17_000_000)
+        with (other / "shards/000.tar").open("r+b") as stream:
+            stream.seek(change)
+            stream.write(b"something else")
+        seal(other, ImageSet)
+        send_and_break_off(sent, f"{s3}/given-up-{name}", monkeypatch)
+        store.send(other, f"{s3}/given-up-{name}")
+        assert unfinished(s3_server) == []
+        store.fetch(f"{s3}/given-up-{name}", tmp_path / f"fetched-{name}")
+        assert verify(tmp_path / f"fetched-{name}") == read_manifest(other)
