@@ -9,9 +9,9 @@ import os
 import sys
 
 from components.registry import declaration, names, run, targets
-from shared.stage.arguments import suggestion
 from shared.stage.runner import main
 from shared.stage.version import code_version
+from shared.system.suggestions import did_you_mean
 
 
 def command_line(argv: list[str]) -> int:
@@ -26,7 +26,7 @@ def command_line(argv: list[str]) -> int:
         return 0
     name = argv[0]
     if name not in names():
-        near = suggestion(name, names())
+        near = did_you_mean(name, names())
         print(f"error: {name}: no such stage{near}; the stages are {', '.join(names())}", file=sys.stderr)
         return 2
     if name not in held:

@@ -5,7 +5,6 @@ pretrain: {steps: 500, size: small}
 cluster: {k: 16}
 """
 
-import difflib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,8 +14,10 @@ from pydantic import ValidationError
 
 from components.registry import declaration, names
 from shared.stage.arguments import from_text
-from shared.stage.declaration import Stage, plain_type
+from shared.stage.declaration import Stage
+from shared.stage.wire import plain_type, to_wire
 from shared.system.errors import UserError
+from shared.system.suggestions import alternatives
 
 if TYPE_CHECKING:
     from pipelines.kubeflow.resources import Profile
@@ -40,8 +41,9 @@ class Config:
     def default(self, stage: type[Stage], field: str) -> Any:
         """Value of `field` as set, else its default: for a run-time parameter of the graph that feeds this field."""
         self._offered.add((stage.slug(), field))
-        own = stage.parameters()[field].get_default(call_default_factory=True)
-        return self.stages.get(stage.slug(), {}).get(field, own)
+        info = stage.parameters()[field]
+        own = info.get_default(call_default_factory=True)
+        return to_wire(info, self.stages.get(stage.slug(), {}).get(field, own))
 
     def constants(self, stage: type[Stage], wired: Iterable[str]) -> dict[str, Any]:
         """What is set for `stage`, without the fields that the graph wires. Raises UserError where both claim one."""
@@ -52,7 +54,7 @@ class Config:
             if (slug, name) not in self._offered:
                 raise UserError(f"{slug}.{name}: the graph itself decides it; `--param` sets run-time parameters")
             del given[name]
-        return given
+        return {name: to_wire(stage.parameters()[name], value) for name, value in given.items()}
 
     def refuse_unused(self, graph: str) -> None:
         """Raise UserError for settings of stages that the graph, now built, does not have."""
@@ -100,7 +102,7 @@ def _rounds(value: Any) -> int:
 def _section(slug: str, fields: Any) -> dict[str, Any]:
     """Check what is set for one stage; returns the values as JSON knows them."""
     if slug not in names():
-        raise UserError(f"{slug}: no such stage{closest(slug, [*names(), 'rounds'])}")
+        raise UserError(f"{slug}: no such stage{alternatives(slug, [*names(), 'rounds'])}")
     stage = declaration(slug)
     if not isinstance(fields, dict):
         raise UserError(f"{slug}: a mapping of fields to values is expected (given: {fields!r})")
@@ -142,11 +144,4 @@ def unknown_parameter(stage: type[Stage], name: str) -> str:
     """Why `name` cannot be set, with the closest name that can."""
     if name in stage.ports():
         return "an input or output, which the graph wires; parameters can be set"
-    return f"{stage.slug()} has no such parameter{closest(name, stage.parameters())}"
-
-
-def closest(name: str, known: Iterable[str]) -> str:
-    """`; did you mean X?` where one of `known` is close, else `; there are X, Y, ...`."""
-    known = list(known)
-    match = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"; did you mean {match[0]!r}?" if match else f"; there are {', '.join(known)}"
+    return f"{stage.slug()} has no such parameter{alternatives(name, stage.parameters())}"

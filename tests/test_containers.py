@@ -117,7 +117,7 @@ class TestImages:
     ) -> None:
         """The output is the mount itself, and the only place for temporary files."""
         mounts = ["-v", f"{plain}:/plain:ro", "-v", f"{writable}:/out"]
-        small = {"size": "nano", "patch": 16, "crop": 64, "batch_size": 2, "steps": 2, "shrink": 1}
+        small = {"size": "nano", "patch": 16, "crop": 64, "batch_size": 2, "steps": 2, "downsample": 1}
         options = [word for name, value in small.items() for word in (f"--{name}", value)]
         words = ["pretrain", "--images", "/plain", "--encoder", "/out", *options]
         done = docker("run", "--rm", *HARDENED, *mounts, stage_images["torch"], *words)

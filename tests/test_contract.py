@@ -11,8 +11,10 @@ from typing import Literal, get_args, get_origin
 import pytest
 
 from components.registry import declaration, names, targets
-from shared.stage.arguments import from_executor_input, parse
-from shared.stage.declaration import Stage, plain_type, port_of
+from shared.stage.arguments import parse
+from shared.stage.declaration import Stage, port_of
+from shared.stage.executor_input import from_executor_input
+from shared.stage.wire import plain_type
 
 ROOT = Path(__file__).parents[1]
 HEAVY = ("numpy", "torch", "cv2", "kfp", "timm", "scipy", "skimage", "transformers")

@@ -36,7 +36,7 @@ def train(data: Data, objective: str, out: Path, **environment: str) -> tuple[di
     """Metrics of a short pretraining, and what was said."""
     out.mkdir()
     arguments = {"images": data.images, "encoder": out / "encoder", "metrics": out / "metrics.json"}
-    arguments |= {"objective": objective, "steps": 20, "batch_size": 16, "crop": 64, "shrink": 1}
+    arguments |= {"objective": objective, "steps": 20, "batch_size": 16, "crop": 64, "downsample": 1}
     words = [str(word) for name, value in arguments.items() for word in (f"--{name}", value)]
     done = subprocess.run(
         [sys.executable, "-m", "components", "pretrain", *words],

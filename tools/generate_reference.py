@@ -6,11 +6,10 @@ A test holds the page up to date.
 import inspect
 import json
 from pathlib import Path
-from typing import Literal, get_args, get_origin
 
 from components.registry import declaration, names
-from shared.stage.arguments import limits
-from shared.stage.declaration import Stage, plain_type
+from shared.stage.declaration import Stage
+from shared.stage.wire import limits, parameter_type
 
 PAGE = Path(__file__).parents[1] / "docs" / "stages.md"
 HEAD = """# The stages
@@ -44,8 +43,9 @@ def _section(stage: type[Stage]) -> str:
     lines += ["", "| parameter | type | default | |", "|---|---|---|---|"]
     for name, info in stage.parameters().items():
         default = "required" if info.is_required() else f"`{json.dumps(info.get_default(call_default_factory=True))}`"
-        choices = get_args(info.annotation) if get_origin(info.annotation) is Literal else ()
-        kind = ", ".join(str(choice) for choice in choices) or " ".join([plain_type(info).__name__, limits(info)])
+        of = parameter_type(info)
+        number = [f"{of.number.__name__} {limits(info)}".strip()] if of.number else []
+        kind = ", ".join([*of.words, *number]) or f"{of.wire.__name__} {limits(info)}"
         lines.append(f"| `{name}` | {kind.strip()} | {default} | {_text(info.description)} |")
     return "\n".join([*lines, ""])
 

@@ -65,10 +65,10 @@ def sample_tokens(features: FeatureReader, keys: list[str], seed: int) -> np.nda
     return np.concatenate(rows)
 
 
-def fit(tokens: np.ndarray, *, k: int, components: int, whitening: float, seed: int) -> Clusters:
+def fit(tokens: np.ndarray, *, k: int, components: int | None, whitening: float, seed: int) -> Clusters:
     """Tokens (n, channels) float32 -> at most k clusters, fewer where there are fewer different tokens.
 
-    components: principal components kept, 0 for all channels unrotated; whitening: each axis is divided by its standard
+    components: principal components kept, None for all channels; whitening: each axis is divided by its standard
     deviation to this power.
     """
     mean, basis = projection(tokens, components, whitening)
@@ -80,11 +80,11 @@ def fit(tokens: np.ndarray, *, k: int, components: int, whitening: float, seed: 
     return Clusters(mean, basis, np.ascontiguousarray(centroids[order]), _temperature(distance))
 
 
-def projection(tokens: np.ndarray, components: int, whitening: float) -> tuple[np.ndarray, np.ndarray]:
+def projection(tokens: np.ndarray, components: int | None, whitening: float) -> tuple[np.ndarray, np.ndarray]:
     """Mean (channels,) and axes (channels, dimensions), both float32. An axis' sign is fixed by its largest entry."""
     channels = tokens.shape[1]
     mean = tokens.mean(axis=0, dtype=np.float64)
-    if components == 0 and whitening == 0:
+    if components is None and whitening == 0:
         return mean.astype(np.float32), np.eye(channels, dtype=np.float32)
     centred = (tokens - mean.astype(np.float32)).astype(np.float32)
     covariance = (centred.T @ centred).astype(np.float64) / max(1, len(tokens) - 1)

@@ -1,8 +1,8 @@
 """Declaration of `cluster`."""
 
-from typing import ClassVar
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, NonNegativeInt
+from pydantic import Field, NonNegativeInt, PositiveInt
 
 from shared.artifacts.kinds import FeatureSet, ImageSet, LabelSet
 from shared.stage.declaration import In, Out, Stage
@@ -18,6 +18,7 @@ class Cluster(Stage):
 
     image: ClassVar[str] = "cpu"
     gpu_image: ClassVar[str] = "faiss"
+    curves: ClassVar[dict[str, str]] = {"foreground_share": "share of foreground, proposed"}
 
     images: In[ImageSet]
     """The images the features are of."""
@@ -27,11 +28,11 @@ class Cluster(Stage):
     """Labels of some images. Looked at only where `use_labels` is above 0."""
     clusters: Out[LabelSet]
     """Foreground mask with confidence, and the member `cluster`: the cluster of each pixel plus 1."""
-    k: int = Field(12, ge=0, le=250)
-    """Number of clusters. 0: of 6, 12, 24 and 48 the one whose foreground clusters, told on half of the images, agree
-    best with the proposals on the other half; more agree better by themselves, but beside the proposals 12 do best."""
-    components: NonNegativeInt = 32
-    """Principal components kept before clustering; 0: all, no PCA."""
+    k: Annotated[int, Field(ge=1, le=250)] | Literal["auto"] = 12
+    """Number of clusters. auto: of 6, 12, 24 and 48 the one whose foreground clusters, chosen on half of the images,
+    agree best with the proposals on the other half."""
+    pca_components: PositiveInt | Literal["all"] = 32
+    """Principal components kept before clustering. all: no PCA."""
     whitening: float = Field(0.0, ge=0, le=1)
     """Exponent of the whitening: 0 none, 1 full."""
     model_weight: float = Field(0.7, ge=0, le=1)

@@ -12,12 +12,12 @@ from components.cluster.cluster_selection import Foreground, Halves
 from components.cluster.clustering import Clusters
 from shared.artifacts.feature_set import FeatureReader
 from shared.artifacts.image_set import ImageReader
-from shared.artifacts.keys import spread
+from shared.artifacts.keys import evenly_spaced
 from shared.artifacts.label_set import LabelReader
 from shared.imaging.grey import grey
-from shared.metrics.instances import dice_masks
+from shared.metrics.pixels import dice_masks
 from shared.proposals.proposal import Proposal
-from shared.proposals.proposal_selection import Choice
+from shared.proposals.proposal_selection import ProposalSelection
 from shared.system.devices import threads
 from shared.system.parallel import in_order
 
@@ -37,7 +37,7 @@ class Rule:
 
     clusters: Clusters
     foreground: Foreground
-    choice: Choice
+    choice: ProposalSelection
     agreement: dict[int, float]
     """Number of clusters asked for -> how well its foreground clusters agreed with the reference."""
     cluster_weight: float
@@ -79,8 +79,8 @@ def by_proposal(
     Of several clusterings the one is taken whose foreground, told on half of the images, agrees best with the proposals
     on the other half.
     """
-    keys = spread(features.keys(), JUDGED_IMAGES)
-    choice = Choice.among(images.read(key) for key in keys)
+    keys = evenly_spaced(features.keys(), JUDGED_IMAGES)
+    choice = ProposalSelection.among(images.read(key) for key in keys)
 
     def one(key: str) -> tuple[list[np.ndarray], np.ndarray]:
         mask = (choice.probability(images.read(key)) >= 0.5).astype(np.float32)
@@ -106,7 +106,7 @@ def by_labels(
         return _shares(tried, features, key), grid.to_tokens(mask, features.entries[key])
 
     best, agreement, foreground = _judged(tried, map(one, keys))
-    choice = Choice.among(images.read(key) for key in spread(features.keys(), JUDGED_IMAGES))
+    choice = ProposalSelection.among(images.read(key) for key in evenly_spaced(features.keys(), JUDGED_IMAGES))
     proposals = [None, *choice.each()]
     scores = np.zeros((len(proposals), len(CLUSTER_WEIGHTS)))
     for key in keys:

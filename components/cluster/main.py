@@ -11,7 +11,7 @@ from components.cluster.foreground_model import HELD, Rule, by_labels, by_propos
 from components.cluster.page import Panel, make_page
 from shared.artifacts.feature_set import FeatureReader
 from shared.artifacts.image_set import ImageReader
-from shared.artifacts.keys import spread
+from shared.artifacts.keys import evenly_spaced
 from shared.artifacts.label_set import LABELLED, LabelReader, LabelWriter, learned_labels, soft_mask
 from shared.stage.declaration import Result
 from shared.system.devices import threads
@@ -61,9 +61,10 @@ def run(stage: Cluster) -> Result:
 def _clusterings(stage: Cluster, features: FeatureReader, keys: list[str]) -> dict[int, Clusters]:
     """Number of clusters asked for -> the clusters."""
     tokens = sample_tokens(features, keys, stage.seed)
+    components = None if stage.pca_components == "all" else stage.pca_components
     return {
-        k: fit(tokens, k=k, components=stage.components, whitening=stage.whitening, seed=stage.seed)
-        for k in ((stage.k,) if stage.k else SEVERAL)
+        k: fit(tokens, k=k, components=components, whitening=stage.whitening, seed=stage.seed)
+        for k in (SEVERAL if stage.k == "auto" else (stage.k,))
     }
 
 
@@ -73,7 +74,7 @@ def _labelled(stage: Cluster, truth: LabelReader, features: FeatureReader) -> li
 
 
 def _write(stage: Cluster, rule: Rule, images: ImageReader, features: FeatureReader, keys: list[str]) -> Result:
-    shown, panels, area = set(spread(keys, PANELS)), [], []
+    shown, panels, area = set(evenly_spaced(keys, PANELS)), [], []
     truth = LabelReader(stage.truth)
     known = _labelled(stage, truth, features)
     notes = {

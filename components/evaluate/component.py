@@ -4,18 +4,20 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt
 
-from shared.artifacts.kinds import ClassificationMetrics, ImageSet, LabelSet, Model, Predictions, Scores
+from shared.artifacts.kinds import ClassificationMetrics, ImageSet, LabelSet, Model, Scores
+from shared.instances.settings import PostProcessingOptions
 from shared.stage.declaration import In, MaybeIn, Out, Stage
 
 
-class Evaluate(Stage):
-    """Score a model or its predictions on images with known labels: pixels, instances, tracking-challenge measures.
+class Evaluate(PostProcessingOptions, Stage):
+    """Score a model or its predictions on images with known labels: pixels, instances, tracking-challenge metrics.
 
     Images whose labels the loop learned from are left out. Where there are no others they are scored all the same, and
-    flagged: such scores flatter. Without labels it writes an empty, flagged Scores artifact and says so.
+    the scores say so: they are too high. Without label images it writes an empty, flagged Scores artifact.
     """
 
     image: ClassVar[str] = "torch"
+    headlines: ClassVar[dict[str, str]] = {"dice": "Dice", "f1": "F1 at 0.5"}
 
     images: In[ImageSet]
     """Images, labelled and not."""
@@ -23,37 +25,21 @@ class Evaluate(Stage):
     """Labels to score on, origin truth."""
     model: MaybeIn[Model]
     """A segmentor. Either this or `predictions`."""
-    predictions: MaybeIn[Predictions]
-    """The cells that `infer` found, scored as they are; the parameters below say how a model is applied."""
+    predictions: MaybeIn[LabelSet]
+    """The instances that `infer` found, scored as they are; the settings of post-processing are for a model."""
     scores: Out[Scores]
     """`scores.json` over all images and `scores.csv` per image."""
     classification: Out[ClassificationMetrics]
     """Background against cell: the confusion matrix of the pixels whose truth is known and, of a model, the ROC curve
     of its foreground probability, as JSON. `null` without labels."""
-    most_images: NonNegativeInt = 0
-    """Labelled images to score, evenly spread over the set; 0: all."""
+    max_images: PositiveInt | Literal["all"] = "all"
+    """Labelled images to score, evenly spread over the set."""
     use_labels: NonNegativeInt = 0
-    """So many labelled images were learned from, the first ones of the split train. 0: label-free."""
+    """Number of labelled images that were learned from, the first ones of the split train."""
     batch_size: PositiveInt = 16
-    """Tiles per forward pass."""
+    """Tiles in a forward pass."""
     tile: int = Field(128, ge=64, multiple_of=16)
     """px on the side of a tile as the network sees it, halo included; up to a quarter more where that fits an image."""
-    threshold: float = Field(0.5, gt=0, lt=1)
-    """Foreground probability from which on a pixel is cell."""
-    sure: float = Field(0.0, ge=0, le=1)
-    """An object is kept where its foreground probability reaches this somewhere (hysteresis thresholding). 0: as the
-    segmentor's config says, which is about 0.9 where it is sure of cells at all."""
-    min_distance: int = Field(4, ge=1)
-    """px between the seeds of two instances, at least."""
-    sharpen: Literal["auto", "none", "means", "edges"] = "auto"
-    """How the masks' borders move to where the image changes: to where intensity is half way between the means around
-    it, or to the steepest gradient. auto: as the segmentor's config says."""
-    saddle: float = Field(0.0, ge=0, le=1)
-    """Two seeds are one cell where the depth between them stays above this share of the shallower one's. 1: never.
-    0: as the segmentor's config says, which is 0.8 unless labels taught it otherwise."""
-    min_area: NonNegativeInt = 16
-    """px²; smaller objects are dropped."""
-    min_share: float = Field(0.05, ge=0, lt=1)
-    """Objects below this share of the image's typical object's area are dropped."""
-    min_depth: float = Field(0.5, ge=0, lt=1)
-    """Objects whose middle is below this share of the typical one's depth, as the segmentor sees it, are dropped."""
+    rescale: Literal["never", "um_per_px"] = "never"
+    """um_per_px: resample each image to the pixel size of the model's training images before it is predicted, where
+    both are known. never: predict images as they are."""

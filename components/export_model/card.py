@@ -1,23 +1,23 @@
 """What a model card says of the exported file: how it is used without this project."""
 
-from components.export_model.exportable import INPUT, Subject
+from components.export_model.exportable import INPUT, Exportable
 
 
-def usage(subject: Subject, file: str) -> str:
+def usage(subject: Exportable, file: str) -> str:
     """Markdown, with a program that needs numpy, tifffile and onnxruntime alone."""
-    encoder, step = subject.encoder, subject.multiple
-    low, high, clip = encoder.normalisation.low, encoder.normalisation.high, encoder.normalisation.clip
+    given, step = subject.config.input, subject.multiple
+    low, high, clip = given.normalisation.low, given.normalisation.high, given.normalisation.clip
     if subject.segmentor is None:
-        gives = f"features ({encoder.width}, rows, columns), one for each {encoder.patch * encoder.shrink} px"
+        gives = f"features (width, rows, columns), one for each {step} px"
         last = "features = output[0]"
     else:
-        names = ", ".join(subject.segmentor.heads[: subject.segmentor.maps])
+        names = ", ".join(subject.segmentor.maps)
         gives = f"maps ({names}), in [0, 1], pixel by pixel"
         last = "foreground = output[0, 0, :height, :width] >= 0.5"
     return f"""
 ## {file}
 
-Images (N, {encoder.channels}, H, W) float32, H and W multiples of {step} px -> {gives}. Large images are cut into
+Images (N, {given.channels}, H, W) float32, H and W multiples of {step} px -> {gives}. Large images are cut into
 overlapping tiles; it was compared with the weights on real images, `export.json` says how close it comes.
 
 ```python
@@ -26,7 +26,7 @@ import onnxruntime
 import tifffile
 
 image = tifffile.imread("image.tif")
-image = image.reshape(*image.shape[:2], -1).astype(np.float32)  # height, width, {encoder.channels} channels
+image = image.reshape(*image.shape[:2], -1).astype(np.float32)  # height, width, {given.channels} channels
 low, high = np.percentile(image, [{low:g}, {high:g}], axis=(0, 1))
 image = np.clip((image - low) / np.maximum(high - low, 1e-6), {clip[0]:g}, {clip[1]:g})
 height, width = image.shape[:2]

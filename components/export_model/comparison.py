@@ -6,15 +6,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from components.export_model.exportable import Subject
+from components.export_model.exportable import Exportable
 from shared.imaging.normalise import match_channels
 from shared.imaging.tiling import cut
-from shared.instances.postprocess import find
-from shared.metrics.instances import Tally, tally
+from shared.metrics.tally import Tally, tally
 from shared.models.network import Network
-from shared.models.segmentor import SegmentorConfig
-from shared.models.tiled_inference import fill
+from shared.models.tiled_inference import TiledPredictor
 from shared.system.progress import track
+from shared.targets import load_target
 
 
 @dataclass
@@ -23,7 +22,7 @@ class Output:
 
     arrays: list[np.ndarray] = field(default_factory=list)
     """Of each image: maps (M, H, W) in [0, 1], or features (width, h, w) in their standard deviations; float32."""
-    cells: list[np.ndarray] = field(default_factory=list)
+    labels: list[np.ndarray] = field(default_factory=list)
     """Label images (H, W); none of an encoder."""
     seconds: float = 0.0
     """In the network alone."""
@@ -33,7 +32,7 @@ class Output:
 class Agreement:
     """How close a form's output is to the original's."""
 
-    largest_difference: float
+    max_difference: float
     """Of the arrays, anywhere; nan and infinity of either count as infinity."""
     dice: float | None = None
     """Of the foreground, pixels pooled; None of an encoder. 1 where neither finds any."""
@@ -42,7 +41,7 @@ class Agreement:
 
 
 def output_of(
-    network: Network, subject: Subject, images: Sequence[np.ndarray], *, tile: int, batch_size: int, name: str
+    network: Network, subject: Exportable, images: Sequence[np.ndarray], *, tile: int, batch_size: int, name: str
 ) -> Output:
     """What a form says of images (H, W, C)."""
     out = Output()
@@ -57,10 +56,10 @@ def output_of(
         if subject.segmentor is None:
             out.arrays.append(_features(timed, subject, image, tile))
             continue
-        maps = np.empty((subject.segmentor.maps, *image.shape[:2]), np.float32)
-        fill(timed, subject.encoder, image, maps, tile=tile, batch_size=batch_size)
+        maps = _predictor(timed, subject, tile, batch_size)(image)
         out.arrays.append(maps.copy())
-        out.cells.append(_cells(subject.segmentor, maps, image))
+        target = load_target(subject.segmentor.architecture.target)
+        out.labels.append(target.decode(maps, image, subject.segmentor.postprocessing).labels)
     return out
 
 
@@ -70,25 +69,26 @@ def agreement(form: Output, original: Output) -> Agreement:
         float(np.abs(a - b).max()) if np.isfinite(a).all() and np.isfinite(b).all() else np.inf
         for a, b in zip(form.arrays, original.arrays, strict=True)
     ]
-    if not original.cells:
+    if not original.labels:
         return Agreement(max(differences))
-    total = sum((tally(true, found) for true, found in zip(original.cells, form.cells, strict=True)), Tally())
+    total = sum((tally(true, found) for true, found in zip(original.labels, form.labels, strict=True)), Tally())
     if not (total.true or total.predicted):
         return Agreement(max(differences), 1.0, 1.0)
     metrics = total.metrics()
     return Agreement(max(differences), metrics["dice"], metrics["f1"])
 
 
-def _features(network: Network, subject: Subject, image: np.ndarray, tile: int) -> np.ndarray:
+def _features(network: Network, subject: Exportable, image: np.ndarray, tile: int) -> np.ndarray:
     """Features of the middle of an image, in their standard deviations: (width, h, w)."""
-    normalisation = subject.encoder.normalisation
-    side = -(-tile * subject.encoder.shrink // subject.multiple) * subject.multiple
+    normalisation = subject.config.input.normalisation
+    side = -(-tile * subject.config.input.downsample // subject.multiple) * subject.multiple
     top, left = ((length - side) // 2 for length in image.shape[:2])
     part = normalisation.apply(cut(image, top, left, side, side), normalisation.limits(image))
-    part = match_channels(part, subject.encoder.channels).transpose(2, 0, 1)
+    part = match_channels(part, subject.config.input.channels).transpose(2, 0, 1)
     features = network(np.ascontiguousarray(part[None]))[0]
     return features / max(float(features.std()), 1e-6)
 
 
-def _cells(config: SegmentorConfig, maps: np.ndarray, image: np.ndarray) -> np.ndarray:
-    return find(maps, image, sure=config.sure, sharpen=config.sharpen).cells(config.saddle)
+def _predictor(network: Network, subject: Exportable, tile: int, batch_size: int) -> TiledPredictor:
+    assert subject.segmentor is not None
+    return TiledPredictor(network, subject.config.input, len(subject.segmentor.maps), tile, batch_size)

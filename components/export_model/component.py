@@ -9,10 +9,10 @@ from shared.stage.declaration import In, Out, Stage
 
 
 class ExportModel(Stage):
-    """Write a model as ONNX, on a GPU as a TensorRT engine as well, and let out only what does as the original does.
+    """Export a model to ONNX, and on a GPU to a TensorRT engine, and check each file against the weights.
 
-    Each form predicts real images; its output and, of a segmentor, its cells are compared with those of the weights.
-    A form that differs is deleted. The weights are handed on in any case.
+    Each file predicts real images; its output and, of a segmentor, its instances are compared with those of the
+    weights. A file that differs is deleted. The weights are copied in any case.
     """
 
     image: ClassVar[str] = "export"
@@ -25,18 +25,18 @@ class ExportModel(Stage):
     """The model's own files, `model.onnx`, `model.engine` (for this kind of GPU alone), and `export.json`: what the
     forms take and give, and how they compared."""
     accepted: Out[bool]
-    """Whether every form that was made did as the original does."""
+    """Whether every exported file agreed with the weights."""
     tensorrt: Literal["auto", "never", "always"] = "auto"
     """auto: where there are a GPU and TensorRT."""
     precision: Literal["float32", "float16"] = "float16"
     """What TensorRT computes in. ONNX is float32."""
-    largest_difference: float = Field(0.01, gt=0)
+    max_difference: float = Field(0.01, gt=0)
     """Of a form in float32, anywhere: of a probability, or of a feature in its standard deviations."""
-    least_dice: float = Field(0.99, ge=0, le=1)
+    min_dice: float = Field(0.99, ge=0, le=1)
     """Dice of the form's foreground and the original's, pixels pooled over the images."""
-    least_f1: float = Field(0.98, ge=0, le=1)
+    min_f1: float = Field(0.98, ge=0, le=1)
     """F1 of the form's cells at IoU 0.5, the original's as truth."""
-    most_images: PositiveInt = 8
+    max_images: PositiveInt = 8
     """Images that are compared, evenly spread."""
     tile: int = Field(128, ge=64, multiple_of=16)
     """px on the side of a tile as the network sees it, halo included; up to a quarter more where that fits an image."""

@@ -1,68 +1,66 @@
-"""A model as what is exported: images in, one array out, everything between in one graph."""
+"""A model as it is exported: images in, one array out, everything between in one graph."""
 
 import copy
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from shared.models.backbones.vit import Encoder, EncoderConfig, load_encoder
-from shared.models.files import read_config
+from shared.models.backbones.vit import Encoder
+from shared.models.config import EncoderConfig, SegmentorConfig
+from shared.models.load import load_model
 from shared.models.network import Network, as_network
-from shared.models.segmentor import MapsOf, Segmentor, SegmentorConfig, for_prediction, load_segmentor
-from shared.system.errors import ArtifactError
+from shared.models.segmentor import STEP, ProbabilityMaps, Segmentor, for_prediction
 
 INPUT = "image"
-SEGMENTOR_STEP = 16
-"""px; a segmentor takes sides that are multiples of it, once shrunk."""
+"""Name of the exported graph's input."""
 
 
-class FeaturesOf(nn.Module):
-    """An encoder with the shrinking before it."""
+class DownsampledFeatures(nn.Module):
+    """An encoder with the downsampling before it."""
 
     def __init__(self, encoder: Encoder) -> None:
         super().__init__()
-        self.encoder, self.shrink = encoder, encoder.config.shrink
+        self.encoder, self.downsample = encoder, encoder.config.input.downsample
 
     def forward(self, image: Tensor) -> Tensor:
-        """(N, C, H, W) float32, normalised -> (N, width, H/s, W/s), s = patch * shrink."""
-        return self.encoder(F.avg_pool2d(image, self.shrink) if self.shrink > 1 else image)
+        """(N, C, H, W) float32, normalised -> (N, width, H/s, W/s), s = patch * downsample."""
+        return self.encoder(F.avg_pool2d(image, self.downsample) if self.downsample > 1 else image)
 
 
 @dataclass(frozen=True)
-class Subject:
-    """What is exported."""
+class Exportable:
+    """A model ready for export."""
 
     module: nn.Module
     """(N, C, H, W) float32, normalised -> the output; in evaluation mode, on the CPU."""
     output: str
     """Name of the output: maps or features."""
-    encoder: EncoderConfig
-    segmentor: SegmentorConfig | None
-    """None for an encoder."""
+    config: EncoderConfig | SegmentorConfig
     multiple: int
     """px; H and W of the input are multiples of it."""
 
+    @property
+    def segmentor(self) -> SegmentorConfig | None:
+        """The config of a segmentor; None for an encoder."""
+        return self.config if isinstance(self.config, SegmentorConfig) else None
+
     def network(self, device: str) -> Network:
-        """As every other stage applies it."""
+        """The model as every other stage applies it."""
         module = copy.deepcopy(self.module)
-        if isinstance(module, MapsOf):
-            module.segmentor = for_prediction(cast("Segmentor", module.segmentor), device)
+        if isinstance(module, ProbabilityMaps):
+            module.segmentor = for_prediction(module.segmentor, device)
         return as_network(module.to(device), device)
 
 
-def subject_of(folder: Path) -> Subject:
+def exportable(folder: Path) -> Exportable:
     """The model in `folder`. Raises ArtifactError where it is neither a segmentor nor an encoder."""
-    kind = read_config(folder)["kind"]
-    if kind == "segmentor":
-        segmentor, config = load_segmentor(folder)
-        encoder = config.encoder
-        whole = MapsOf(segmentor, encoder.shrink, config.maps).eval()
-        return Subject(whole, "maps", encoder, config, math.lcm(SEGMENTOR_STEP, encoder.patch) * encoder.shrink)
-    if kind == "encoder":
-        alone, encoder = load_encoder(folder)
-        return Subject(FeaturesOf(alone).eval(), "features", encoder, None, encoder.patch * encoder.shrink)
-    raise ArtifactError(f"{folder}: a model of kind {kind!r} cannot be exported; give a segmentor or an encoder")
+    model = load_model(folder, Segmentor, Encoder)
+    config = model.config
+    if isinstance(model, Segmentor):
+        multiple = math.lcm(STEP, config.architecture.encoder.patch) * config.input.downsample
+        return Exportable(ProbabilityMaps(model).eval(), "maps", config, multiple)
+    multiple = config.architecture.patch * config.input.downsample
+    return Exportable(DownsampledFeatures(model).eval(), "features", config, multiple)

@@ -10,11 +10,11 @@ import numpy as np
 from components.export_model.card import usage
 from components.export_model.comparison import Agreement, Output, agreement, output_of
 from components.export_model.component import ExportModel
-from components.export_model.exportable import INPUT, Subject, subject_of
+from components.export_model.exportable import INPUT, Exportable, exportable
 from components.export_model.onnx_export import OPSET, onnx_network, write_onnx
 from components.export_model.tensorrt_engine import engine_network, why_not, write_engine
 from shared.artifacts.image_set import ImageReader
-from shared.artifacts.keys import spread
+from shared.artifacts.keys import evenly_spaced
 from shared.artifacts.manifest import copy_payload
 from shared.imaging.overlays import outline, to_rgb8
 from shared.imaging.tiling import middle
@@ -52,9 +52,9 @@ def run(stage: ExportModel) -> Result:
     missing = why_not(where)
     if missing and stage.tensorrt == "always":
         raise UserError(f"--tensorrt always: {missing}; set it to auto or never")
-    subject = subject_of(stage.model)
+    subject = exportable(stage.model)
     reader = ImageReader(stage.images)
-    keys = spread(reader.keys("test") or reader.keys(), stage.most_images)
+    keys = evenly_spaced(reader.keys("test") or reader.keys(), stage.max_images)
     if not keys:
         raise UserError("--images: none to compare on; give a set with some")
     images = [middle(reader.read(key), LOOK) for key in keys]
@@ -75,11 +75,11 @@ def run(stage: ExportModel) -> Result:
     )
 
 
-def _output(stage: ExportModel, subject: Subject, network: Network, images: list[np.ndarray], name: str) -> Output:
+def _output(stage: ExportModel, subject: Exportable, network: Network, images: list[np.ndarray], name: str) -> Output:
     return output_of(network, subject, images, tile=stage.tile, batch_size=stage.batch_size, name=name)
 
 
-def _onnx(stage: ExportModel, subject: Subject, images: list[np.ndarray], original: Output) -> Form:
+def _onnx(stage: ExportModel, subject: Exportable, images: list[np.ndarray], original: Output) -> Form:
     started = time.monotonic()
     write_onnx(subject, stage.exported / ONNX)
     made_in = time.monotonic() - started
@@ -88,14 +88,14 @@ def _onnx(stage: ExportModel, subject: Subject, images: list[np.ndarray], origin
     return _compared(stage, ONNX, "float32", output, original, made_in)
 
 
-def _engine(stage: ExportModel, subject: Subject, images: list[np.ndarray], original: Output, where: str) -> Form:
+def _engine(stage: ExportModel, subject: Exportable, images: list[np.ndarray], original: Output, where: str) -> Form:
     started = time.monotonic()
     write_engine(
         stage.exported / ONNX,
         stage.exported / ENGINE,
-        channels=subject.encoder.channels,
+        channels=subject.config.input.channels,
         multiple=subject.multiple,
-        side=stage.tile * subject.encoder.shrink,
+        side=stage.tile * subject.config.input.downsample,
         batch=stage.batch_size,
         half=stage.precision == "float16",
     )
@@ -109,19 +109,23 @@ def _engine(stage: ExportModel, subject: Subject, images: list[np.ndarray], orig
 def _compared(stage: ExportModel, file: str, precision: str, output: Output, original: Output, made_in: float) -> Form:
     found = agreement(output, original)
     reason = ""
-    if precision == "float32" and not found.largest_difference <= stage.largest_difference:
-        reason = f"it differs by up to {found.largest_difference:.3g}, more than {stage.largest_difference:g}"
-    elif found.dice is not None and found.dice < stage.least_dice:
-        reason = f"its foreground agrees with Dice {found.dice:.4f}, less than {stage.least_dice:g}"
-    elif found.f1 is not None and found.f1 < stage.least_f1:
-        reason = f"its cells agree with F1 {found.f1:.4f}, less than {stage.least_f1:g}"
+    if precision == "float32" and not found.max_difference <= stage.max_difference:
+        reason = f"it differs by up to {found.max_difference:.3g}, more than {stage.max_difference:g}"
+    elif found.dice is not None and found.dice < stage.min_dice:
+        reason = f"its foreground agrees with Dice {found.dice:.4f}, less than {stage.min_dice:g}"
+    elif found.f1 is not None and found.f1 < stage.min_f1:
+        reason = f"its cells agree with F1 {found.f1:.4f}, less than {stage.min_f1:g}"
     return Form(file, precision, found, reason, output, made_in)
 
 
-def _describe(folder: Path, subject: Subject, forms: list[Form]) -> None:
+def _describe(folder: Path, subject: Exportable, forms: list[Form]) -> None:
     """Write `export.json`, and how the files are used into the model card."""
     text = {
-        "input": {"name": INPUT, "shape": ["batch", subject.encoder.channels, "height", "width"], "dtype": "float32"},
+        "input": {
+            "name": INPUT,
+            "shape": ["batch", subject.config.input.channels, "height", "width"],
+            "dtype": "float32",
+        },
         "multiple": subject.multiple,
         "output": subject.output,
         "opset": OPSET,
@@ -152,15 +156,15 @@ def _page(forms: list[Form], original: Output, images: list[np.ndarray], missing
     header = ["form", "precision", "largest difference", "Dice", "F1 of cells", "s a megapixel", "made in, s", ""]
     rows: list[list[object]] = [["weights", "float32", "", "", "", original.seconds / megapixels, "", ""]]
     for form in forms:
-        found = [form.agreement.largest_difference, form.agreement.dice, form.agreement.f1]
+        found = [form.agreement.max_difference, form.agreement.dice, form.agreement.f1]
         shown = ["" if value is None else value for value in found]
         speed = [form.output.seconds / megapixels, form.made_in]
         rows.append([form.file, form.precision, *shown, *speed, form.reason or "let out"])
     page.table(header, rows)
     if len(forms) == 1:
         page.text(f"No TensorRT engine: {missing or 'it was not asked for, or ONNX was not let out'}.")
-    for i in range(min(PANELS, len(original.cells))):
+    for i in range(min(PANELS, len(original.labels))):
         rgb = to_rgb8(images[i])
-        shown_cells = [(outline(rgb, form.output.cells[i]), form.file) for form in forms]
-        page.images([(rgb, "input"), (outline(rgb, original.cells[i]), "weights"), *shown_cells])
+        shown_cells = [(outline(rgb, form.output.labels[i]), form.file) for form in forms]
+        page.images([(rgb, "input"), (outline(rgb, original.labels[i]), "weights"), *shown_cells])
     return page

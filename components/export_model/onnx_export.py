@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from components.export_model.exportable import INPUT, Subject
+from components.export_model.exportable import INPUT, Exportable
 from shared.models.network import Network
 from shared.system.devices import threads
 from shared.system.errors import ArtifactError
@@ -18,12 +18,12 @@ OPSET = 18
 """The first one that has the antialiased resizing of learned positions."""
 
 
-def write_onnx(subject: Subject, path: Path) -> None:
+def write_onnx(subject: Exportable, path: Path) -> None:
     """Write `subject` to `path`. Its batch, height and width are free; equal models give equal bytes."""
     import onnx
 
     side = 2 * subject.multiple
-    example = torch.zeros(2, subject.encoder.channels, side, side + subject.multiple)
+    example = torch.zeros(2, subject.config.input.channels, side, side + subject.multiple)
     free = dict.fromkeys((0, 2, 3), torch.export.Dim.DYNAMIC)
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), torch.no_grad():
         warnings.simplefilter("ignore")  # of the exporter's own inner workings

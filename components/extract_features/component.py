@@ -21,9 +21,9 @@ class ExtractFeatures(Stage):
     """Encoder from `pretrain`, or the last round's segmentor; which, its config.json says."""
     features: Out[FeatureSet]
     """float16 [tokens, channels], and the token grid of each image."""
-    most_images: PositiveInt = 500
-    """Of a larger set so many images are looked at, evenly spread."""
-    most_megapixels: PositiveFloat = 24.0
+    max_images: PositiveInt = 500
+    """Images that are considered, evenly spread over a larger set."""
+    max_megapixels: PositiveFloat = 24.0
     """Of these so many million px, as the network sees them, are embedded, rare kinds of images rather than common
     ones: a round draws crops of some 40 in all."""
     use_labels: NonNegativeInt = 0
@@ -38,8 +38,8 @@ class ExtractFeatures(Stage):
     """2: also passes shifted by half a patch, for tokens at half the stride, at four times the cost."""
     layers: PositiveInt = 2
     """How many of the last blocks' outputs are concatenated."""
-    of: Literal["model", "filters"] = "model"
-    """What describes a token: the model, or a bank of filters that needs no training, each of its responses of mean 0
-    and variance 1 over the set, for comparison."""
+    descriptor: Literal["model", "filters"] = "model"
+    """What describes a token: the model, or a bank of filters that needs no training, for comparison. The filters'
+    responses are standardised over the set."""
     skip: bool = False
     """Write an empty, flagged FeatureSet at once: the EM loop has converged."""

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from shared.imaging.normalise import match_channels, shrunk
+from shared.imaging.normalise import downsampled, match_channels
 from shared.imaging.tiling import cut_tile, tile_batches
 from shared.models.backbones.packed_linear import packed
 from shared.models.backbones.vit import Encoder
-from shared.models.segmentor import enlarged
+from shared.models.segmentor import upsample
 
 if TYPE_CHECKING:
     from shared.models.segmentor import Segmentor
@@ -24,7 +24,7 @@ class DenseExtractor:
         blocks that are joined.
         """
         self.encoder = packed(encoder) if device == "cpu" else encoder.eval().to(device)
-        self.config = encoder.config
+        self.architecture, self.input = encoder.architecture, encoder.config.input
         self.tile, self.halo, self.batch_size, self.layers, self.device = tile, halo, batch_size, layers, device
         self.correct: Callable[[np.ndarray], np.ndarray] | None = None
         """Applied to the tokens of tile cores (N, side, side, channels) float32; see `context.py`."""
@@ -39,12 +39,12 @@ class DenseExtractor:
     @property
     def width(self) -> int:
         """Features of a token as the encoder gives it."""
-        return self.layers * self.config.width
+        return self.layers * self.architecture.width
 
     @property
     def patch(self) -> int:
         """px of the image on the side of a patch."""
-        return self.config.patch * self.config.shrink
+        return self.architecture.patch * self.input.downsample
 
     def geometry(self, size: tuple[int, int], shifts: int) -> tuple[tuple[int, int], int, int]:
         """Token grid, stride and offset (px) for an image of `size` (H, W); every pixel is described by a token.
@@ -80,9 +80,9 @@ class DenseExtractor:
 
         And `probability` (H, W) as well, where it is given; that needs the origin (0, 0).
         """
-        patch, shrink, limits = self.patch, self.config.shrink, self.config.normalisation.limits(image)
+        patch, downsample, limits = self.patch, self.input.downsample, self.input.normalisation.limits(image)
         covered = out.shape[0] * patch, out.shape[1] * patch
-        for corners in tile_batches(covered, self.tile * shrink, self.halo * shrink, self.batch_size):
+        for corners in tile_batches(covered, self.tile * downsample, self.halo * downsample, self.batch_size):
             tiles = [self.cut(image, y + origin[0], x + origin[1], limits) for y, x in corners]
             x, maps = self._maps(tiles)
             cores = self._inner(maps)
@@ -94,9 +94,9 @@ class DenseExtractor:
 
     def cut(self, image: np.ndarray, y: int, x: int, limits: list[tuple[float, float]]) -> np.ndarray:
         """The tile (tile, tile, C) whose core begins at (y, x), normalised and as small as the encoder sees it."""
-        shrink = self.config.shrink
-        tile = cut_tile(image, y, x, self.tile * shrink, self.halo * shrink)
-        return shrunk(self.config.normalisation.apply(tile, limits), shrink)
+        downsample = self.input.downsample
+        tile = cut_tile(image, y, x, self.tile * downsample, self.halo * downsample)
+        return downsampled(self.input.normalisation.apply(tile, limits), downsample)
 
     def cores(self, tiles: list[np.ndarray]) -> np.ndarray:
         """Normalised tiles (tile, tile, C) each -> tokens of their cores (N, side, side, channels) float32."""
@@ -105,13 +105,13 @@ class DenseExtractor:
     @torch.inference_mode()
     def _maps(self, tiles: list[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
         """Normalised tiles -> the batch (N, C, tile, tile) and its tokens (N, channels, tile/patch, tile/patch)."""
-        batch = np.stack([match_channels(item, self.config.channels) for item in tiles]).transpose(0, 3, 1, 2)
+        batch = np.stack([match_channels(item, self.input.channels) for item in tiles]).transpose(0, 3, 1, 2)
         x = torch.from_numpy(np.ascontiguousarray(batch)).to(self.device)
         return x, self.encoder.features(x, self.layers)
 
     def _inner(self, maps: torch.Tensor) -> np.ndarray:
         """Token maps of tiles -> of their cores (N, side, side, channels) float32."""
-        edge = self.halo // self.config.patch
+        edge = self.halo // self.architecture.patch
         inner = maps[:, :, edge : maps.shape[2] - edge, edge : maps.shape[3] - edge]
         return inner.permute(0, 2, 3, 1).float().cpu().numpy()
 
@@ -119,10 +119,10 @@ class DenseExtractor:
     def _foreground(self, x: torch.Tensor, maps: torch.Tensor) -> np.ndarray:
         """Batch and token maps of `_maps` -> foreground probability of the cores (N, core, core) float32."""
         assert self.segmentor is not None
-        logits = self.segmentor.decode(x, maps[:, -self.config.width :])
-        shrink = self.config.shrink
-        inner = slice(self.halo * shrink, (self.tile - self.halo) * shrink)
-        return torch.sigmoid(enlarged(logits, shrink)[:, 0, inner, inner]).float().cpu().numpy()
+        logits = self.segmentor.decode(x, maps[:, -self.architecture.width :])
+        downsample = self.input.downsample
+        inner = slice(self.halo * downsample, (self.tile - self.halo) * downsample)
+        return torch.sigmoid(upsample(logits, downsample)[:, 0, inner, inner]).float().cpu().numpy()
 
 
 def _place(out: np.ndarray, parts: np.ndarray, corners: list[tuple[int, int]]) -> None:

@@ -47,7 +47,7 @@ class FilterExtractor(DenseExtractor):
     @property
     def channels(self) -> int:
         """Features of a token."""
-        return len(SCALES) * KINDS * self.config.channels
+        return len(SCALES) * KINDS * self.input.channels
 
     def describe(self, image: np.ndarray, shifts: int) -> tuple[np.ndarray, np.ndarray | None]:
         """As of `DenseExtractor`, the tokens those of `plain`, standardised."""
@@ -61,10 +61,10 @@ class FilterExtractor(DenseExtractor):
         The mean of each response over the square that a token stands for.
         """
         (rows, columns), stride, offset = self.geometry(image.shape[:2], shifts)
-        shown = match_channels(self.config.normalisation(image), self.config.channels)
+        shown = match_channels(self.input.normalisation(image), self.input.channels)
         height, width = image.shape[:2]
         beyond = (-offset, rows * stride + offset - height), (-offset, columns * stride + offset - width)
-        planes = responses(np.pad(shown, (*beyond, (0, 0)), "symmetric"), self.config.shrink)
+        planes = responses(np.pad(shown, (*beyond, (0, 0)), "symmetric"), self.input.downsample)
         return planes.reshape(rows, stride, columns, stride, -1).mean(axis=(1, 3))
 
 
@@ -83,16 +83,16 @@ def measured(extractor: FilterExtractor, reader: ImageReader, keys: list[str], s
     return Standard(np.mean(means, axis=0).astype(np.float32), scale.astype(np.float32))
 
 
-def responses(image: np.ndarray, shrink: int = 1) -> np.ndarray:
+def responses(image: np.ndarray, downsample: int = 1) -> np.ndarray:
     """Image (H, W, C) float32, normalised -> (H, W, C x scales x KINDS) float32.
 
     At each scale: the mean, the logarithm of the standard deviation, the gradient's magnitude, the Laplacian; the last
-    two made independent of the scale (Lindeberg 1998, IJCV 30:79). shrink: what the scales are multiplied by.
+    two made independent of the scale (Lindeberg 1998, IJCV 30:79). downsample: what the scales are multiplied by.
     """
     found = []
     for channel in range(image.shape[2]):
         plane = np.ascontiguousarray(image[..., channel], np.float32)
-        for sigma in (shrink * scale for scale in SCALES):
+        for sigma in (downsample * scale for scale in SCALES):
             mean = cv2.GaussianBlur(plane, (0, 0), sigma)
             variance = cv2.GaussianBlur(plane * plane, (0, 0), sigma) - mean * mean
             down, across = (cv2.Sobel(mean, cv2.CV_32F, *order, scale=1 / 8) for order in ((0, 1), (1, 0)))

@@ -8,18 +8,20 @@ from components.extract_features.filter_bank import FilterExtractor, measured
 from components.extract_features.position_correction import measure
 from shared.artifacts.feature_set import FeatureWriter
 from shared.artifacts.image_set import ImageReader
-from shared.artifacts.keys import spread
+from shared.artifacts.keys import evenly_spaced
 from shared.artifacts.label_set import LabelReader, learned_labels
-from shared.data.sampling import some_of
-from shared.imaging.appearance import look
+from shared.data.sampling import sample_keys
+from shared.imaging.appearance import appearance
 from shared.imaging.overlays import to_rgb8
 from shared.imaging.pca import pca_rgb
-from shared.models.backbones.vit import EncoderConfig, load_encoder
-from shared.models.files import read_config
+from shared.models.backbones.vit import Encoder
+from shared.models.config import ModelInput
+from shared.models.load import load_model
+from shared.models.segmentor import Segmentor
 from shared.reporting.page import Page
 from shared.stage.declaration import Result
 from shared.system.devices import device
-from shared.system.errors import ArtifactError, UserError
+from shared.system.errors import UserError
 from shared.system.log import log
 from shared.system.progress import track
 
@@ -37,7 +39,7 @@ def run(stage: ExtractFeatures) -> Result:
     reader = ImageReader(stage.images)
     where = device()
     extractor = _extractor(stage, where)
-    keys = learned_from(stage, reader, extractor.config)
+    keys = learned_from(stage, reader, extractor.input)
     if isinstance(extractor, FilterExtractor):
         extractor.standard = measured(extractor, reader, keys, stage.shifts)
     else:
@@ -58,45 +60,35 @@ def run(stage: ExtractFeatures) -> Result:
     return Result(metrics=metrics, page=_page(metrics, panels))
 
 
-def learned_from(stage: ExtractFeatures, reader: ImageReader, config: EncoderConfig) -> list[str]:
-    """Keys of the training images to embed, sorted: all, or some of many. Raises UserError where there are none."""
+def learned_from(stage: ExtractFeatures, reader: ImageReader, given: ModelInput) -> list[str]:
+    """Keys of the training images to embed, sorted: all, or a sample. Raises UserError where there are none."""
     keys = reader.keys("train")
     if not keys:
         raise UserError(f"--images: {reader.folder}: none of its {len(reader)} images is of the split train")
-    normalisation = config.normalisation
 
-    def look_of(key: str) -> np.ndarray:
+    def appearance_of(key: str) -> np.ndarray:
         image = reader.read(key)
-        return look(image, normalisation.limits(image), normalisation)
+        return appearance(image, given.normalisation.limits(image), given.normalisation)
 
-    looked_at = spread(keys, stage.most_images)
-    areas = np.array([reader.pixels(key) for key in looked_at]) / config.shrink**2
-    chosen = set(some_of(looked_at, areas, stage.most_megapixels * 1e6, look_of))
+    considered = evenly_spaced(keys, stage.max_images)
+    areas = np.array([reader.pixels(key) for key in considered]) / given.downsample**2
+    chosen = set(sample_keys(considered, areas, stage.max_megapixels * 1e6, appearance_of))
     if stage.use_labels:
         chosen |= set(learned_labels(LabelReader(stage.truth), set(keys), stage.use_labels))
     if len(chosen) < len(keys):
-        log.info("%d of %d images are learned from: --most_images, --most_megapixels", len(chosen), len(keys))
+        log.info("%d of %d images are learned from: --max_images, --max_megapixels", len(chosen), len(keys))
     return sorted(chosen)
 
 
 def _extractor(stage: ExtractFeatures, where: str) -> DenseExtractor:
     """What describes an image: the model's encoder, and where it is a segmentor all of it."""
-    kind = read_config(stage.model)["kind"]
-    segmentor = None
-    if kind == "segmentor":
-        from shared.models.segmentor import load_segmentor
-
-        segmentor = load_segmentor(stage.model)[0].to(where)
-        encoder = segmentor.encoder
-    elif kind == "encoder":
-        encoder, _ = load_encoder(stage.model)
-    else:
-        raise ArtifactError(f"--model: this model is of kind {kind!r}, an encoder or a segmentor is needed here")
+    model = load_model(stage.model, Encoder, Segmentor)
+    encoder = model.encoder if isinstance(model, Segmentor) else model
     if stage.tile <= 2 * stage.halo:
-        raise UserError(f"--halo: {stage.halo} px on either side leave nothing of a tile of {stage.tile} px")
-    if stage.layers > encoder.config.depth:
-        raise UserError(f"--layers: {stage.layers}, but the model has {encoder.config.depth} blocks")
-    extractor = (DenseExtractor if stage.of == "model" else FilterExtractor)(
+        raise UserError(f"--halo: {stage.halo} px on either side leave nothing of a tile of {stage.tile} px; lower it")
+    if stage.layers > encoder.architecture.depth:
+        raise UserError(f"--layers: {stage.layers}, but the model has {encoder.architecture.depth} blocks")
+    extractor = (DenseExtractor if stage.descriptor == "model" else FilterExtractor)(
         encoder,
         tile=stage.tile,
         halo=stage.halo,
@@ -104,13 +96,13 @@ def _extractor(stage: ExtractFeatures, where: str) -> DenseExtractor:
         layers=stage.layers,
         device=where,
     )
-    extractor.segmentor = segmentor
+    extractor.segmentor = model.to(where) if isinstance(model, Segmentor) else None
     return extractor
 
 
-def thumbnail(plane: np.ndarray, most: int = 512) -> np.ndarray:
-    """Every so-manieth pixel or token of (H, W, C), so that neither side is longer than `most`."""
-    step = -(-max(plane.shape[:2]) // most)
+def thumbnail(plane: np.ndarray, max_side: int = 512) -> np.ndarray:
+    """Pixels or tokens of (H, W, C) at a fixed step, so that neither side is longer than `max_side`."""
+    step = -(-max(plane.shape[:2]) // max_side)
     return plane[::step, ::step].copy()
 
 

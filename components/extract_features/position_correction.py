@@ -39,7 +39,7 @@ def measure(extractor: DenseExtractor, reader: ImageReader, keys: list[str]) -> 
         image = reader.read(key)
         corners, moved = _pairs(extractor, image.shape[:2], -(-PAIRS // len(chosen)), rng)
         moves.append(moved)
-        limits = extractor.config.normalisation.limits(image)
+        limits = extractor.input.normalisation.limits(image)
         for first in range(0, len(corners), extractor.batch_size):
             part = corners[first : first + extractor.batch_size]
             cores.append(extractor.cores([extractor.cut(image, int(y), int(x), limits) for y, x in part]))
@@ -54,8 +54,8 @@ def _pairs(
     The second is far away, by whole patches, so that little is common to both: cores overlap by a quarter at most.
     """
     patch = extractor.patch
-    side = (extractor.tile - 2 * extractor.halo) // extractor.config.patch
-    before = -extractor.tile * extractor.config.shrink // 2
+    side = (extractor.tile - 2 * extractor.halo) // extractor.architecture.patch
+    before = -extractor.tile * extractor.input.downsample // 2
     first = np.stack([rng.integers(before, length, count) for length in size], axis=1)
     moves = rng.integers(1 - side, side, (count, 2))
     far = rng.integers(3 * side // 4, side, count) * rng.choice([-1, 1], count)

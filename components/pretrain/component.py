@@ -31,9 +31,9 @@ class Pretrain(Stage):
     """px on the side of a patch."""
     crop: int = Field(128, ge=32, multiple_of=16)
     """px on the side of a training crop."""
-    shrink: Literal[0, 1, 2, 4] = 0
-    """The network sees the images made smaller by this factor. 0: chosen by the size of the objects."""
-    scale: float = Field(1.25, ge=1, le=4)
+    downsample: Literal["auto", "1", "2", "4"] = "auto"
+    """The network sees the images made smaller by this factor. auto: chosen by the size of the objects."""
+    scale_jitter: float = Field(1.25, ge=1, le=4)
     """Crops show objects up to so many times larger or smaller than they are."""
     steps: PositiveInt = 200
     """Optimiser steps."""
@@ -65,7 +65,7 @@ class Pretrain(Stage):
     seed: NonNegativeInt = 0
     """Of weights, crops and masks."""
 
-    def most_processes(self) -> int:
+    def max_processes(self) -> int:
         """As many as there are crops in a batch; one where there is nothing to train."""
         return 1 if self.chosen_objective() == "none" else self.batch_size
 

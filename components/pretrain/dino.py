@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from components.pretrain.patches import patches_of
 from components.pretrain.texture import DESCRIPTORS, TEXTURE_SHARE, Texture
-from shared.data.augmentation import augmented, turned_square
+from shared.data.augmentation import augmented, rotated_square
 from shared.data.crops import Crops
 from shared.models.backbones.blocks import initialise
 from shared.models.backbones.vit import Encoder
@@ -81,12 +81,12 @@ class Network(nn.Module):
         """texture: a head for that of patches as well."""
         super().__init__()
         self.encoder = encoder
-        self.head = Head(encoder.config.width)
-        self.patch_head = Head(encoder.config.width)
-        self.mask_token = nn.Parameter(torch.zeros(encoder.config.width))
+        self.head = Head(encoder.architecture.width)
+        self.patch_head = Head(encoder.architecture.width)
+        self.mask_token = nn.Parameter(torch.zeros(encoder.architecture.width))
         if texture:
-            told = DESCRIPTORS * encoder.config.channels
-            self.texture_head = nn.Linear(encoder.config.width, told).apply(initialise)
+            told = DESCRIPTORS * encoder.config.input.channels
+            self.texture_head = nn.Linear(encoder.architecture.width, told).apply(initialise)
 
     def forward(self, x: Tensor, hidden: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Images (N, C, H, W) -> class token (N, width) and patch tokens (N, T, width). hidden: (N, T) bool."""
@@ -145,8 +145,8 @@ class DinoObjective:
         self.teacher = copy.deepcopy(self.student).requires_grad_(False)
         self.texture = None
         if texture is not None:
-            self.texture = Texture(encoder.config.patch, encoder.config.channels)
-            self.texture.fit(patches_of(texture, encoder.config.patch))
+            self.texture = Texture(encoder.architecture.patch, encoder.config.input.channels)
+            self.texture.fit(patches_of(texture, encoder.architecture.patch))
             self.texture.to(device)
         self.crops, self.seed, self.device = crops, seed, device
         self.spread = 1.0
@@ -175,7 +175,7 @@ class DinoObjective:
         """
         mine = part(batch_size)
         large, small = (to_device(views, self.device) for views in self._views(step, batch_size, mine))
-        count = (large.shape[2] // self.encoder.config.patch) ** 2
+        count = (large.shape[2] // self.encoder.architecture.patch) ** 2
         noise = torch.rand(2, batch_size, count, generator=torch_generator(self.seed, step, 1))[:, mine].flatten(0, 1)
         hidden = (noise.argsort(dim=1).argsort(dim=1) < max(1, round(HIDDEN * count))).to(self.device)
         with torch.no_grad():
@@ -191,7 +191,7 @@ class DinoObjective:
         own, unknown = view_loss + patch_loss, 2 * math.log(PROTOTYPES)
         if self.texture is None:
             return own
-        aim = self.texture(patches_of(large, self.encoder.config.patch))
+        aim = self.texture(patches_of(large, self.encoder.architecture.patch))
         missed = F.mse_loss(self.student.texture_head(large_patches).float(), aim, reduction="none")
         return own + TEXTURE_SHARE / (1 - TEXTURE_SHARE) * unknown * mean(missed)
 
@@ -200,7 +200,7 @@ class DinoObjective:
         rng = step_generator(self.seed, step)
         generators = rng.spawn(count)[mine]
         crops = list(zip(self.crops.batch(count, rng, mine), generators, strict=True))
-        patch = self.encoder.config.patch
+        patch = self.encoder.architecture.patch
         large, small = (
             max(patch, int(self.crops.size * share) // patch * patch) for share in (GLOBAL_SIZE, LOCAL_SIZE)
         )
@@ -225,5 +225,5 @@ def view(crop: np.ndarray, size: int, area: tuple[float, float], rng: np.random.
     side = length * rng.uniform(*area) ** 0.5
     y, x = rng.uniform((side - 1) / 2, length - 1 - (side - 1) / 2, size=2)
     degrees = rng.uniform(0, 360) if rng.random() < 0.5 else 90 * int(rng.integers(4))
-    part = turned_square(crop, size, centre=(y, x), side=side, degrees=degrees, flip=bool(rng.integers(2)))
+    part = rotated_square(crop, size, centre=(y, x), side=side, degrees=degrees, flip=bool(rng.integers(2)))
     return augmented(part, rng)

@@ -12,7 +12,8 @@ from torch import Tensor
 from components.pretrain.parameter_names import renamed
 from components.pretrain.patch_embedding import SCALINGS, resampled, with_scaling
 from shared.models.backbones.rope import periods
-from shared.models.backbones.vit import SIZES, Encoder, EncoderConfig, sincos_positions
+from shared.models.backbones.vit import Encoder, sincos_positions
+from shared.models.config import SIZES, EncoderConfig, VitArchitecture
 from shared.system.errors import UserError
 from shared.system.log import log
 
@@ -51,9 +52,7 @@ def read_foreign(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def adapted(
-    state: dict[str, Tensor], config: EncoderConfig, path: Path, scaling: str = "unit"
-) -> tuple[Encoder, EncoderConfig]:
+def adapted(state: dict[str, Tensor], config: EncoderConfig, path: Path, scaling: str = "unit") -> Encoder:
     """An encoder with the weights, its patch embedding fitted to patch and channels, its positions as they were.
 
     scaling: what its network expects of colours, a key of `SCALINGS`, or unit: values in [0, 1] as they are. It becomes
@@ -61,19 +60,20 @@ def adapted(
     """
     named = renamed(state)
     _refuse_gated(named, path)
-    _refuse_other_size(named, config, path)
-    config = _settings_of(named, config, path)
+    _refuse_other_size(named, config.architecture, path)
+    config = config.model_copy(update={"architecture": _settings_of(named, config.architecture, path)})
     _fit_patches(named, config, path, scaling)
     encoder = Encoder(config)
     problems = _problems(named, encoder.state_dict())
     if problems:
+        vit = config.architecture
         shown = "; ".join(problems[:6]) + (f"; and {len(problems) - 6} more" if len(problems) > 6 else "")
         raise UserError(
-            f"--weights: {path} does not fit --size {config.size} --patch {config.patch} "
-            f"(width {config.width}, depth {config.depth}): {shown}"
+            f"--weights: {path} does not fit --size {vit.size} --patch {vit.patch} "
+            f"(width {vit.width}, depth {vit.depth}): {shown}"
         )
     encoder.load_state_dict(named)
-    return encoder, config
+    return encoder
 
 
 def _refuse_gated(named: dict[str, Tensor], path: Path) -> None:
@@ -86,7 +86,7 @@ def _refuse_gated(named: dict[str, Tensor], path: Path) -> None:
         )
 
 
-def _refuse_other_size(named: dict[str, Tensor], config: EncoderConfig, path: Path) -> None:
+def _refuse_other_size(named: dict[str, Tensor], config: VitArchitecture, path: Path) -> None:
     blocks = {name.split(".")[1] for name in named if name.startswith("blocks.")}
     width = named["cls_token"].shape[-1] if "cls_token" in named else 0
     size = next((size for size, shape in SIZES.items() if shape[:2] == (width, len(blocks))), config.size)
@@ -97,11 +97,11 @@ def _refuse_other_size(named: dict[str, Tensor], config: EncoderConfig, path: Pa
         )
 
 
-def _settings_of(named: dict[str, Tensor], config: EncoderConfig, path: Path) -> EncoderConfig:
+def _settings_of(named: dict[str, Tensor], config: VitArchitecture, path: Path) -> VitArchitecture:
     """The config with what the checkpoint tells of registers, LayerScale and positions."""
     own, table = named.get("reg_token"), named.get("pos_embed")
     registers = own.shape[1] if own is not None and own.ndim == 3 else 0
-    settings = {"registers": registers, "layer_scale": "blocks.0.ls1.gamma" in named, "position_grid": 0}
+    settings = {"registers": registers, "layer_scale": "blocks.0.ls1.gamma" in named, "position_grid": None}
     config = config.model_copy(update=settings)
     if table is not None and table.ndim == 3:
         return _take_positions(named, config)
@@ -117,7 +117,7 @@ def _settings_of(named: dict[str, Tensor], config: EncoderConfig, path: Path) ->
     return config.model_copy(update={"rope": True, "norm_eps": NORM_EPS})
 
 
-def _take_positions(named: dict[str, Tensor], config: EncoderConfig) -> EncoderConfig:
+def _take_positions(named: dict[str, Tensor], config: VitArchitecture) -> VitArchitecture:
     """Drop a table that is the fixed sin-cos one anyway (MAE's); keep a learned one, with its side in the config.
 
     It gets a position for the class token where it has none, and none for registers: theirs are added to them.
@@ -149,9 +149,11 @@ def _fit_patches(named: dict[str, Tensor], config: EncoderConfig, path: Path, sc
             f"--weights: {path} was made for {kernel.shape[1]} channels, and --weights_input {scaling} is of red, "
             "green and blue; give --weights_input unit where it takes values in [0, 1]"
         )
-    if kernel.shape[3] != config.patch:
-        log.info("%s: its patches of %d px are resampled to %d px", path.name, kernel.shape[3], config.patch)
-    kernel, bias = with_scaling(resampled(kernel, config.patch), bias, config.channels, scaling)
+    if kernel.shape[3] != config.architecture.patch:
+        log.info(
+            "%s: its patches of %d px are resampled to %d px", path.name, kernel.shape[3], config.architecture.patch
+        )
+    kernel, bias = with_scaling(resampled(kernel, config.architecture.patch), bias, config.input.channels, scaling)
     named |= {"patch_embed.proj.weight": kernel, "patch_embed.proj.bias": bias}
 
 

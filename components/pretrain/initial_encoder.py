@@ -3,7 +3,6 @@
 import math
 import tempfile
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -12,16 +11,18 @@ from torch import Tensor
 from components.pretrain.component import Pretrain
 from components.pretrain.foreign_weights import adapted, read_foreign
 from components.pretrain.patch_embedding import fit_channels
-from shared.artifacts.image_set import ImageReader
-from shared.artifacts.keys import spread
+from shared.artifacts.image_set import ImageReader, median_um_per_px
+from shared.artifacts.keys import evenly_spaced
 from shared.artifacts.kinds import Model
 from shared.artifacts.manifest import copy_payload, verify
 from shared.data.crops import Crops
 from shared.instances.label_image import typical_area
 from shared.instances.watershed import split_touching
-from shared.models.backbones.vit import Encoder, EncoderConfig, load_encoder
-from shared.models.files import read_config
-from shared.proposals.proposal_selection import Choice
+from shared.models.backbones.vit import Encoder
+from shared.models.config import Downsample, EncoderConfig, ModelInput, SegmentorConfig, VitArchitecture
+from shared.models.files import load_config
+from shared.models.load import load_model
+from shared.proposals.proposal_selection import ProposalSelection
 from shared.system.errors import ArtifactError, UserError
 from shared.system.log import log
 from shared.training.seeds import step_generator
@@ -39,7 +40,7 @@ POSITIONS_SIZE = 0.5**0.5
 """Root mean square of sine and cosine positions."""
 MOST_GAIN = 100.0
 """Of the patch embedding; images of next to no contrast stay faint."""
-SHRINK: tuple[Literal[1, 2, 4], ...] = (1, 2, 4)
+FACTORS: tuple[Downsample, ...] = (1, 2, 4)
 
 
 def training_keys(reader: ImageReader) -> list[str]:
@@ -58,33 +59,43 @@ def channels_of(reader: ImageReader, keys: list[str]) -> int:
     return min(most, MOST_CHANNELS)
 
 
-def shrink_of(stage: Pretrain, reader: ImageReader, keys: list[str]) -> Literal[1, 2, 4]:
+def downsample_of(stage: Pretrain, reader: ImageReader, keys: list[str]) -> Downsample:
     """The factor that the stage asks for, or the one that leaves the set's objects below `LARGE`.
 
     A transformer of small patches takes in some 16 of them on a side: of a larger cell it sees only a part.
     """
-    if stage.shrink:
-        return stage.shrink
-    chosen = spread(keys, MEASURED_IMAGES)
-    choice = Choice.among(reader.read(key) for key in chosen)
+    if stage.downsample != "auto":
+        return FACTORS[["1", "2", "4"].index(stage.downsample)]
+    chosen = evenly_spaced(keys, MEASURED_IMAGES)
+    choice = ProposalSelection.among(reader.read(key) for key in chosen)
     sizes = []
     for key in chosen:
         areas = np.bincount(split_touching((choice.probability(reader.read(key)) >= 0.5).astype(np.uint8)).ravel())
         if len(areas) > 1:
             sizes.append(2 * math.sqrt(typical_area(areas[1:]) / math.pi))
     diameter = float(np.median(sizes)) if sizes else 0.0
-    shrink = next((factor for factor in SHRINK if diameter / factor < LARGE), SHRINK[-1])
-    log.info("objects of about %.0f px: the network sees the images at 1 / %d of their size", diameter, shrink)
-    return shrink
+    downsample = next((factor for factor in FACTORS if diameter / factor < LARGE), FACTORS[-1])
+    log.info("objects of about %.0f px: the network sees the images at 1 / %d of their size", diameter, downsample)
+    return downsample
 
 
-def starting_encoder(stage: Pretrain, channels: int, shrink: Literal[1, 2, 4] = 1) -> tuple[Encoder, EncoderConfig]:
-    """Encoder and config as the stage asks for them. Raises UserError where the given weights do not fit."""
-    config = EncoderConfig.of(stage.size, patch=stage.patch, channels=channels, crop=stage.crop, shrink=shrink)
+def model_input(stage: Pretrain, reader: ImageReader, keys: list[str]) -> ModelInput:
+    """What a network for these images takes in."""
+    return ModelInput(
+        channels=channels_of(reader, keys),
+        downsample=downsample_of(stage, reader, keys),
+        um_per_px=median_um_per_px(reader, keys),
+        crop_px=stage.crop,
+    )
+
+
+def starting_encoder(stage: Pretrain, given: ModelInput) -> Encoder:
+    """The encoder that the stage asks for. Raises UserError where the weights it names do not fit."""
+    config = EncoderConfig(architecture=VitArchitecture.preset(stage.size, stage.patch), input=given)
     if stage.weights and stage.weights_from:
-        raise UserError("--weights and --weights_from: only one of them can be started from")
+        raise UserError("--weights, --weights_from: both are given; start from one of them")
     if not (stage.weights or stage.weights_from):
-        return Encoder(config), config
+        return Encoder(config)
     with tempfile.TemporaryDirectory(prefix="cytoloom-") as temporary:
         if stage.weights:
             path = _local_file(stage.weights, Path(temporary))
@@ -120,7 +131,7 @@ def given_segmentor(stage: Pretrain, target: Path) -> bool:
         return False
     with tempfile.TemporaryDirectory(prefix="cytoloom-") as temporary:
         folder = _local_folder(stage.weights_from, Path(temporary))
-        if read_config(folder)["kind"] != "segmentor":
+        if isinstance(load_config(folder, EncoderConfig, SegmentorConfig), EncoderConfig):
             return False
         copy_payload(folder, target)
     return True
@@ -150,16 +161,17 @@ def _local_folder(location: str, temporary: Path) -> Path:
     return folder
 
 
-def _from_artifact(folder: Path, config: EncoderConfig) -> tuple[Encoder, EncoderConfig]:
+def _from_artifact(folder: Path, config: EncoderConfig) -> Encoder:
     """The artifact's encoder; its size and patch must be those asked for, its channels are fitted."""
-    given, found = load_encoder(folder)
+    given = load_model(folder, Encoder)
     for field in ("size", "patch"):
-        if getattr(found, field) != getattr(config, field):
-            raise UserError(
-                f"--weights_from: {folder} has {field} {getattr(found, field)}; give --{field} {getattr(found, field)}"
-            )
-    updated = found.model_copy(update={"channels": config.channels, "crop": config.crop, "shrink": config.shrink})
-    encoder, state = Encoder(updated), given.state_dict()
-    state["patch_embed.proj.weight"] = fit_channels(state["patch_embed.proj.weight"], config.channels)
+        found = getattr(given.config.architecture, field)
+        if found != getattr(config.architecture, field):
+            raise UserError(f"--weights_from: {folder} has {field} {found}; give --{field} {found}")
+    own = given.config.input.model_copy(
+        update=config.input.model_dump(include={"channels", "crop_px", "downsample", "um_per_px"})
+    )
+    encoder, state = Encoder(given.config.model_copy(update={"input": own})), given.state_dict()
+    state["patch_embed.proj.weight"] = fit_channels(state["patch_embed.proj.weight"], own.channels)
     encoder.load_state_dict(state)
-    return encoder, updated
+    return encoder

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from components.pretrain.patches import images_of, patches_of
 from components.pretrain.texture import DESCRIPTORS, TEXTURE_SHARE, Texture
-from shared.data.augmentation import degraded, jitter_intensity, turned_square
+from shared.data.augmentation import degraded, jitter_intensity, rotated_square
 from shared.data.crops import Crops
 from shared.models.backbones.blocks import Block, initialise
 from shared.models.backbones.vit import Encoder, sincos_positions
@@ -49,19 +49,19 @@ class Mae(nn.Module):
         texture: it is predicted as well; False: the objective of He et al.
         """
         super().__init__()
-        config = encoder.config
-        width = decoder_width or config.width // 2
-        self.encoder, self.mask_ratio, self.patch = encoder, mask_ratio, config.patch
-        self.decoder_embed = nn.Linear(config.width, width)
+        vit, channels = encoder.architecture, encoder.config.input.channels
+        width = decoder_width or vit.width // 2
+        self.encoder, self.mask_ratio, self.patch = encoder, mask_ratio, vit.patch
+        self.decoder_embed = nn.Linear(vit.width, width)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, width))
         self.decoder_blocks = nn.ModuleList(Block(width, decoder_heads or width // 32) for _ in range(decoder_depth))
         self.decoder_norm = nn.LayerNorm(width, eps=1e-6)
-        self.decoder_pred = nn.Linear(width, config.patch**2 * config.channels)
+        self.decoder_pred = nn.Linear(width, vit.patch**2 * channels)
         for module in (self.decoder_embed, self.decoder_blocks, self.decoder_pred):
             module.apply(initialise)
-        self.texture = Texture(config.patch, config.channels) if texture else None
+        self.texture = Texture(vit.patch, channels) if texture else None
         if texture:
-            self.decoder_texture = nn.Linear(width, DESCRIPTORS * config.channels).apply(initialise)
+            self.decoder_texture = nn.Linear(width, DESCRIPTORS * channels).apply(initialise)
         nn.init.normal_(self.mask_token, std=0.02)
 
     def forward(self, x: Tensor, noise: Tensor, wanted: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
@@ -111,7 +111,7 @@ def pair(crop: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.nda
     size = len(crop)
     if rng.random() < 0.5:
         centre = (size - 1) / 2
-        crop = turned_square(crop, size, centre=(centre, centre), side=size, degrees=rng.uniform(0, 360))
+        crop = rotated_square(crop, size, centre=(centre, centre), side=size, degrees=rng.uniform(0, 360))
     wanted = jitter_intensity(crop, rng)
     return degraded(wanted, rng), wanted
 
@@ -147,7 +147,7 @@ class MaeObjective:
         """texture: some of the images (N, C, S, S), where texture is predicted as well."""
         self.module = Mae(encoder, mask_ratio, texture=texture is not None)
         if self.module.texture is not None and texture is not None:
-            self.module.texture.fit(patches_of(texture, encoder.config.patch))
+            self.module.texture.fit(patches_of(texture, encoder.architecture.patch))
         self.module.to(device)
         self.augment = augment
         self.crops, self.seed, self.device = crops, seed, device

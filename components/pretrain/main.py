@@ -6,16 +6,14 @@ fluorescent nuclei (2026-11, a shared virtual machine).
 
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from components.pretrain.component import Pretrain
 from components.pretrain.dino import DinoObjective
 from components.pretrain.initial_encoder import (
-    channels_of,
     fit_embedding,
     given_segmentor,
-    shrink_of,
+    model_input,
     some_crops,
     starting_encoder,
     training_keys,
@@ -24,13 +22,16 @@ from components.pretrain.mae import MaeObjective
 from components.pretrain.page import kept_page, training_page
 from shared.artifacts.image_set import ImageReader
 from shared.data.crops import Crops
-from shared.models.backbones.vit import Encoder, EncoderConfig, save_encoder
+from shared.models.backbones.vit import Encoder
+from shared.models.config import EncoderConfig
+from shared.models.files import save_model
 from shared.stage.declaration import Result
 from shared.system.devices import device
 from shared.system.log import log
 from shared.system.progress import Progress
 from shared.training.checkpoint import Checkpoint, History
 from shared.training.distributed import average_gradients
+from shared.training.history import first_and_last_loss
 from shared.training.optimiser import adamw
 from shared.training.schedule import cosine, set_learning_rate
 from shared.training.seeds import seed_everything
@@ -45,15 +46,14 @@ def run(stage: Pretrain) -> Result:
         return Result(skipped="the run starts from a segmentor")
     where = device()
     seed_everything(stage.seed)
-    encoder, config = starting_encoder(stage, channels_of(reader, keys), shrink_of(stage, reader, keys))
+    encoder = starting_encoder(stage, model_input(stage, reader, keys))
+    config = encoder.config
     crops = Crops(
         reader,
         keys,
         size=stage.crop,
-        channels=config.channels,
-        normalisation=config.normalisation,
-        scale=stage.scale,
-        shrink=config.shrink,
+        model_input=config.input,
+        scale_jitter=stage.scale_jitter,
         cache_bytes=stage.cache_mb * 10**6,
     )
     sample = some_crops(crops, stage.seed)
@@ -71,8 +71,9 @@ def run(stage: Pretrain) -> Result:
         objective = DinoObjective(encoder, crops, stage.seed, where, texture=texture)
     history = train(stage, objective, where)
     trained = objective.encoder.eval()
-    save_encoder(stage.encoder, trained, config, _card(stage, config, len(keys), history))
-    return Result(metrics=_metrics(history), page=training_page(stage, objective, crops, history, where))
+    save_model(stage.encoder, trained.state_dict(), config, _card(stage, config, len(keys), history))
+    metrics = first_and_last_loss(history) | {"steps": float(len(history))}
+    return Result(metrics=metrics, page=training_page(stage, objective, crops, history, where))
 
 
 def _kept(stage: Pretrain, encoder: Encoder, config: EncoderConfig, crops: Crops, where: str) -> Result:
@@ -80,7 +81,8 @@ def _kept(stage: Pretrain, encoder: Encoder, config: EncoderConfig, crops: Crops
     given = Path(stage.weights or stage.weights_from).name
     said = f"the encoder of {given} is kept as it is" if given else "objective none: the encoder stays as it starts"
     log.info("%s; no step of training", said)
-    save_encoder(stage.encoder, encoder, config, f"# Encoder, ViT {config.size}, as it started\n\n{said}.\n")
+    card = f"# Encoder, ViT {config.architecture.size}, as it started\n\n{said}.\n"
+    save_model(stage.encoder, encoder.state_dict(), config, card)
     page = kept_page(stage, encoder, crops, said, where) if given else None
     return Result(skipped=said, page=page)
 
@@ -116,25 +118,15 @@ def train(stage: Pretrain, objective: MaeObjective | DinoObjective, where: str) 
     return history
 
 
-def _metrics(history: History) -> dict[str, float]:
-    losses = [loss for _, loss in history]
-    tail = max(1, len(losses) // 10)
-    return {
-        "first_loss": float(np.mean(losses[:tail])),
-        "loss": float(np.mean(losses[-tail:])),
-        "steps": float(len(losses)),
-    }
-
-
 def _card(stage: Pretrain, config: EncoderConfig, images: int, history: History) -> str:
-    metrics = _metrics(history)
+    metrics, vit = first_and_last_loss(history), config.architecture
     start = stage.weights or stage.weights_from or "random weights"
-    low, high = config.normalisation.low, config.normalisation.high
-    return f"""# Encoder, ViT {config.size}, patch {config.patch}
+    low, high = config.input.normalisation.low, config.input.normalisation.high
+    return f"""# Encoder, ViT {vit.size}, patch {vit.patch}
 
 Trained without labels by {stage.chosen_objective().upper()} on {images} images, from {start}.
 
-- Architecture: width {config.width}, depth {config.depth}, heads {config.heads}, {config.channels} channels
+- Architecture: width {vit.width}, depth {vit.depth}, heads {vit.heads}, {config.input.channels} channels
 - Input: every channel scaled so that its {low:g} and {high:g} percentiles become 0 and 1
 - Training: {stage.steps} steps of {stage.batch_size} crops of {stage.crop} px
 - Peak learning rate: {stage.learning_rate:g}

@@ -11,6 +11,7 @@ from shared.imaging.pca import pca_rgb
 from shared.models.backbones.vit import Encoder
 from shared.reporting.page import Page
 from shared.training.checkpoint import History
+from shared.training.history import thinned
 from shared.training.seeds import step_generator
 from shared.training.tensors import to_device
 
@@ -26,8 +27,7 @@ def training_page(
         f"{name.upper()}, ViT {stage.size}, patch {stage.patch}: {stage.steps} steps of {stage.batch_size} "
         f"crops of {stage.crop} px from {len(crops.keys)} images."
     )
-    every = max(1, len(history) // 300)
-    page.plot("loss", {name: history[::every]}, x="step", y="loss")
+    page.plot("loss", {name: thinned(history)}, x="step", y="loss")
     if isinstance(objective, MaeObjective):
         page.heading("Reconstructions")
         x = to_device(crops.batch(PANELS, step_generator(stage.seed, 0, 3)), where)
@@ -69,7 +69,9 @@ def feature_pictures(encoder: Encoder, x: torch.Tensor, more: torch.Tensor) -> l
     shown = []
     for image, picture in zip(x.permute(0, 2, 3, 1).cpu().numpy(), pca_rgb(maps), strict=True):
         shown.append((as_picture(image), "input"))
-        shown.append((np.repeat(np.repeat(picture, encoder.config.patch, 0), encoder.config.patch, 1), "features"))
+        shown.append(
+            (np.repeat(np.repeat(picture, encoder.architecture.patch, 0), encoder.architecture.patch, 1), "features")
+        )
     return shown
 
 

@@ -7,15 +7,16 @@ import cv2
 import numpy as np
 
 from components.refine_masks.component import RefineMasks
-from components.refine_masks.pseudo_masks import FOLLOWS_EDGES, Refined, dice, refine
+from components.refine_masks.pseudo_masks import FOLLOWS_EDGES, Refined, refine
 from shared.artifacts.image_set import ImageReader
-from shared.artifacts.keys import spread
-from shared.artifacts.label_set import LABELLED, SHARPENED, LabelReader, LabelWriter
+from shared.artifacts.keys import evenly_spaced
+from shared.artifacts.label_set import BORDER_REFINEMENT, LABELLED, LabelReader, LabelWriter
 from shared.artifacts.manifest import copy_payload
 from shared.imaging.gradients import edge_score, gradient
 from shared.imaging.grey import grey
 from shared.imaging.overlays import outline, to_rgb8
-from shared.instances.border_refinement import Sharpen
+from shared.instances.border_refinement import BorderRefinement
+from shared.metrics.pixels import dice_masks
 from shared.reporting.page import Page
 from shared.stage.declaration import Result
 from shared.system.devices import threads
@@ -53,17 +54,17 @@ def run(stage: RefineMasks) -> Result:
     if not keys:
         with LabelWriter(stage.labels, "pseudo"):
             pass
-        return Result(values={"agreement": 0.0}, skipped="there are no proposals")
+        return Result(values={"agreement": 0.0, "noise": 0.0}, skipped="there are no proposals")
     foreign = next((key for key in keys if key not in images.entries), None)
     if foreign is not None:
         raise UserError(f"--clusters: image {foreign!r} is not in --images; give the ImageSet they were made from")
-    score = _edge_score(images, clusters, spread(keys, JUDGED_IMAGES))
+    score = _edge_score(images, clusters, evenly_spaced(keys, JUDGED_IMAGES))
     sharpen = _sharpen(stage, score, previous)
     by_edges = sharpen == "edges"
     agreement, areas, smallest, ignored, panels = [], [], [], [], []
-    shown = set(spread(keys, PANELS))
+    shown = set(evenly_spaced(keys, PANELS))
     labelled = list(clusters.info.notes.get(LABELLED, []))
-    notes = {"edge_score": score, WATERSHED: by_edges, SHARPENED: sharpen, LABELLED: labelled}
+    notes = {"edge_score": score, WATERSHED: by_edges, BORDER_REFINEMENT: sharpen, LABELLED: labelled}
 
     def one(key: str) -> tuple[str, Refined, Panel | None]:
         image = images.read(key)
@@ -79,12 +80,13 @@ def run(stage: RefineMasks) -> Result:
             kind = "instances" if stage.refine and key not in labelled else clusters.entries[key].kind
             writer.add(key, refined.labels, kind, refined.conf)
             if key in previous.entries:
-                agreement.append(dice(refined.labels, previous.mask(key)))
+                agreement.append(dice_masks(refined.labels, previous.mask(key)))
             areas.append(float((refined.labels > 0).mean()))
             smallest.append(refined.min_area)
             ignored.append(float((refined.conf == 0).mean()))
             if panel:
                 panels.append(panel)
+    noise = stage.expected_noise if by_edges and not labelled else 0.0
     metrics = {
         "agreement": float(np.mean(agreement)) if agreement else 0.0,
         "edge_score": score,
@@ -93,20 +95,26 @@ def run(stage: RefineMasks) -> Result:
         "ignored_share": float(np.mean(ignored)),
         "min_area": float(np.median(smallest)),
     }
-    return Result(metrics=metrics, values={"agreement": metrics["agreement"]}, page=_page(stage, metrics, panels))
+    return Result(
+        metrics=metrics, values={"agreement": metrics["agreement"], "noise": noise}, page=_page(stage, metrics, panels)
+    )
 
 
-def _sharpen(stage: RefineMasks, score: float, previous: LabelReader) -> Sharpen:
+def _sharpen(stage: RefineMasks, score: float, previous: LabelReader) -> BorderRefinement:
     """How borders are moved to the edges in the images: one way for the whole set and all rounds."""
-    if not stage.refine or stage.edges == "never":
+    if not stage.refine or stage.watershed == "never":
         return "none"
-    by_edges = score < FOLLOWS_EDGES or stage.edges == "always"
-    if stage.edges == "auto" and previous.entries:  # decided in the first round: later masks follow edges the better
+    by_edges = score < FOLLOWS_EDGES or stage.watershed == "always"
+    if (
+        stage.watershed == "auto" and previous.entries
+    ):  # decided in the first round: later masks follow edges the better
         by_edges = bool(previous.info.notes.get(WATERSHED, by_edges))
     return "edges" if by_edges else "means"
 
 
-def _refined(stage: RefineMasks, clusters: LabelReader, key: str, image: np.ndarray, sharpen: Sharpen) -> Refined:
+def _refined(
+    stage: RefineMasks, clusters: LabelReader, key: str, image: np.ndarray, sharpen: BorderRefinement
+) -> Refined:
     """The pseudo-mask of one image (H, W, C)."""
     if not stage.refine:
         mask = clusters.mask(key)
@@ -115,9 +123,9 @@ def _refined(stage: RefineMasks, clusters: LabelReader, key: str, image: np.ndar
         clusters.probability(key),
         image,
         sharpen=sharpen,
-        confident=stage.confident,
-        ignore_band=stage.ignore_band,
-        min_area=stage.min_area,
+        marker_threshold=stage.marker_threshold,
+        ignore_band=stage.ignore_band_px,
+        min_area=None if stage.min_area_px == "auto" else stage.min_area_px,
     )
 
 
@@ -137,7 +145,9 @@ def _edge_score(images: ImageReader, clusters: LabelReader, keys: list[str]) -> 
 def _pass_through(stage: RefineMasks) -> Result:
     """Copy the payload of `previous`."""
     copy_payload(stage.previous, stage.labels)
-    return Result(metrics={"agreement": 1.0}, values={"agreement": 1.0}, skipped="the EM loop has converged")
+    return Result(
+        metrics={"agreement": 1.0}, values={"agreement": 1.0, "noise": 0.0}, skipped="the EM loop has converged"
+    )
 
 
 def _page(stage: RefineMasks, metrics: dict[str, float], panels: list[Panel]) -> Page:

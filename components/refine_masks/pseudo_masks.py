@@ -8,8 +8,8 @@ from skimage.segmentation import watershed
 
 from shared.imaging.gradients import gradient, near_border
 from shared.imaging.grey import grey
-from shared.instances.border_contrast import border_depth
-from shared.instances.border_refinement import Sharpen, sharpened
+from shared.instances.border_contrast import border_weight
+from shared.instances.border_refinement import BorderRefinement, refine_border
 from shared.instances.label_image import fill_holes, typical_area
 from shared.instances.watershed import split_touching
 
@@ -47,28 +47,28 @@ def refine(
     probability: np.ndarray,
     image: np.ndarray,
     *,
-    sharpen: Sharpen,
-    confident: float,
+    sharpen: BorderRefinement,
+    marker_threshold: float,
     ignore_band: int,
-    min_area: int,
+    min_area: int | None,
 ) -> Refined:
     """Soft proposal (H, W) float32 of an image (H, W, C) -> pseudo-instances.
 
     The border is where the probability is 0.5, and moves from there as `sharpen` says, see `shared.instances.border_refinement`. For
-    `edges` it is found by watershed of the gradient from markers that are `confident`, and what the proposal
-    contradicts is ignored; to sharpen it as well makes masks shrink from round to round. min_area: px², 0 = from the
-    image's own pieces.
+    `edges` it is found by watershed of the gradient from markers of `marker_threshold`, and what the proposal
+    contradicts is ignored; to sharpen it as well makes masks downsample from round to round. min_area: px²; None: a
+    share of the image's typical piece.
     """
     plane, wanted = grey(image), probability >= 0.5
     certain = np.clip(np.abs(probability - 0.5) / FULL_CONFIDENCE, 0, 1)
     if sharpen == "edges":
-        mask = flood(probability, gradient(plane), confident)
+        mask = flood(probability, gradient(plane), marker_threshold)
         # the watershed may move the border, but not against what the proposal is fairly sure of
         low, high = CONTRADICTED, 1 - CONTRADICTED
         contradicted = np.where(mask, probability < low, probability > high)
         certain = np.where(contradicted, 0, 1).astype(np.float32)
     else:
-        mask = sharpened(image, wanted.astype(np.uint8), sharpen) > 0
+        mask = refine_border(image, wanted.astype(np.uint8), sharpen) > 0
     whole, dropped, smallest = clean(mask.astype(np.uint8), min_area)
     conf = np.rint(certain * 255).astype(np.uint8)
     conf[dropped] = 0
@@ -76,7 +76,7 @@ def refine(
     mask = whole
     if ignore_band:
         conf[near_border(mask, 2 * ignore_band + 1)] = 0
-    labels = split_touching(mask, depth=border_depth(plane, mask))
+    labels = split_touching(mask, distance=border_weight(plane, mask))
     conf[(mask > 0) & (labels == 0)] = 0  # crumbs
     return Refined(labels, conf, smallest)
 
@@ -100,15 +100,15 @@ def flood(probability: np.ndarray, slope: np.ndarray, confident: float) -> np.nd
     return np.where(band, flooded, markers) == 2
 
 
-def clean(mask: np.ndarray, min_area: int) -> tuple[np.ndarray, np.ndarray, int]:
+def clean(mask: np.ndarray, min_area: int | None) -> tuple[np.ndarray, np.ndarray, int]:
     """Fill holes and drop specks.
 
-    mask: (H, W) uint8 {0, 1}; min_area: px², 0 = a share of the typical piece's area. Returns the mask, what was
+    mask: (H, W) uint8 {0, 1}; min_area: px²; None: a share of the typical piece's area. Returns the mask, what was
     dropped (H, W) bool, and the smallest area kept.
     """
     areas = np.bincount(split_touching(mask, min_area=4).ravel())[1:]
     if len(areas) == 0:
-        return mask, np.zeros(mask.shape, bool), min_area
+        return mask, np.zeros(mask.shape, bool), min_area or 0
     typical = typical_area(areas)
     smallest = min_area or max(4, round(SMALLEST_PIECE * typical))
     filled = fill_holes(mask, round(TYPICAL_HOLE * typical))
@@ -117,10 +117,3 @@ def clean(mask: np.ndarray, min_area: int) -> tuple[np.ndarray, np.ndarray, int]
     keep[0] = False
     kept = keep[regions]
     return kept.astype(np.uint8), (filled > 0) & ~kept, smallest
-
-
-def dice(a: np.ndarray, b: np.ndarray) -> float:
-    """Dice of two masks (H, W); 1 where both are empty."""
-    a, b = a > 0, b > 0
-    both = int(a.sum()) + int(b.sum())
-    return 2 * int((a & b).sum()) / both if both else 1.0

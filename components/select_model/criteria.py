@@ -5,8 +5,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from shared.imaging.gradients import edge_score, gradient
-from shared.instances.postprocess import Found
-from shared.metrics.instances import Tally, dice_masks, tally
+from shared.instances.postprocess import Segmentation
+from shared.metrics.pixels import dice_masks
+from shared.metrics.tally import Tally, tally
 
 MARGIN = 1.01
 """Times as high as the incumbent's the candidate's edge score must be. The same training, rounded otherwise, moves it
@@ -22,7 +23,7 @@ NOTHING = 1e-3
 
 
 @dataclass(frozen=True)
-class Judgement:
+class Assessment:
     """What is known of a segmentor on some images."""
 
     edge: float
@@ -35,49 +36,46 @@ class Judgement:
     """F1 of the instances at IoU 0.5, pooled; None where the labels hold none or are not to be looked at."""
 
 
-def judge(masks: list[np.ndarray], planes: list[np.ndarray]) -> Judgement:
+def assess(masks: list[np.ndarray], planes: list[np.ndarray]) -> Assessment:
     """Without labels: masks (H, W) uint8 {0, 1} of a segmentor, grey planes (H, W) float32."""
     scores = [edge_score(mask, gradient(plane)) for mask, plane in zip(masks, planes, strict=True)]
     known = [score for score in scores if score is not None]
     edge = float(np.median(known)) if known else 0.0
-    return Judgement(edge, float(np.mean([mask.mean() for mask in masks])))
+    return Assessment(edge, float(np.mean([mask.mean() for mask in masks])))
 
 
-def with_labels(judgement: Judgement, found: list[Found], truths: list[np.ndarray], saddle: float) -> Judgement:
-    """The same, measured against label images (H, W); instances only where these hold more than one object.
-
-    saddle: the segmentor's own, see `shared.instances.watershed.split_touching`.
-    """
+def with_labels(assessment: Assessment, found: list[Segmentation], truths: list[np.ndarray]) -> Assessment:
+    """The same, measured against label images (H, W); instances only where these hold more than one object."""
     dice = float(np.mean([dice_masks(one.mask, truth) for one, truth in zip(found, truths, strict=True)]))
     if max(int(truth.max(initial=0)) for truth in truths) < 2:
-        return replace(judgement, dice=dice)
-    total = sum((tally(truth, one.cells(saddle)) for one, truth in zip(found, truths, strict=True)), Tally())
-    return replace(judgement, dice=dice, f1=total.metrics()["f1"])
+        return replace(assessment, dice=dice)
+    total = sum((tally(truth, one.labels) for one, truth in zip(found, truths, strict=True)), Tally())
+    return replace(assessment, dice=dice, f1=total.metrics()["f1"])
 
 
-def better(candidate: Judgement, incumbent: Judgement, margin: float = MARGIN) -> bool:
+def better(candidate: Assessment, incumbent: Assessment, margin: float = MARGIN) -> bool:
     """Whether the candidate is to be handed on. By the labels where there are any, else by edges and area."""
     if candidate.dice is not None and incumbent.dice is not None:
         return keeps_up(candidate, incumbent)
     return candidate.edge >= margin * incumbent.edge and not drifts(candidate.area, incumbent.area)
 
 
-def keeps_up(one: Judgement, other: Judgement) -> bool:
+def keeps_up(one: Assessment, other: Assessment) -> bool:
     """Whether one is no worse than the other: as `better`, without a margin."""
     if one.dice is not None and other.dice is not None:
         return one.dice + (one.f1 or 0) >= other.dice + (other.f1 or 0)
     return one.edge >= other.edge and not drifts(one.area, other.area)
 
 
-def strays(candidate: Judgement, incumbent: Judgement, drawn: Judgement, drawn_before: Judgement) -> bool:
+def strays(candidate: Assessment, incumbent: Assessment, labelled: Assessment, labelled_before: Assessment) -> bool:
     """Whether the foreground drifts where nobody drew, and by more than the labels call for.
 
-    candidate, incumbent: on images of which no label was learned from; drawn, drawn_before: theirs on those of which
+    candidate, incumbent: on images of which no label was learned from; drawn, labelled_before: theirs on those of which
     one was. An incumbent that missed half of what a person drew may well miss half of the rest.
     """
-    if drawn_before.area < NOTHING:
+    if labelled_before.area < NOTHING:
         return False
-    called_for = incumbent.area * drawn.area / drawn_before.area
+    called_for = incumbent.area * labelled.area / labelled_before.area
     return drifts(candidate.area, incumbent.area) and drifts(candidate.area, called_for)
 
 

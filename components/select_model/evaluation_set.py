@@ -6,33 +6,34 @@ from pathlib import Path
 import numpy as np
 
 from components.select_model.component import SelectModel
-from components.select_model.criteria import Judgement, judge, with_labels
+from components.select_model.criteria import Assessment, assess, with_labels
 from shared.artifacts.image_set import ImageReader
-from shared.artifacts.keys import spread
+from shared.artifacts.keys import evenly_spaced
 from shared.artifacts.label_set import LabelReader, learned_labels
 from shared.imaging.grey import grey
 from shared.imaging.tiling import middle
-from shared.instances.postprocess import Found, find
-from shared.models.segmentor import for_prediction, load_segmentor
-from shared.models.tiled_inference import predict_maps
+from shared.models.load import load_model
+from shared.models.segmentor import Segmentor
+from shared.models.tiled_inference import TiledPredictor
 from shared.system.devices import device
 from shared.system.errors import UserError
 from shared.system.progress import track
+from shared.targets import load_target
 
 LOOK = 1024
 """px; of a larger image its middle is looked at."""
 
 
 @dataclass(frozen=True)
-class Judged:
-    """A segmentor's judgement, and what it was made from."""
+class Assessed:
+    """A segmentor's assessment, and what it was made from."""
 
-    judgement: Judgement
+    assessment: Assessment
     masks: list[np.ndarray]
     """Of each image the foreground (H, W) uint8 {0, 1}."""
 
 
-class Jury:
+class EvaluationSet:
     """Some images of the set; labels of them where these may be looked at."""
 
     def __init__(self, stage: SelectModel, keys: list[str], labelled: bool) -> None:
@@ -44,7 +45,7 @@ class Jury:
         """Each (H, W)."""
 
     @classmethod
-    def of(cls, stage: SelectModel) -> "Jury":
+    def of(cls, stage: SelectModel) -> "EvaluationSet":
         """On the labelled images that the loop may look at, else on some of those it learns from."""
         reader = ImageReader(stage.images)
         train = reader.keys("train")
@@ -52,32 +53,36 @@ class Jury:
         if not keys:
             wanted = "has labels and is of the split train" if stage.use_labels else "is of the split train"
             raise UserError(f"--images: none of the {len(reader)} images {wanted}; add some, or set --use_labels 0")
-        return cls(stage, spread(keys, stage.most_images), labelled=stage.use_labels > 0)
+        return cls(stage, evenly_spaced(keys, stage.max_images), labelled=stage.use_labels > 0)
 
     @classmethod
-    def elsewhere(cls, stage: SelectModel) -> "Jury | None":
+    def elsewhere(cls, stage: SelectModel) -> "EvaluationSet | None":
         """On images whose labels the loop does not look at; None where there are none."""
         train = ImageReader(stage.images).keys("train")
         learned = set(_learned(stage, train))
         keys = [key for key in train if key not in learned]
-        return cls(stage, spread(keys, stage.most_images), labelled=False) if keys else None
+        return cls(stage, evenly_spaced(keys, stage.max_images), labelled=False) if keys else None
 
-    def __call__(self, model: Path, what: str) -> Judged:
-        """Judge a segmentor; what: its name beside the progress."""
-        segmentor, config = load_segmentor(model)
-        where, stage = device(), self.stage
-        segmentor = for_prediction(segmentor, where)
-        found: list[Found] = []
-        for image in track(self.images, f"gate: {what}", len(self.images)):
-            maps = predict_maps(segmentor, config, image, tile=stage.tile, batch_size=stage.batch_size, device=where)
-            # without labels borders count, and where they were moved to edges both sides' are equally good
-            sharpen = "none" if self.truths is None else config.sharpen
-            found.append(find(maps, image, sure=config.sure, sharpen=sharpen))
-        masks = [one.mask for one in found]
-        judgement = judge(masks, [grey(image) for image in self.images])
+    def __call__(self, model: Path, name: str) -> Assessed:
+        """Assess a segmentor; name: what progress calls it."""
+        segmentor, stage = load_model(model, Segmentor), self.stage
+        config = segmentor.config
+        predictor = TiledPredictor.of(segmentor, device(), tile=stage.tile, batch_size=stage.batch_size)
+        target = load_target(config.architecture.target)
+        # without labels borders count, and where they were moved to edges both sides' are equally good
+        plain = config.postprocessing.model_copy(update={"border_refinement": "none"})
+        found, masks = [], []
+        for image in track(self.images, f"select_model: {name}", len(self.images)):
+            maps = predictor(image)
+            if self.truths is None:
+                masks.append(target.foreground(maps, image, plain))
+            else:
+                found.append(target.decode(maps, image, config.postprocessing))
+                masks.append(found[-1].mask)
+        assessment = assess(masks, [grey(image) for image in self.images])
         if self.truths is not None:
-            judgement = with_labels(judgement, found, self.truths, config.saddle)
-        return Judged(judgement, masks)
+            assessment = with_labels(assessment, found, self.truths)
+        return Assessed(assessment, masks)
 
 
 def _learned(stage: SelectModel, train: list[str]) -> list[str]:

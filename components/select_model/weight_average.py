@@ -7,13 +7,13 @@ that is better on the whole has often become worse on the rarest.
 
 from pathlib import Path
 
+from shared.models.config import SegmentorConfig
 from shared.models.files import CARD, load_config, load_state, save_model
-from shared.models.segmentor import SegmentorConfig
 
 
 def alike(one: SegmentorConfig, other: SegmentorConfig) -> bool:
     """Whether the two are of the same network."""
-    return (one.encoder, one.width, one.heads) == (other.encoder, other.width, other.heads)
+    return (one.architecture, one.input.channels) == (other.architecture, other.input.channels)
 
 
 def write_average(candidate: Path, incumbent: Path, share: float, folder: Path) -> bool:

@@ -1,63 +1,61 @@
-"""The M-step: train the segmentor on pseudo-masks.
+"""Train a segmentor on label images.
 
-Defaults (400 steps of 12 crops of 128 px, ViT nano, encoder as it is): about 0.4 s a step on one core (AMD EPYC,
-November 2026), twice that where the encoder is trained as well.
+Defaults (400 steps of 12 crops of 128 px, ViT nano, encoder frozen): about 0.4 s a step on one core (AMD EPYC, November
+2026), twice that where the encoder is trained as well.
 """
 
 import copy
 from dataclasses import dataclass
 
 import cv2
-import numpy as np
 import torch
 
-from components.train_segmentor.calibration import learn_parting, learn_sure
+from components.train_segmentor.calibration import calibrate_high_threshold, calibrate_splitting
+from components.train_segmentor.card import model_card
 from components.train_segmentor.component import TrainSegmentor
 from components.train_segmentor.labelled_crops import LabelledCrops, has_foreground
-from components.train_segmentor.loss import DEPTH_WEIGHT, depth_loss, foreground_loss, without_worst
 from components.train_segmentor.page import make_page
-from shared.artifacts.image_set import ImageReader
-from shared.artifacts.label_set import SHARPENED, LabelReader
+from shared.artifacts.image_set import ImageReader, median_um_per_px
+from shared.artifacts.label_set import BORDER_REFINEMENT, LabelReader
 from shared.artifacts.manifest import copy_payload
+from shared.instances.settings import PostProcessing
 from shared.models.backbones.packed_linear import packed
-from shared.models.backbones.vit import load_encoder
-from shared.models.files import read_config
-from shared.models.segmentor import (
-    DEPTH,
-    FOREGROUND,
-    Segmentor,
-    SegmentorConfig,
-    for_prediction,
-    load_segmentor,
-    save_segmentor,
-)
+from shared.models.backbones.vit import Encoder
+from shared.models.config import SegmentorArchitecture, SegmentorConfig
+from shared.models.files import load_config, save_model
+from shared.models.load import load_model
+from shared.models.segmentor import Segmentor
+from shared.models.tiled_inference import TiledPredictor
 from shared.stage.declaration import Result
 from shared.system.collectives import part
 from shared.system.devices import device, threads
 from shared.system.errors import UserError
 from shared.system.progress import Progress
+from shared.targets import load_target
 from shared.training.checkpoint import Checkpoint, History
 from shared.training.distributed import average_gradients
+from shared.training.history import first_and_last_loss
 from shared.training.moving_average import average
-from shared.training.optimiser import parameter_groups
+from shared.training.optimiser import parameter_groups, scale_part
 from shared.training.schedule import cosine, set_learning_rate
 from shared.training.seeds import seed_everything, step_generator
 from shared.training.tensors import to_device
 from shared.training.watchdog import watch_loss
 
 WEIGHT_DECAY = 0.05
-LATER = 0.5
-"""Learning rate and number of steps of the rounds that go on from a segmentor, relative to the first. As few steps are
-taken in a first round whose masks missed the edges: more of them learn their errors."""
-MOST_KINDS = 4.0
-"""So many kinds of images have steps of their own; of more kinds than that each gets fewer. It bounds the time, and was
-not measured."""
+FURTHER = 0.5
+"""Learning rate and number of steps to train a segmentor further, relative to a new one. As few steps are taken on noisy
+labels: more of them learn the errors."""
+MAX_KINDS = 4.0
+"""Kinds of images that have steps of their own; it bounds the time, and was not measured."""
 AVERAGE = 0.98
 """Decay of the moving average of the weights, once it has warmed up."""
+MAX_GRADIENT = 1.0
+"""Norm to which gradients are clipped."""
 
 
 def run(stage: TrainSegmentor) -> Result:
-    """Train, write the averaged weights, and say whether the loop has converged."""
+    """Train, calibrate the post-processing, and write the averaged weights."""
     cv2.setNumThreads(threads())
     if stage.skip:
         return _pass_through(stage)
@@ -65,76 +63,84 @@ def run(stage: TrainSegmentor) -> Result:
     keys = [key for key in sorted(labels.entries) if key in reader.entries]
     if not has_foreground(labels, keys):
         raise UserError(
-            "--labels: not one pixel is foreground, there is nothing to learn: no cell was found in the images. Look "
-            "at the page of `cluster`; label a few images and set cluster.use_labels, or try another cluster.k"
+            "--labels: not one pixel is foreground, so there is nothing to learn. Look at the page of `cluster`; label "
+            "a few images and set use_labels, or try another cluster.k"
         )
     seed_everything(stage.seed)
-    segmentor, config, first_round = _start(stage)
+    segmentor, is_new = _start(stage, reader, keys)
+    config, where = segmentor.config, device()
     crops = LabelledCrops(
         reader,
         labels,
         keys,
         size=stage.crop,
-        channels=config.encoder.channels,
-        normalisation=config.encoder.normalisation,
-        shrink=config.encoder.shrink,
+        model_input=config.input,
+        target=load_target(config.architecture.target),
     )
-    where = device()
-    missed_edges = labels.info.notes.get(SHARPENED) == "edges" and not crops.drawn_keys
-    plan = _plan(stage, first_round, kinds=crops.crops.mixture.kinds, missed_edges=missed_edges)
+    plan = _plan(stage, is_new, kinds=crops.crops.mixture.kinds)
     trained, history = train(stage, segmentor, crops, plan, where)
-    config = config.model_copy(update={"sharpen": labels.info.notes.get(SHARPENED, "none")})
-    fast = for_prediction(trained, where)
-    config = learn_sure(fast, config, reader, keys, where)
-    if crops.drawn_keys:
-        config = learn_parting(fast, config, reader, labels, crops.drawn_keys, where)
-    metrics = _metrics(history) | {"saddle": config.saddle, "sure": config.sure}
-    save_segmentor(
-        stage.segmentor, trained, config, _card(stage, plan, config, len(keys), len(crops.drawn_keys), metrics)
+    predictor = TiledPredictor.of(trained, where)
+    config = config.model_copy(update={"postprocessing": _calibrated(predictor, config, crops, reader)})
+    save_model(
+        stage.segmentor, trained.state_dict(), config, model_card(stage, plan.steps, plan.rate, config, crops, history)
     )
-    page = make_page(history, fast, config, reader, labels, keys, where)
-    return Result(
-        metrics=metrics,
-        values={"converged": bool(labels.skipped) or stage.agreement >= stage.stop_agreement},
-        page=page,
-    )
+    metrics = first_and_last_loss(history) | {
+        "merge_threshold": config.postprocessing.merge_threshold,
+        "high_threshold": config.postprocessing.high_threshold,
+    }
+    return Result(metrics=metrics, page=make_page(history, predictor, reader, labels, keys))
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is particular to a round."""
+    """How long and how fast to train."""
 
     steps: int
     """Optimiser steps."""
     rate: float
     """Peak learning rate."""
-    left_out: float = 0.0
-    """Share of a step's known pixels, of the largest loss, whose foreground is not learned."""
+    drop_fraction: float = 0.0
+    """Share of a step's trusted pixels, those of the largest loss, whose foreground is not learned."""
 
 
-def _plan(stage: TrainSegmentor, first_round: bool, *, kinds: float, missed_edges: bool) -> Plan:
-    """How to train in this round on so many kinds of images.
-
-    missed_edges: whether the masks missed the edges in the images, and no person corrected any.
-    """
-    steps = stage.steps * min(kinds, MOST_KINDS)
-    fewer = max(1, round(LATER * steps))
-    if not first_round:
-        return Plan(fewer, LATER * stage.learning_rate)
-    if missed_edges:
-        return Plan(fewer, stage.learning_rate, stage.left_out)
+def _plan(stage: TrainSegmentor, is_new: bool, *, kinds: float) -> Plan:
+    """How to train on so many kinds of images; is_new: whether the segmentor is not one that is trained further."""
+    steps = stage.steps * min(kinds, MAX_KINDS)
+    fewer = max(1, round(FURTHER * steps))
+    if not is_new:
+        return Plan(fewer, FURTHER * stage.learning_rate)
+    if stage.drop_fraction:
+        return Plan(fewer, stage.learning_rate, stage.drop_fraction)
     return Plan(round(steps), stage.learning_rate)
 
 
-def _start(stage: TrainSegmentor) -> tuple[Segmentor, SegmentorConfig, bool]:
-    """The network to go on with, and whether it is new: built on an encoder."""
-    if read_config(stage.model)["kind"] == "segmentor":
-        return *load_segmentor(stage.model), False
-    encoder, encoder_config = load_encoder(stage.model)
-    config = SegmentorConfig(encoder=encoder_config, heads=(FOREGROUND, DEPTH))
+def _start(stage: TrainSegmentor, reader: ImageReader, keys: list[str]) -> tuple[Segmentor, bool]:
+    """The network to train, and whether it is new: built on an encoder."""
+    model = load_model(stage.model, Encoder, Segmentor)
+    if isinstance(model, Segmentor):
+        return model, False
+    given = model.config.input
+    scale = given.um_per_px or median_um_per_px(reader, keys)
+    config = SegmentorConfig(
+        architecture=SegmentorArchitecture(encoder=model.config.architecture),
+        input=given.model_copy(update={"um_per_px": scale}),
+    )
     segmentor = Segmentor(config)
-    segmentor.encoder.load_state_dict(encoder.state_dict())
-    return segmentor, config, True
+    segmentor.encoder.load_state_dict(model.state_dict())
+    return segmentor, True
+
+
+def _calibrated(
+    predictor: TiledPredictor, config: SegmentorConfig, crops: LabelledCrops, reader: ImageReader
+) -> PostProcessing:
+    """Post-processing that fits the trained network."""
+    labels, keys = crops.labels, crops.crops.keys
+    refinement = labels.info.notes.get(BORDER_REFINEMENT, "none")
+    settings = config.postprocessing.model_copy(update={"border_refinement": refinement})
+    settings = calibrate_high_threshold(predictor, settings, reader, keys)
+    if crops.hand_labelled:
+        settings = calibrate_splitting(predictor, settings, reader, labels, crops.hand_labelled)
+    return settings
 
 
 def train(
@@ -145,7 +151,7 @@ def train(
     mean = copy.deepcopy(segmentor)
     learning = stage.encoder_rate > 0
     encoder = segmentor.encoder.requires_grad_(learning).train(learning)
-    groups = _slower_encoder(parameter_groups(segmentor, WEIGHT_DECAY), segmentor, stage.encoder_rate)
+    groups = scale_part(parameter_groups(segmentor, WEIGHT_DECAY), segmentor.encoder, stage.encoder_rate)
     optimiser = torch.optim.AdamW(groups, lr=plan.rate)
     checkpoint = Checkpoint(segmentor=segmentor, mean=mean, optimiser=optimiser)
     first, history = checkpoint.resume()
@@ -154,22 +160,18 @@ def train(
     progress = Progress("train_segmentor", plan.steps, "steps", first)
     for step in range(first, plan.steps):
         set_learning_rate(optimiser, cosine(step, plan.steps, peak=plan.rate, warmup=max(1, plan.steps // 10)))
-        rng = step_generator(stage.seed, step, stage.number)
-        images, wanted = crops.batch(stage.batch_size, rng, part(stage.batch_size))
-        target, weight, depth = torch.from_numpy(wanted).to(where).unbind(1)
+        rng = step_generator(stage.seed, step, stage.stream)
+        images, planes = crops.batch(stage.batch_size, rng, part(stage.batch_size))
         with torch.autocast("cuda", torch.bfloat16, enabled=where.startswith("cuda")):
             x = to_device(images, where)
             logits = segmentor.decode(x, encoder(x))
-        logits = logits.float()
-        learned = without_worst(logits[:, 0], target, weight, plan.left_out) if plan.left_out else weight
-        loss = foreground_loss(logits[:, 0], target, learned)
-        if segmentor.config.maps > 1:
-            loss = loss + DEPTH_WEIGHT * depth_loss(logits[:, 1], depth, weight)
+        wanted = torch.from_numpy(planes).to(where)
+        loss = crops.target.loss(logits.float(), wanted, drop_fraction=plan.drop_fraction)
         watch_loss(loss.item(), step)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         average_gradients(segmentor.parameters())
-        torch.nn.utils.clip_grad_norm_(segmentor.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(segmentor.parameters(), MAX_GRADIENT)
         optimiser.step()
         average(mean, segmentor, min(AVERAGE, (1 + step) / (10 + step)))
         history.append((step, loss.item()))
@@ -179,47 +181,8 @@ def train(
     return mean.eval(), history
 
 
-def _slower_encoder(groups: list[dict], segmentor: Segmentor, encoder_rate: float) -> list[dict]:
-    """Split each parameter group in the encoder's part, at its own rate, and the rest."""
-    encoder = {id(parameter) for parameter in segmentor.encoder.parameters()}
-    split = []
-    for group in groups:
-        for inside, scale in ((True, encoder_rate), (False, 1.0)):
-            chosen = [parameter for parameter in group["params"] if (id(parameter) in encoder) == inside]
-            if chosen:
-                split.append({**group, "params": chosen, "scale": scale})
-    return split
-
-
 def _pass_through(stage: TrainSegmentor) -> Result:
-    """Copy the payload of `model`."""
-    if read_config(stage.model)["kind"] != "segmentor":
-        raise UserError("--model: with --skip true this must be a segmentor, there is nothing to pass on otherwise")
+    """Copy the payload of `model`, which must be a segmentor."""
+    load_config(stage.model, SegmentorConfig)
     copy_payload(stage.model, stage.segmentor)
-    return Result(values={"converged": True}, skipped="the EM loop has converged")
-
-
-def _metrics(history: History) -> dict[str, float]:
-    losses = [loss for _, loss in history]
-    tail = max(1, len(losses) // 10)
-    return {"first_loss": float(np.mean(losses[:tail])), "loss": float(np.mean(losses[-tail:]))}
-
-
-def _card(
-    stage: TrainSegmentor, plan: Plan, config: SegmentorConfig, images: int, drawn: int, metrics: dict[str, float]
-) -> str:
-    encoder = config.encoder
-    learned = f"pseudo-masks of {images - drawn} images; no hand-drawn label was used in this stage"
-    if drawn:
-        learned = f"pseudo-masks of {images - drawn} images and from the labels that a person drew of {drawn} more"
-    return f"""# Segmentor on ViT {encoder.size}, patch {encoder.patch}
-
-Foreground of cells, learned from {learned}.
-
-- Input: {encoder.channels} channels, each scaled so that its {encoder.normalisation.low:g} and \
-{encoder.normalisation.high:g} percentiles become 0 and 1; height and width multiples of 16
-- Output maps: {", ".join(config.heads)} (logits, pixel by pixel)
-- Training: {plan.steps} steps of {stage.batch_size} crops of {stage.crop} px, peak learning rate {plan.rate:g}
-- Loss: {metrics["first_loss"]:.3f} at first, {metrics["loss"]:.3f} at last
-- Agreement of the pseudo-masks with the round before: {stage.agreement:.3f}
-"""
+    return Result(skipped="the EM loop is over")

@@ -11,7 +11,6 @@ from typing import Any
 
 from components.registry import declaration, names
 from pipelines import config
-from pipelines.config import closest
 from pipelines.executor import ir
 from pipelines.executor import store_copy as sending
 from pipelines.executor.backends import DockerRunner, ProcessRunner, Runner, gpu_count
@@ -26,6 +25,7 @@ from pipelines.run_folder.folder import opened, place_graph
 from pipelines.run_folder.record import RunRecord, identity
 from shared.readers.fingerprint import fingerprint
 from shared.system.errors import UserError
+from shared.system.suggestions import alternatives
 
 
 def run(args: argparse.Namespace) -> int:
@@ -140,7 +140,7 @@ def _compiled(args: argparse.Namespace, temporary: Path) -> Path:
 
 def _options(graph: Graph, args: argparse.Namespace) -> Options:
     if args.from_task and args.from_task not in graph.tasks:
-        raise UserError(f"--from {args.from_task}: no such task{closest(args.from_task, graph.tasks)}")
+        raise UserError(f"--from {args.from_task}: no such task{alternatives(args.from_task, graph.tasks)}")
     if args.store:
         sending.check_prefix(args.store)
     if args.overwrite and not args.store:
@@ -162,11 +162,11 @@ def parameters(graph: Graph, texts: list[str], source: str | None) -> dict[str, 
         if not equals:
             raise UserError(f"--param {text}: write NAME=VALUE")
         if name not in graph.parameters:
-            raise UserError(f"--param {name}: {graph.name} has no such parameter{closest(name, graph.parameters)}")
+            raise UserError(f"--param {name}: {graph.name} has no such parameter{alternatives(name, graph.parameters)}")
         given[name] = _typed(name, graph.parameters[name], value)
     if source is not None:
         if "source" not in graph.parameters:
-            raise UserError(f"--source: {graph.name} has no such parameter{closest('source', graph.parameters)}")
+            raise UserError(f"--source: {graph.name} has no such parameter{alternatives('source', graph.parameters)}")
         given["source"] = source
     for name, spec in graph.parameters.items():
         if spec.required and name not in given:

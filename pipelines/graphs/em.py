@@ -1,4 +1,4 @@
-"""One EM round as a nested pipeline: features, clusters, pseudo-masks (E-step), segmentor (M-step), gate, scores."""
+"""One EM round as a nested pipeline: features, clusters, pseudo-masks (E-step), segmentor (M-step), selection, scores."""
 
 from typing import Any, NamedTuple
 
@@ -13,18 +13,18 @@ from components.train_segmentor.component import TrainSegmentor
 from pipelines.config import Config
 from pipelines.kubeflow.adapter import step
 
-SCORED = 20
+SCORED = "20"
 """Labelled images that a round is scored on, at most: enough to see how the rounds compare."""
 
 
 class Round(NamedTuple):
-    """What a round hands to the next one."""
+    """What a round passes to the next one."""
 
     model: dsl.Model
     labels: dsl.Dataset
     best: dsl.Model
     best_round: int
-    first_area: float
+    initial_area: float
     done: bool
 
 
@@ -33,7 +33,7 @@ def em_round(config: Config) -> Any:
 
     Round 0 gets the encoder twice, an empty LabelSet, -1, 0 and False; round r > 0 what round r-1 returned. Once `done`
     is true the stages pass through at once, which needs no condition in the graph. `model` and `labels` are the last
-    round's, whatever the gate says: a round that is no better may lead to one that is. `best` is what the gate kept.
+    round's, whatever the selection says: a round that is no better may lead to one that is. `best` is what was selected.
     """
 
     @dsl.pipeline(name="em-round", description="One EM round on the pseudo-masks.")
@@ -44,29 +44,18 @@ def em_round(config: Config) -> Any:
         labels: dsl.Input[dsl.Dataset],
         best: dsl.Input[dsl.Model],
         best_round: int,
-        first_area: float,
+        initial_area: float,
         done: bool,
-        number: int,
-        k: int,
+        round_number: int,
+        k: str,
         use_labels: int,
         train_steps: int,
         stop_agreement: float,
         seed: int,
     ) -> Round:
-        features = step(
-            config, ExtractFeatures, images=images, truth=truth, model=model, use_labels=use_labels, skip=done
-        ).outputs["features"]
-        clusters = step(
-            config,
-            Cluster,
-            images=images,
-            features=features,
-            truth=truth,
-            k=k,
-            use_labels=use_labels,
-            seed=seed,
-            skip=done,
-        ).outputs["clusters"]
+        labelled = {"images": images, "truth": truth, "use_labels": use_labels}
+        features = step(config, ExtractFeatures, **labelled, model=model, skip=done).outputs["features"]
+        clusters = step(config, Cluster, **labelled, features=features, k=k, seed=seed, skip=done).outputs["clusters"]
         refined = step(config, RefineMasks, images=images, clusters=clusters, previous=labels, skip=done)
         trained = step(
             config,
@@ -74,44 +63,33 @@ def em_round(config: Config) -> Any:
             images=images,
             labels=refined.outputs["labels"],
             model=model,
-            agreement=refined.outputs["agreement"],
             steps=train_steps,
-            stop_agreement=stop_agreement,
+            drop_fraction=refined.outputs["noise"],
             seed=seed,
-            number=number,
+            stream=round_number,
             skip=done,
         )
-        segmentor = trained.outputs["segmentor"]
-        gate = step(
+        selected = step(
             config,
             SelectModel,
-            images=images,
-            truth=truth,
-            candidate=segmentor,
+            **labelled,
+            candidate=trained.outputs["segmentor"],
             incumbent=best,
-            number=number,
+            round_number=round_number,
             incumbent_round=best_round,
-            first_area=first_area,
-            converged=trained.outputs["converged"],
-            use_labels=use_labels,
+            initial_area=initial_area,
+            agreement=refined.outputs["agreement"],
+            stop_agreement=stop_agreement,
             skip=done,
         )
-        step(
-            config,
-            Evaluate,
-            images=images,
-            truth=truth,
-            model=segmentor,
-            use_labels=use_labels,
-            most_images=SCORED,
-        )
+        step(config, Evaluate, **labelled, model=trained.outputs["segmentor"], max_images=SCORED)
         return Round(
-            segmentor,
+            trained.outputs["segmentor"],
             refined.outputs["labels"],
-            gate.outputs["best"],
-            gate.outputs["best_round"],
-            gate.outputs["first_area_out"],
-            gate.outputs["done"],
+            selected.outputs["best"],
+            selected.outputs["best_round"],
+            selected.outputs["initial_area_out"],
+            selected.outputs["done"],
         )
 
     return em

@@ -13,6 +13,7 @@ from components.export_model.component import ExportModel
 from components.infer.component import Infer
 from components.ingest.component import Ingest
 from components.pretrain.component import Pretrain
+from components.select_model.component import SelectModel
 from components.train_segmentor.component import TrainSegmentor
 from pipelines.config import Config
 from pipelines.graphs.em import em_round
@@ -28,19 +29,19 @@ def build(config: Config) -> Any:
         seed: int = config.default(Pretrain, "seed"),
         pretrain_steps: int = config.default(Pretrain, "steps"),
         train_steps: int = config.default(TrainSegmentor, "steps"),
-        k: int = config.default(Cluster, "k"),
+        k: str = config.default(Cluster, "k"),
         use_labels: int = config.default(Cluster, "use_labels"),
-        stop_agreement: float = config.default(TrainSegmentor, "stop_agreement"),
+        stop_agreement: float = config.default(SelectModel, "stop_agreement"),
     ) -> None:
         data = step(config, Ingest, source=source, fingerprint=fingerprint)
         images, truth = data.outputs["images"], data.outputs["labels"]
-        encoder = step(config, Pretrain, images=images, steps=pretrain_steps, seed=seed)
+        encoder = step(config, Pretrain, images=images, steps=pretrain_steps, seed=seed).outputs["encoder"]
         state = {
-            "model": encoder.outputs["encoder"],
+            "model": encoder,
             "labels": data.outputs["no_labels"],
-            "best": encoder.outputs["encoder"],
+            "best": encoder,
             "best_round": -1,
-            "first_area": 0.0,
+            "initial_area": 0.0,
             "done": False,
         }
         for number in range(config.rounds):
@@ -48,7 +49,7 @@ def build(config: Config) -> Any:
                 images=images,
                 truth=truth,
                 **state,
-                number=number,
+                round_number=number,
                 k=k,
                 use_labels=use_labels,
                 train_steps=train_steps,

@@ -10,8 +10,9 @@ from pydantic_core import to_jsonable_python
 
 from pipelines.config import Config
 from pipelines.kubeflow import resources
-from shared.stage.declaration import Stage, plain_type, port_of
+from shared.stage.declaration import Stage, port_of
 from shared.stage.version import image_version
+from shared.stage.wire import plain_type, to_wire
 
 
 def image_reference(target: str) -> str:
@@ -55,7 +56,7 @@ def _argument(stage: type[Stage], name: str) -> inspect.Parameter:
     if port is None:
         annotation: Any = plain_type(field)
         if not field.is_required():
-            default = to_jsonable_python(field.get_default(call_default_factory=True))
+            default = to_wire(field, to_jsonable_python(field.get_default(call_default_factory=True)))
     elif port.is_value:
         annotation = dsl.OutputPath(port.kind)
     else:

@@ -6,9 +6,10 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from pipelines.config import Config, closest
+from pipelines.config import Config
 from pipelines.kubeflow.lint import lint
 from shared.system.errors import UserError
+from shared.system.suggestions import alternatives
 
 GRAPHS = ("label_free",)
 """Modules of `pipelines.graphs` that have `build(config) -> pipeline`."""
@@ -23,7 +24,7 @@ def summary(name: str) -> str:
 def compile_graph(name: str, config: Config, target: Path) -> None:
     """Compile a graph by name into a Kubeflow pipeline YAML. Raises UserError for an unknown name or setting."""
     if name not in GRAPHS:
-        raise UserError(f"{name}: no such pipeline{closest(name, GRAPHS)}")
+        raise UserError(f"{name}: no such pipeline{alternatives(name, GRAPHS)}")
     module = importlib.import_module(f"pipelines.graphs.{name}")
     from kfp import compiler
 

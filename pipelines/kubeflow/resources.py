@@ -24,8 +24,8 @@ from pydantic import (
 )
 
 from components.registry import names
-from pipelines.config import closest
 from shared.system.errors import UserError
+from shared.system.suggestions import alternatives
 
 QUANTITY = re.compile(r"(\d+(?:\.\d+)?)(m|[kKMGTPE]i?)?")
 DURATION = re.compile(r"\d+[smh]")
@@ -201,7 +201,7 @@ def load(path: Path | None, *, cpu_only: bool = False, caching: bool = True) -> 
             profile = profile.model_copy(update={"all": {**profile.all, "caching": False}, "stages": stages})
         for stage in profile.stages:
             if stage not in names():
-                raise UserError(f"{path}: stages.{stage}: no such stage{closest(stage, names())}")
+                raise UserError(f"{path}: stages.{stage}: no such stage{alternatives(stage, names())}")
         _ = profile.rows
     except ValidationError as error:
         item = error.errors()[0]

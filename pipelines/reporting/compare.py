@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from pipelines.reporting.rounds import FLATTERING, flattering, handed_on, rounds
+from pipelines.reporting.rounds import SCORED_ON_TRAINING_LABELS, handed_on, rounds, scored_on_training_labels
 from pipelines.run_folder.folder import within
 from pipelines.run_folder.record import RunRecord, TaskRecord, load
 from shared.reporting.page import Page, escape, line_plot
@@ -46,8 +46,8 @@ def compare(name_a: str, a: Path, name_b: str, b: Path) -> Page:
     else:
         page.text("The two have no metric in common yet.")
     for side, record in (("A", first), ("B", second)):
-        if flattering(record):
-            page.text(f"Scores of {side} are {FLATTERING}.")
+        if scored_on_training_labels(record):
+            page.text(f"Scores of {side} are {SCORED_ON_TRAINING_LABELS}.")
     _lines(page, first, second)
     _contents(page, first, second)
     _pictures(page, a, first, b, second)

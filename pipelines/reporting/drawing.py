@@ -29,7 +29,7 @@ class Box:
     y: int
 
 
-def look_of(task: TaskRecord) -> str:
+def appearance_of(task: TaskRecord) -> str:
     """Which of `LOOKS` a task has."""
     if task.state == "done":
         if task.skipped:
@@ -120,10 +120,10 @@ def _frame(group: str, y: int, width: int, height: int) -> str:
 
 
 def _box(name: str, task: TaskRecord, box: Box) -> str:
-    fill, stroke, word = LOOKS[look_of(task)]
-    dash = " stroke-dasharray='4 3'" if look_of(task) in ("skipped", "waiting") else ""
+    fill, stroke, word = LOOKS[appearance_of(task)]
+    dash = " stroke-dasharray='4 3'" if appearance_of(task) in ("skipped", "waiting") else ""
     seconds = f"{task.seconds:.1f} s" if task.seconds else ""
-    note = {"computed": seconds, "cached": f"cached ({seconds} when made)"}.get(look_of(task), word)
+    note = {"computed": seconds, "cached": f"cached ({seconds} when made)"}.get(appearance_of(task), word)
     return (
         f"<g><title>{escape(name)}: {escape(task.state)}{escape(': ' + task.error if task.error else '')}</title>"
         f"<rect x='{box.x}' y='{box.y}' width='{BOX_W}' height='{BOX_H}' rx='6' fill='{fill}' stroke='{stroke}' "
@@ -154,7 +154,7 @@ def _arrow(a: Box, b: Box) -> str:
 
 def _legend(record: RunRecord, y: int) -> str:
     parts, x = [], 2 * PAD
-    present = {look_of(task) for task in record.tasks.values()}
+    present = {appearance_of(task) for task in record.tasks.values()}
     for name, (fill, stroke, word) in LOOKS.items():
         if name in present:
             parts.append(f"<rect x='{x}' y='{y - 11}' width='14' height='14' rx='3' fill='{fill}' stroke='{stroke}'/>")

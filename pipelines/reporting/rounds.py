@@ -7,7 +7,7 @@ from pipelines.run_folder.record import RunRecord, TaskRecord
 
 START = "the model the loop started from"
 """What is handed on in place of a round where a segmentor of the user's was better than all of them."""
-FLATTERING = "on the images that were drawn for it: flattering"
+SCORED_ON_TRAINING_LABELS = "on the images that were drawn for it: scored_on_training_labels"
 """Of scores where no labelled image is left that was not learned from."""
 
 
@@ -88,9 +88,12 @@ def final_scores(record: RunRecord) -> dict[str, float]:
     return scored[0] if scored else {}
 
 
-def flattering(record: RunRecord) -> bool:
+def scored_on_training_labels(record: RunRecord) -> bool:
     """Whether the run's scores are on images whose labels the loop learned from."""
-    return any(task.stage == "evaluate" and task.metrics.get("flattering") == 1 for task in record.tasks.values())
+    return any(
+        task.stage == "evaluate" and task.metrics.get("scored_on_training_labels") == 1
+        for task in record.tasks.values()
+    )
 
 
 def ending(record: RunRecord) -> str:
@@ -150,7 +153,7 @@ def round_table(record: RunRecord) -> str:
         return ""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = ["  ".join(_pad(cell, widths[i], i) for i, cell in enumerate(row)).rstrip() for row in rows]
-    told = [f"Dice and F1 are {FLATTERING}."] if flattering(record) else []
+    told = [f"Dice and F1 are {SCORED_ON_TRAINING_LABELS}."] if scored_on_training_labels(record) else []
     told += [end] if (end := ending(record)) else []
     return "\n".join([lines[0], "  ".join("-" * width for width in widths[:-1]), *lines[1:], *told])
 

@@ -12,17 +12,17 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import quote
 
-from pipelines.reporting.drawing import drawing, look_of
+from pipelines.reporting.drawing import appearance_of, drawing
 from pipelines.reporting.rounds import (
-    FLATTERING,
+    SCORED_ON_TRAINING_LABELS,
     START,
     EmRound,
     averaged,
     ending,
     final_scores,
-    flattering,
     handed_on,
     rounds,
+    scored_on_training_labels,
     shipped,
 )
 from pipelines.run_folder.folder import folder_within, within
@@ -113,14 +113,14 @@ def _summary(page: Page, run: Path, record: RunRecord) -> None:
         cards.append((f"{infer.metrics['cells']:,.0f}", "cells found"))
     em = rounds(record)
     final = final_scores(record)
-    where = f", {FLATTERING}" if flattering(record) else ""
+    where = f", {SCORED_ON_TRAINING_LABELS}" if scored_on_training_labels(record) else ""
     for metric, what in (("dice", "pixel Dice"), ("f1", "F1 of cells, IoU 0.5")):
         if metric in final:
             cards.append((f"{final[metric]:.3f}", what + where))
     if em:
         passed = sum(r.tasks["train_segmentor"].state == "done" for r in em if "train_segmentor" in r.tasks)
         cards.append((f"{passed - sum(r.skipped for r in em)} of {len(em)}", "EM rounds trained"))
-    computed = sum(look_of(task) == "computed" for task in record.tasks.values())
+    computed = sum(appearance_of(task) == "computed" for task in record.tasks.values())
     cards.append((f"{computed} of {len(record.tasks)}", "tasks computed now"))
     shown = "".join(
         f"<div class='card'><b>{escape(value)}</b><span>{escape(what)}</span></div>" for value, what in cards
@@ -143,8 +143,10 @@ def _scores(page: Page, run: Path, record: RunRecord) -> None:
     handed = "" if best in (None, START) else f"Handed on: the segmentor of {best}{with_earlier}. "
     if text := handed + ending(record):
         page.text(text)
-    if flattering(record):
-        page.text(f"Dice, F1 and the like are {FLATTERING}. Labels beyond --param use_labels would score it fairly.")
+    if scored_on_training_labels(record):
+        page.text(
+            f"Dice, F1 and the like are {SCORED_ON_TRAINING_LABELS}. Labels beyond --param use_labels would score it fairly."
+        )
     header = ["round", "Dice", "F1 at 0.5", "AP at 0.5", "PQ", "agreement with the round before", "seconds", ""]
     rows = [
         [r.name]
@@ -246,7 +248,7 @@ def _tasks(page: Page, run: Path, record: RunRecord) -> None:
     head = "".join(f"<th>{name}</th>" for name in ("task", "state", "seconds", "attempts", "metrics", "more"))
     rows = []
     for name, task in record.tasks.items():
-        state = task.skipped or {"cached": f"from the {task.origin}"}.get(look_of(task), task.state)
+        state = task.skipped or {"cached": f"from the {task.origin}"}.get(appearance_of(task), task.state)
         metrics = ", ".join(f"{key} {value:.4g}" for key, value in list(task.metrics.items())[:6])
         links = [("page", f"{name}/report.html"), ("log", f"{name}/log.txt")]
         more = " ".join(f"<a href='{quote(path)}'>{word}</a>" for word, path in links if within(run, path).is_file())

@@ -22,7 +22,7 @@ from pathlib import Path
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 from pipelines.reporting.compare import compare
-from pipelines.reporting.rounds import final_scores, flattering
+from pipelines.reporting.rounds import final_scores, scored_on_training_labels
 from pipelines.run_folder.folder import within
 from pipelines.run_folder.record import NAME as RECORD
 from pipelines.run_folder.record import RunRecord, load
@@ -275,7 +275,7 @@ def _facts(folder: Path) -> str:
 def _scores(record: RunRecord) -> list[str]:
     """Dice and F1, and where they flatter, that they do."""
     scored = final_scores(record)
-    flag = " (flattering)" if flattering(record) else ""
+    flag = " (scored_on_training_labels)" if scored_on_training_labels(record) else ""
     return [f"{scored[name]:.3f}{flag}" if name in scored else "" for name in ("dice", "f1")]
 
 

@@ -158,6 +158,12 @@ class ImageReader:
             yield self.entries[key], self.read(key)
 
 
+def median_um_per_px(reader: ImageReader, keys: list[str]) -> float | None:
+    """Median pixel size of those images whose file told it; None where none did."""
+    known = [scale for key in keys if (scale := reader.entries[key].um_per_px)]
+    return float(np.median(known)) if known else None
+
+
 def pack(image: np.ndarray) -> Packed:
     """Encode and hash an image (H, W, C)."""
     extension, data = encode(image)

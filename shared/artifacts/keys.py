@@ -67,10 +67,10 @@ def frame_key(key: str, number: int) -> str:
     return f"{key}_f{number:04d}"
 
 
-def spread(keys: list[str], most: int) -> list[str]:
+def evenly_spaced(keys: list[str], most: int) -> list[str]:
     """At most so many keys (1 or more), evenly spread, the first and the last among them.
 
-    >>> spread(["a", "b", "c", "d", "e"], 3)
+    >>> evenly_spaced(["a", "b", "c", "d", "e"], 3)
     ['a', 'c', 'e']
     """
     if len(keys) <= most:

@@ -40,8 +40,8 @@ class Scores(Artifact):
     """`scores.json` (overall) and `scores.csv` (per image)."""
 
 
-class Predictions(Artifact):
-    """Plain files for people: label TIFF, COCO JSON, CSV of cells, overlays."""
+class Files(Artifact):
+    """Plain files for people and other programs: label TIFF, COCO JSON, CSV of cells, overlays."""
 
 
 class Shown(Artifact):

@@ -6,7 +6,7 @@ foreground probability 0.5 + (m - 0.5) * c / 255, which is how soft masks pass b
 """
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,20 +19,27 @@ from shared.artifacts.manifest import read_manifest
 from shared.artifacts.shards import Member, ShardWriter, read_jsonl, read_member, write_jsonl
 from shared.system.errors import ArtifactError
 
+Box = tuple[float, float, float, float]
 INDEX, INFO, COCO, CLASSES = "index.jsonl", "labelset.json", "annotations.coco.json", "classes.csv"
 
 
-SHARPENED = "sharpened"
+BORDER_REFINEMENT = "border_refinement"
 """Note of a pseudo LabelSet: how its masks' borders were moved to where the image changes, see `shared.instances.border_refinement`."""
 LABELLED = "labelled"
 """Note of a pseudo LabelSet: keys of the images whose masks are a person's, taken over where `use_labels` allows it."""
+
+
+Origin = Literal["truth", "corrected", "pseudo", "prediction"]
+"""Where labels come from: a person, a person who corrected predictions, the EM loop, or a model."""
+Kind = Literal["instances", "foreground"]
+"""What a label image holds: numbered instances, or a mask of the foreground."""
 
 
 class LabelInfo(BaseModel):
     """`labelset.json`: what holds for the whole set."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    origin: Literal["truth", "pseudo", "prediction"]
+    origin: Origin
     notes: dict[str, Any] = {}
     """What the stage that made it wants to hand on: the chosen foreground clusters, a threshold, ..."""
 
@@ -43,19 +50,19 @@ class LabelEntry(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
     key: str
     """Key of the image in its ImageSet."""
-    kind: Literal["instances", "foreground"]
+    kind: Kind
     height: int
     width: int
     members: dict[str, Member]
     """`mask` always; `conf` and others, such as `cluster` (the cluster of each pixel plus 1), where there are any."""
+    scores: tuple[float, ...] | None = None
+    """Of predictions, the score of each instance 1, 2, ... in [0, 1]; None where there are none."""
 
 
 class LabelWriter:
     """Writes the payload of a LabelSet. Keys must be added in ascending order."""
 
-    def __init__(
-        self, folder: Path, origin: Literal["truth", "pseudo", "prediction"], notes: dict[str, Any] | None = None
-    ) -> None:
+    def __init__(self, folder: Path, origin: Origin, notes: dict[str, Any] | None = None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.origin, self.notes = folder, origin, notes or {}
         self.entries: list[LabelEntry] = []
@@ -85,13 +92,15 @@ class LabelWriter:
         self,
         key: str,
         mask: np.ndarray,
-        kind: Literal["instances", "foreground"],
+        kind: Kind,
         conf: np.ndarray | None = None,
         others: Mapping[str, np.ndarray] | None = None,
+        scores: Sequence[float] | np.ndarray | None = None,
     ) -> LabelEntry:
         """Append the label images of one image.
 
-        mask: (H, W) uint8, uint16 or uint32 (stored as the smallest that fits); conf and others: (H, W) uint8.
+        mask: (H, W) uint8, uint16 or uint32 (stored as the smallest that fits); conf and others: (H, W) uint8; scores:
+        of the instances 1, 2, ... in [0, 1].
         """
         if self.entries and key <= self.entries[-1].key:
             raise ValueError(f"key {key!r} after {self.entries[-1].key!r}: keys must be added in ascending order")
@@ -102,7 +111,14 @@ class LabelWriter:
                 raise ValueError(f"{key}: {name} is {planes[name].shape}, the mask {mask.shape}")
             extension, data = encode_labels(planes[name])
             members[name] = self._shards.add(f"{key}.{name}.{extension}", data)
-        entry = LabelEntry(key=key, kind=kind, height=mask.shape[0], width=mask.shape[1], members=members)
+        entry = LabelEntry(
+            key=key,
+            kind=kind,
+            height=mask.shape[0],
+            width=mask.shape[1],
+            members=members,
+            scores=None if scores is None else tuple(round(float(score), 4) for score in scores),
+        )
         self.entries.append(entry)
         return entry
 
@@ -146,10 +162,19 @@ class LabelReader:
         """(H, W) label image of one member, such as `cluster`. Raises KeyError where there is none."""
         return decode_labels(read_member(self.folder, self.entries[key].members[name]))
 
-    def coco(self) -> dict[str, Any] | None:
-        """The COCO dict, or None where there are only label images."""
+    def coco(self) -> dict[str, Any]:
+        """`annotations.coco.json`: boxes, outlines and categories; without images where there is none."""
         path = self.folder / COCO
-        return json.loads(path.read_text()) if path.is_file() else None
+        return json.loads(path.read_text()) if path.is_file() else {"images": [], "annotations": [], "categories": []}
+
+    def boxes(self) -> dict[str, list[Box]]:
+        """Key -> boxes (x, y, width, height) in px, of the images with annotations; an image may have none."""
+        coco = self.coco()
+        keys = {image["id"]: image["file_name"] for image in coco["images"]}
+        found: dict[str, list[Box]] = {key: [] for key in keys.values()}
+        for row in coco["annotations"]:
+            found[keys[row["image_id"]]].append(tuple(row["bbox"]))
+        return found
 
     def classes(self) -> dict[str, str]:
         """Key -> class of the image; empty where none are known."""
@@ -157,6 +182,11 @@ class LabelReader:
         if not path.is_file():
             return {}
         return dict(line.rsplit(",", 1) for line in path.read_text().splitlines()[1:])
+
+    def contents(self) -> str:
+        """What the set holds, in words: `label images of 5 images, classes of 3 images`, or `nothing`."""
+        counts = {"label images": len(self), "annotations": len(self.boxes()), "classes": len(self.classes())}
+        return ", ".join(f"{what} of {number} images" for what, number in counts.items() if number) or "nothing"
 
 
 def learned_labels(truth: LabelReader, train: Collection[str], use_labels: int) -> list[str]:

@@ -16,7 +16,7 @@ def jitter_intensity(crop: np.ndarray, rng: np.random.Generator, strength: float
     return (np.sign(crop) * np.abs(crop) ** gamma * contrast + shift).astype(np.float32)
 
 
-def turned_square(
+def rotated_square(
     crop: np.ndarray, size: int, *, centre: tuple[float, float], side: float, degrees: float = 0.0, flip: bool = False
 ) -> np.ndarray:
     """The square of `side` px about `centre` (y, x) of a crop (S, S, C), turned: (size, size, C) float32.

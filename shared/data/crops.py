@@ -1,8 +1,4 @@
-"""Random crops of an ImageSet for training. What a step gets follows from (seed, step) alone.
-
-Augmentation fits microscopy: any of the eight flips and quarter turns or any angle, scale, brightness, contrast, gamma,
-blur, noise of detector and photons; no hue.
-"""
+"""Random crops of an ImageSet for training. What a step gets follows from (seed, step) alone."""
 
 from dataclasses import dataclass
 
@@ -10,11 +6,17 @@ import cv2
 import numpy as np
 
 from shared.artifacts.image_set import ImageReader
-from shared.data.image_cache import CACHE_BYTES, ImageCache
+from shared.data.array_cache import ArrayCache
 from shared.data.sampling import Mixture, mixture
-from shared.imaging.appearance import look
-from shared.imaging.normalise import Normalisation, match_channels
+from shared.imaging.appearance import appearance
+from shared.imaging.normalise import match_channels
 from shared.imaging.tiling import reflect_index
+from shared.models.config import ModelInput
+
+CACHE_BYTES = 2**30
+"""Bytes of decoded images that are kept."""
+Decoded = tuple[np.ndarray, list[tuple[float, float]]]
+"""An image (H, W, C), and the limits that `Normalisation.apply` takes."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class Window:
 
     key: str
     y: int
-    """px, first row; the window may reach beyond the image, which goes on reflected."""
+    """px, first row. The window may reach beyond the image, which is reflected there."""
     x: int
     """px, first column."""
     side: int
@@ -43,26 +45,33 @@ class Crops:
         keys: list[str],
         *,
         size: int,
-        channels: int,
-        normalisation: Normalisation,
-        scale: float = 1.25,
-        shrink: int = 1,
+        model_input: ModelInput,
+        scale_jitter: float = 1.25,
         cache_bytes: int = CACHE_BYTES,
         balanced: bool = False,
     ) -> None:
-        """size: px on the side of a crop, of `shrink` px of the image each; scale: how much larger or smaller still.
+        """size: px on the side of a crop as the network sees it.
 
-        balanced: rare kinds of images more often than their area's share, see `shared.data.sampling`.
+        scale_jitter: crops show the image up to so many times larger or smaller. balanced: draw rare kinds of images
+        more often than their share of the area, see `shared.data.sampling`.
         """
-        self.keys, self.size, self.channels, self.scale, self.shrink = keys, size, channels, scale, shrink
-        self.cache = ImageCache(reader, normalisation, cache_bytes)
+        self.reader, self.keys, self.size, self.input, self.scale_jitter = reader, keys, size, model_input, scale_jitter
+        self.cache: ArrayCache[Decoded] = ArrayCache(cache_bytes, lambda item: item[0].nbytes)
         sizes = [(reader.entries[key].height, reader.entries[key].width) for key in keys]
         self._sizes = dict(zip(keys, sizes, strict=True))
         areas = np.array([h * w for h, w in sizes], np.float64)
-        self.mixture = mixture(keys, areas, self._look) if balanced else Mixture(areas / areas.sum(), kinds=1)
+        self.mixture = mixture(keys, areas, self._appearance) if balanced else Mixture(areas / areas.sum(), kinds=1)
 
-    def _look(self, key: str) -> np.ndarray:
-        return look(*self.cache.get(key), self.cache.normalisation)
+    def image(self, key: str) -> Decoded:
+        """An image and its normalisation limits, decoded where it is not kept in memory."""
+        return self.cache.get(key, lambda: self._decode(key))
+
+    def _decode(self, key: str) -> Decoded:
+        image = self.reader.read(key)
+        return image, self.input.normalisation.limits(image)
+
+    def _appearance(self, key: str) -> np.ndarray:
+        return appearance(*self.image(key), self.input.normalisation)
 
     def windows(self, count: int, rng: np.random.Generator) -> list[Window]:
         """Random windows; where not balanced, every pixel of the set is about equally likely. Four to an image."""
@@ -70,7 +79,7 @@ class Crops:
         return [self._window(self.keys[chosen[i // 4]], rng) for i in range(count)]
 
     def _window(self, key: str, rng: np.random.Generator) -> Window:
-        side = round(self.size * self.shrink * self.scale ** rng.uniform(-1, 1))
+        side = round(self.size * self.input.downsample * self.scale_jitter ** rng.uniform(-1, 1))
         y, x = (int(rng.integers(max(1, length - side + 1))) for length in self._sizes[key])
         return Window(key, y, x, side, int(rng.integers(4)), bool(rng.integers(2)))
 
@@ -80,9 +89,9 @@ class Crops:
 
     def cut(self, window: Window) -> np.ndarray:
         """One window as a crop (size, size, channels) float32."""
-        image, limits = self.cache.get(window.key)
-        crop = self.cache.normalisation.apply(cut_window(image, window), limits)
-        return turned(resized(match_channels(crop, self.channels), self.size), window)
+        image, limits = self.image(window.key)
+        crop = self.input.normalisation.apply(cut_window(image, window), limits)
+        return turn(resized(match_channels(crop, self.input.channels), self.size), window)
 
 
 def cut_window(plane: np.ndarray, window: Window) -> np.ndarray:
@@ -106,7 +115,7 @@ def resized(crop: np.ndarray, size: int) -> np.ndarray:
     return np.stack(planes, axis=2)
 
 
-def turned(crop: np.ndarray, window: Window) -> np.ndarray:
+def turn(crop: np.ndarray, window: Window) -> np.ndarray:
     """The crop (S, S, ...) turned and mirrored as the window says."""
     crop = np.rot90(crop, window.turns)
     return crop[:, ::-1] if window.flip else crop

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from shared.artifacts.keys import spread
+from shared.artifacts.keys import evenly_spaced
 
 POWER = 0.75
 """Between 0, every image alike, and 1, every look alike. Measured on fluorescence, tissue and cytology mixed, one round
@@ -36,9 +36,9 @@ class Mixture:
     the more alike they are (Leinster & Cobbold 2012, Ecology 93:477)."""
 
 
-def mixture(keys: list[str], areas: np.ndarray, look_of: Callable[[str], np.ndarray]) -> Mixture:
-    """Of images with these keys and areas (n,) px; look_of: key -> `look` of that image."""
-    chosen = {key: look_of(key) for key in spread(keys, MOST)}
+def mixture(keys: list[str], areas: np.ndarray, appearance_of: Callable[[str], np.ndarray]) -> Mixture:
+    """Of images with these keys and areas (n,) px; appearance_of: key -> `look` of that image."""
+    chosen = {key: appearance_of(key) for key in evenly_spaced(keys, MOST)}
     known = np.array([key in chosen for key in keys])
     looks = np.stack(list(chosen.values()))
     near, wide = (_density(looks, areas[known], within) for within in (ALIKE, KIND))
@@ -49,7 +49,9 @@ def mixture(keys: list[str], areas: np.ndarray, look_of: Callable[[str], np.ndar
     return Mixture(weight / weight.sum(), kinds=float((areas[known] / wide).sum()))
 
 
-def some_of(keys: list[str], areas: np.ndarray, budget: float, look_of: Callable[[str], np.ndarray]) -> list[str]:
+def sample_keys(
+    keys: list[str], areas: np.ndarray, budget: float, appearance_of: Callable[[str], np.ndarray]
+) -> list[str]:
     """Keys of about `budget` px in all, in order: all where they are no more, else rare kinds rather than others.
 
     How likely an image is goes by `mixture`, over the root of its area: half way between how often one of its pixels
@@ -58,7 +60,7 @@ def some_of(keys: list[str], areas: np.ndarray, budget: float, look_of: Callable
     """
     if areas.sum() <= budget:
         return keys
-    rate = mixture(keys, areas, look_of).shares / np.sqrt(areas)
+    rate = mixture(keys, areas, appearance_of).shares / np.sqrt(areas)
     low, high = 0.0, float(1 / rate.min())
     for _ in range(60):
         factor = (low + high) / 2

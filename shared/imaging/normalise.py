@@ -55,7 +55,7 @@ def _limits(plane: np.ndarray, low_percentile: float, high_percentile: float) ->
     return (low, high) if high > low else (float(sample.min()), float(sample.max()))
 
 
-def shrunk(image: np.ndarray, factor: int) -> np.ndarray:
+def downsampled(image: np.ndarray, factor: int) -> np.ndarray:
     """(H, W, C) float32 -> (H / factor, W / factor, C): means of squares. H and W are multiples of the factor."""
     if factor == 1:
         return image

@@ -62,3 +62,14 @@ def eccentricity(yy: np.ndarray, xx: np.ndarray, xy: np.ndarray) -> np.ndarray:
     middle, half = (yy + xx) / 2, np.hypot((yy - xx) / 2, xy)
     major, minor = middle + half, np.maximum(middle - half, 0)
     return np.sqrt(np.where(major > 0, 1 - minor / np.where(major > 0, major, 1), 0))
+
+
+def mean_over_objects(labels: np.ndarray, plane: np.ndarray) -> np.ndarray:
+    """Mean of a plane (H, W) over each of the objects 1..n of a label image (H, W): (n,) float64."""
+    count = int(labels.max(initial=0))
+    total, area = np.zeros(count + 1), np.zeros(count + 1)
+    for top in range(0, len(labels), ROWS):
+        strip = labels[top : top + ROWS].ravel()
+        total += np.bincount(strip, plane[top : top + ROWS].ravel(), count + 1)
+        area += np.bincount(strip, minlength=count + 1)
+    return total[1:] / np.maximum(area[1:], 1)

@@ -45,7 +45,7 @@ class Look:
         return np.exp(-FALL * excess.clip(0, MOST), dtype=np.float32)
 
 
-def border_depth(plane: np.ndarray, mask: np.ndarray) -> np.ndarray:
+def border_weight(plane: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """Grey plane (H, W) float32 and mask (H, W) uint8 {0, 1} -> (H, W) float32 in (0, 1].
 
     1 where the image looks as it does deep in the mask, down to exp(-0.75) where it looks as on the mask's border.
@@ -55,7 +55,7 @@ def border_depth(plane: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return np.ones(mask.shape, np.float32) if look is None else look.depth(plane)
 
 
-def deepen_borders(depth: np.ndarray, image: np.ndarray, mask: np.ndarray) -> None:
+def weight_by_border_contrast(depth: np.ndarray, image: np.ndarray, mask: np.ndarray) -> None:
     """Multiply `depth` (H, W) float32 by the border depth of an image (H, W, C) of any dtype, in place.
 
     Both may be memory maps: a few hundred rows are held in memory at a time, and the result does not depend on whether

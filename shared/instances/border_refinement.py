@@ -23,7 +23,7 @@ from shared.imaging.row_strips import Strip, strips
 from shared.instances.distance import edge_distance
 from shared.proposals.local_threshold import BALANCE_BRIGHT, BALANCE_DARK, changes, local_means, window
 
-Sharpen = Literal["none", "means", "edges"]
+BorderRefinement = Literal["none", "means", "edges"]
 
 REACH = 3
 """px that `means` moves the border outwards, at most: what the mask leaves out stays out."""
@@ -39,7 +39,7 @@ MARGIN = 104
 """px that bear on a pixel, at most."""
 
 
-def sharpened(image: np.ndarray, mask: np.ndarray, how: Sharpen) -> np.ndarray:
+def refine_border(image: np.ndarray, mask: np.ndarray, how: BorderRefinement) -> np.ndarray:
     """Image (H, W, C) of any dtype, may be a memory map, and mask (H, W) uint8 {0, 1} -> mask (H, W) uint8 {0, 1}."""
     if how == "none" or not mask.any() or mask.all():
         return mask

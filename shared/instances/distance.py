@@ -20,7 +20,7 @@ def edge_distance(mask: np.ndarray) -> np.ndarray:
     return np.sqrt(distance, out=distance)
 
 
-def instance_depth(labels: np.ndarray) -> np.ndarray:
+def instance_distance(labels: np.ndarray) -> np.ndarray:
     """How deep a pixel lies in its object: (H, W) float32, 0 at the edge and outside, 1 at the object's deepest pixel.
 
     labels: (H, W) of integers >= 0, instances. The distance to the edge over its largest value in the object, so that

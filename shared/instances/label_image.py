@@ -52,10 +52,10 @@ def typical(values: np.ndarray, areas: np.ndarray) -> float:
     return float(values[order[np.searchsorted(reached, reached[-1] / 2)]])
 
 
-def relabel(labels: np.ndarray, min_area: int = 0, min_share: float = 0.0) -> np.ndarray:
+def relabel(labels: np.ndarray, min_area: int = 0, min_area_share: float = 0.0) -> np.ndarray:
     """Number objects 1..n in reading order of their first pixel and drop those below `min_area` px².
 
-    And those below min_share of the typical one's area, of those that are left.
+    And those below min_area_share of the typical one's area, of those that are left.
 
     labels: (H, W) of integers >= 0; returns uint16, or uint32 above 65,535 objects.
     """
@@ -64,7 +64,7 @@ def relabel(labels: np.ndarray, min_area: int = 0, min_share: float = 0.0) -> np
     start, length, name = runs_of(labels)
     area = np.bincount(name, length, top + 1)
     large = area[1:][area[1:] >= max(min_area, 1)]
-    min_area = max(min_area, math.ceil(min_share * typical_area(large)) if len(large) else 0)
+    min_area = max(min_area, math.ceil(min_area_share * typical_area(large)) if len(large) else 0)
     first = np.full(top + 1, labels.size, np.int64)
     first[name[::-1]] = start[::-1]  # of what is written to one place the last stays
     keep = np.flatnonzero((area >= max(min_area, 1)) & (np.arange(top + 1) > 0))

@@ -9,18 +9,18 @@ import numpy as np
 
 from shared.instances.label_image import relabel, typical
 
-SURE = 0.9
-"""See `sure_pieces`. F1 without it, at 0.7, 0.8, 0.9 and 0.95, held out: fluorescence .851, .851, .852, .852, .853; its
+TYPICAL_PEAK_SHARE = 0.9
+"""See `hysteresis`. F1 without it, at 0.7, 0.8, 0.9 and 0.95, held out: fluorescence .851, .851, .852, .852, .853; its
 images in the mixed set, seed 1, .761, .774, .788, .809, .821; tissue .701, .704, .705, .707, .709, in the mixed set
 .666, .668, .668, .662, .650; cytology .541, .549, .554, .558, .573; phase contrast .557 throughout."""
 MIN_DEPTH = 0.5
-"""See `deep_objects`. F1 on top of that at 0, 0.5, 0.6 and 0.7: fluorescence .852 throughout, tissue .706, .708, .707,
+"""See `drop_flat_objects`. F1 on top of that at 0, 0.5, 0.6 and 0.7: fluorescence .852 throughout, tissue .706, .708, .707,
 .690, cytology .556, .558, .558, .557, phase contrast .557, .568, .582, .602; but Dice of tissue .877, .876, .875, in
 the mixed set .866, .861, .857."""
 
 
-def sure_pieces(mask: np.ndarray, probability: np.ndarray, sure: float, rows: int) -> np.ndarray:
-    """Those connected pieces of the mask (H, W) uint8 {0, 1} whose probability reaches `sure` somewhere; a new mask.
+def hysteresis(mask: np.ndarray, probability: np.ndarray, high: float, rows: int) -> np.ndarray:
+    """Those connected pieces of the mask (H, W) uint8 {0, 1} whose probability reaches `high` somewhere; a new mask.
 
     Hysteresis thresholding (Canny 1986, IEEE TPAMI 8:679). probability: (H, W) float32 in [0, 1], may be a memory map,
     of which `rows` rows are read at a time. Pieces are connected by pixel sides.
@@ -29,7 +29,7 @@ def sure_pieces(mask: np.ndarray, probability: np.ndarray, sure: float, rows: in
     keep = np.zeros(count, np.uint8)
     strips = [slice(y, y + rows) for y in range(0, len(mask), rows)]
     for strip in strips:
-        keep[pieces[strip][probability[strip] >= sure]] = 1
+        keep[pieces[strip][probability[strip] >= high]] = 1
     keep[0] = 0
     kept = np.empty_like(mask)
     for strip in strips:
@@ -37,20 +37,20 @@ def sure_pieces(mask: np.ndarray, probability: np.ndarray, sure: float, rows: in
     return kept
 
 
-def deep_objects(labels: np.ndarray, depth: np.ndarray, share: float, rows: int = 512) -> np.ndarray:
+def drop_flat_objects(labels: np.ndarray, distance: np.ndarray, share: float, rows: int = 512) -> np.ndarray:
     """Objects whose deepest pixel has at least `share` times the typical object's depth; the others become background.
 
     labels: (H, W) of integers >= 0, numbered from 1. depth: (H, W) float32 in [0, 1], may be a memory map. Typical: the
     median over pixels of the depth of the object they are in, so that specks hardly count.
     """
-    peak, area = _peaks(labels, depth, rows)
+    peak, area = _peaks(labels, distance, rows)
     if not len(peak):
         return labels
     shallow = np.concatenate([[False], peak < share * typical(peak, area)])
     return relabel(np.where(shallow[labels], 0, labels)) if shallow.any() else labels
 
 
-def peaks_of(mask: np.ndarray, plane: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def component_peaks(mask: np.ndarray, plane: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Of connected pieces of a mask (H, W) uint8 {0, 1}: the highest value of `plane` (H, W) and the area in px²."""
     return _peaks(cv2.connectedComponents(mask, connectivity=4, ltype=cv2.CV_32S)[1], plane, len(mask))
 

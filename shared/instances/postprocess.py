@@ -1,62 +1,81 @@
-"""From a segmentor's maps to the cells of an image: the last step of every prediction."""
+"""Turn a network's maps into instances: the one function behind every stage that makes them.
+
+>>> found = postprocess(maps, image, config.postprocessing)
+>>> found.labels  # (H, W), instances
+"""
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from shared.instances.border_contrast import deepen_borders
-from shared.instances.border_refinement import Sharpen, sharpened
-from shared.instances.object_filters import MIN_DEPTH, deep_objects, sure_pieces
-from shared.instances.watershed import MIN_SHARE, foreground, split_touching
+from shared.instances.border_contrast import weight_by_border_contrast
+from shared.instances.border_refinement import refine_border
+from shared.instances.object_filters import drop_flat_objects, hysteresis
+from shared.instances.settings import PostProcessing
+from shared.instances.watershed import split_touching, threshold
 
-SADDLE = 0.8
-"""See `split_touching`, where there is a depth. F1 at 0.75, 0.8, 0.85, 0.9: phase contrast .547, .523, .483; stained
-tissue .658, .670, .670, .662; fluorescence .814, .820, .825."""
+ROWS = 512
+"""Rows of a memory map that are read at a time."""
 
 
 @dataclass
-class Found:
-    """What a segmentor's maps say of an image, before touching cells are parted."""
+class Foreground:
+    """What a network's maps tell of an image, before touching objects are split."""
 
     mask: np.ndarray
-    """(H, W) uint8 {0, 1}, foreground"""
-    depth: np.ndarray | None
-    """(H, W) float32 in [0, 1], how deep a pixel lies in its cell, and less where the image looks as on a border; None
-    where the segmentor has no such map."""
-    plain: np.ndarray | None
-    """The same, as the segmentor says."""
-
-    def cells(
-        self,
-        saddle: float,
-        *,
-        min_distance: int = 4,
-        min_area: int = 16,
-        min_share: float = MIN_SHARE,
-        min_depth: float = MIN_DEPTH,
-    ) -> np.ndarray:
-        """Label image (H, W); see `shared.instances.watershed.split_touching` and `shared.instances.object_filters` for the parameters."""
-        labels = split_touching(self.mask, min_distance, min_area, saddle, self.depth, min_share)
-        return labels if self.plain is None else deep_objects(labels, self.plain, min_depth)
+    """(H, W) uint8 {0, 1}"""
+    distance: np.ndarray | None
+    """(H, W) float32 in [0, 1], the network's distance map, lowered where the image looks as on the mask's border; None
+    where the network has no such map."""
+    network_distance: np.ndarray | None
+    """The same as the network gives it."""
 
 
-def find(
-    maps: np.ndarray, image: np.ndarray, *, threshold: float = 0.5, sure: float, sharpen: Sharpen, rows: int = 512
-) -> Found:
-    """Maps (M, H, W) float32 in [0, 1] of an image (H, W, C): foreground first, then depth where there is one.
+@dataclass
+class Segmentation:
+    """The result of an image."""
 
-    The maps are used up: where there are two, the first becomes the depth that falls where the image looks as on the
-    mask's border. sure: the probability that every piece of the mask reaches somewhere, see `shared.instances.object_filters`.
-    sharpen: how the mask's border moves to where the image changes. Maps and image may be memory maps, of which `rows`
+    mask: np.ndarray
+    """(H, W) uint8 {0, 1}, foreground."""
+    labels: np.ndarray
+    """(H, W) uint16 or uint32, instances."""
+
+
+def postprocess(maps: np.ndarray, image: np.ndarray, settings: PostProcessing, rows: int = ROWS) -> Segmentation:
+    """Maps (M, H, W) float32 in [0, 1] of an image (H, W, C) -> mask and instances; overwrites `maps[0]`."""
+    foreground = find_foreground(maps, image, settings, rows)
+    return Segmentation(foreground.mask, split_instances(foreground, settings))
+
+
+def find_foreground(maps: np.ndarray, image: np.ndarray, settings: PostProcessing, rows: int = ROWS) -> Foreground:
+    """Threshold the foreground map, keep objects by hysteresis, and refine the border.
+
+    maps: (M, H, W) float32 in [0, 1], foreground and, where M is 2, distance. `maps[0]` is overwritten by the lowered
+    distance map, which saves a third array for a large image. Both maps and image may be memory maps, of which `rows`
     rows are read at a time.
     """
-    mask = foreground(maps[0], threshold, rows=rows)
-    if sure > threshold:
-        mask = sure_pieces(mask, maps[0], sure, rows)
-    mask = sharpened(image, mask, sharpen)
+    mask = threshold(maps[0], settings.foreground_threshold, rows=rows)
+    if settings.high_threshold > settings.foreground_threshold:
+        mask = hysteresis(mask, maps[0], settings.high_threshold, rows)
+    mask = refine_border(image, mask, settings.border_refinement)
     if len(maps) < 2:
-        return Found(mask, None, None)
+        return Foreground(mask, None, None)
     for y in range(0, len(mask), rows):
         maps[0, y : y + rows] = maps[1, y : y + rows]
-    deepen_borders(maps[0], image, mask)
-    return Found(mask, maps[0], maps[1])
+    weight_by_border_contrast(maps[0], image, mask)
+    return Foreground(mask, maps[0], maps[1])
+
+
+def split_instances(foreground: Foreground, settings: PostProcessing) -> np.ndarray:
+    """Split touching objects by watershed, and drop those that are too small or have no middle: (H, W) label image."""
+    labels = split_touching(
+        foreground.mask,
+        min_seed_distance=settings.min_seed_distance_px,
+        min_area=settings.min_area_px,
+        merge_threshold=settings.merge_threshold,
+        distance=foreground.distance,
+        min_area_share=settings.min_area_share,
+    )
+    if foreground.network_distance is None:
+        return labels
+    return drop_flat_objects(labels, foreground.network_distance, settings.min_distance_share)

@@ -21,10 +21,10 @@ MAX_HOLE = 64
 """px²; background enclosed in an object is filled up to this size."""
 STEPS = 1024.0
 """Levels a px of the smoothed distance is rounded to: plateaus stay flat whatever the processor's rounding."""
-SADDLE = 0.85
+MERGE_THRESHOLD = 0.85
 """See `split_touching`. F1 from the true foreground, without it (1.0), at 0.9 and at 0.85: fluorescent nuclei (DSB)
 .947, .965, .961; stained tissue .887, .918, .915; phase contrast (Usiigaci), cells of 60 px, .517, .764, .816."""
-MIN_SHARE = 0.05
+MIN_AREA_SHARE = 0.05
 """See `split_touching`. F1 of first proposals without it, at 0.05 and at 0.1: fluorescence .862, .859, .854; tissue
 .586, .611, .612 and .746, .753, .762; cytology .492, .508, .502; of a segmentor on phase contrast .345, .387, .389."""
 ROWS = 512
@@ -33,30 +33,30 @@ SHEET = 2**22
 """px² of bounding boxes that are worked on in one go."""
 
 
-def foreground(probability: np.ndarray, threshold: float, rows: int = ROWS) -> np.ndarray:
-    """Mask (H, W) uint8 {0, 1} of the pixels from `threshold` on; a memory map is read `rows` rows at a time."""
+def threshold(probability: np.ndarray, value: float, rows: int = ROWS) -> np.ndarray:
+    """Mask (H, W) uint8 {0, 1} of the pixels from `value` on; a memory map is read `rows` rows at a time."""
     mask = np.empty(probability.shape, np.uint8)
     for y in range(0, len(mask), rows):
-        np.greater_equal(probability[y : y + rows], threshold, out=mask[y : y + rows].view(bool))
+        np.greater_equal(probability[y : y + rows], value, out=mask[y : y + rows].view(bool))
     return mask
 
 
 def split_touching(
     mask: np.ndarray,
-    min_distance: int = 4,
+    min_seed_distance: int = 4,
     min_area: int = 16,
-    saddle: float = SADDLE,
-    depth: np.ndarray | None = None,
-    min_share: float = MIN_SHARE,
+    merge_threshold: float = MERGE_THRESHOLD,
+    distance: np.ndarray | None = None,
+    min_area_share: float = MIN_AREA_SHARE,
 ) -> np.ndarray:
     """Foreground mask (H, W) uint8 {0, 1} -> label image (H, W) uint16, or uint32 above 65,535 objects.
 
     Numbers 1..n ascend in reading order of each object's first pixel. Objects are connected by pixel sides.
-    min_distance: px between two seeds at least. min_area: px², smaller objects become background. saddle: two seeds are
-    one object where the depth between them falls to no less than this share of the shallower seed's; 1: never. depth:
-    (H, W) in [0, 1] as of `instance_depth`, may be a memory map: the distance to the mask's edge is multiplied by it,
-    and so falls where the segmentor sees a border within the mask. min_share: objects below this share of the area
-    of the image's typical object (see `typical_area`) become background.
+    min_seed_distance: px between two seeds, at least. min_area: px²; smaller objects become background.
+    merge_threshold: two seeds are merged where the distance map between them stays above this share of the lower
+    seed's; 1: never. distance: (H, W) in [0, 1], see `instance_distance`, may be a memory map; the distance to the
+    mask's edge is multiplied by it, so that it falls where a network sees a border within the mask. min_area_share:
+    objects below this share of the area of the image's typical object (`typical_area`) become background.
     """
     mask = fill_holes(mask, MAX_HOLE)
     count, pieces = cv2.connectedComponents(mask, connectivity=4, ltype=cv2.CV_32S)
@@ -64,8 +64,8 @@ def split_touching(
     free = count  # numbers from here on are not used yet
     for batch in batches(list(windows.values()), SHEET):
         chosen = dict(islice(windows.items(), batch.start, batch.stop))
-        free = _split(pieces, chosen, free, min_distance, saddle, depth)
-    return relabel(pieces, min_area, min_share)
+        free = _split(pieces, chosen, free, min_seed_distance, merge_threshold, distance)
+    return relabel(pieces, min_area, min_area_share)
 
 
 def _windows(pieces: np.ndarray, count: int, min_area: int) -> dict[int, Window]:
@@ -93,8 +93,8 @@ def _split(
     pieces: np.ndarray,
     windows: dict[int, Window],
     free: int,
-    min_distance: int,
-    saddle: float,
+    min_seed_distance: int,
+    merge_threshold: float,
     given: np.ndarray | None,
 ) -> int:
     """Renumber the parts of those pieces that have several seeds, from `free` on; returns the next free number.
@@ -102,20 +102,20 @@ def _split(
     The pieces are laid out on one sheet, too far apart to reach one another, as one call of each step for all of them
     takes a fraction of the time of one for each.
     """
-    places, shape = lay_out(list(windows.values()), min_distance)
+    places, shape = lay_out(list(windows.values()), min_seed_distance)
     depth, owner = np.zeros(shape, np.float32), np.zeros(shape, np.int32)
     for (piece, window), place in zip(windows.items(), places, strict=True):
         inside = pieces[window] == piece
         depth[place] = _depth(inside.view(np.uint8), None if given is None else given[window])
         np.multiply(inside, piece, out=owner[place], dtype=np.int32)
     np.rint(depth * STEPS, out=depth)
-    seeds, several = _seeds(depth, owner, min_distance)
+    seeds, several = _seeds(depth, owner, min_seed_distance)
     if not several:
         return free
     chosen = {piece: place for piece, place in zip(windows, places, strict=True) if piece in several}
     places, (depth, seeds, owner) = gather([depth, seeds, owner], list(chosen.values()), 1)
     parts = _flood(depth, seeds, owner > 0)
-    table = merge_shallow(parts, depth, saddle)
+    table = merge_shallow(parts, depth, merge_threshold)
     for piece, place in zip(chosen, places, strict=True):
         part = table[parts[place]]
         np.copyto(pieces[windows[piece]], part + (free - 1), where=part > 0)
@@ -134,12 +134,12 @@ def _depth(inside: np.ndarray, given: np.ndarray | None) -> np.ndarray:
     return cv2.GaussianBlur(distance, (0, 0), 1.0, borderType=cv2.BORDER_REPLICATE)
 
 
-def _seeds(depth: np.ndarray, owner: np.ndarray, min_distance: int) -> tuple[np.ndarray, set[int]]:
+def _seeds(depth: np.ndarray, owner: np.ndarray, min_seed_distance: int) -> tuple[np.ndarray, set[int]]:
     """Seeds (h, w) int32 of the pieces that have several, numbered from 1, and those pieces.
 
-    A seed is a peak of the depth within `min_distance` px; owner: (h, w), which piece a pixel is of, 0: none.
+    A seed is a peak of the depth within `min_seed_distance` px; owner: (h, w), which piece a pixel is of, 0: none.
     """
-    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * min_distance + 1, 2 * min_distance + 1))
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * min_seed_distance + 1, 2 * min_seed_distance + 1))
     peaks = ((cv2.dilate(depth, kernel) == depth) & (owner > 0)).view(np.uint8)
     count, seeds = cv2.connectedComponents(peaks, connectivity=8, ltype=cv2.CV_32S)
     where = np.flatnonzero(peaks.view(bool))

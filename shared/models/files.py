@@ -4,8 +4,9 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from shared.models.config import ModelConfig
 from shared.system.errors import ArtifactError
 
 if TYPE_CHECKING:
@@ -18,13 +19,13 @@ C = TypeVar("C", bound=BaseModel)
 def save_model(folder: Path, state: "dict[str, Tensor]", config: BaseModel, card: str) -> None:
     """Write the three files. Equal weights and config give equal bytes: safetensors gets no metadata, JSON is sorted.
 
-    state: parameter name -> tensor on any device; config: has a field `kind`; card: Markdown.
+    state: parameter name -> tensor on any device; config: one of the kinds of `ModelConfig`; card: Markdown.
     """
     from safetensors.torch import save
 
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: state[name].detach().cpu().contiguous().clone() for name in sorted(state)}
-    (folder / WEIGHTS).write_bytes(save(tensors))  # save_file's would be for the present user alone
+    (folder / WEIGHTS).write_bytes(save(tensors))  # save_file's would be readable by the present user alone
     save_config(folder, config)
     (folder / CARD).write_text(card.rstrip() + "\n", encoding="utf-8")
 
@@ -34,8 +35,26 @@ def save_config(folder: Path, config: BaseModel) -> None:
     (folder / CONFIG).write_text(json.dumps(config.model_dump(mode="json"), indent=1, sort_keys=True) + "\n")
 
 
-def read_config(folder: Path) -> dict[str, Any]:
-    """`config.json` as a dict; its `kind` is encoder, segmentor, ... Raises ArtifactError where there is none."""
+def load_config(folder: Path, *expected: type[C]) -> C:
+    """`config.json` of a model whose kind is one of those expected.
+
+    Raises ArtifactError that names the kind found and the kinds expected, or the field that does not fit.
+    """
+    found = _read(folder)
+    kinds = [config.model_fields["kind"].default for config in expected]
+    if found["kind"] not in kinds:
+        wanted = " or ".join(repr(kind) for kind in kinds)
+        raise ArtifactError(f"{folder}: a model of kind {found['kind']!r}; one of kind {wanted} is needed here")
+    try:
+        config: C = TypeAdapter(ModelConfig).validate_python(found)  # type: ignore[assignment]
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"][1:])
+        raise ArtifactError(f"{folder / CONFIG}: {field}: {first['msg']}; make the model again") from error
+    return config
+
+
+def _read(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG
     try:
         config = json.loads(path.read_text())
@@ -46,22 +65,6 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not isinstance(config, dict) or not isinstance(config.get("kind"), str):
         raise ArtifactError(f"{path}: it does not say which kind of model this is; make the model again")
     return config
-
-
-def load_config(folder: Path, needed: type[C]) -> C:
-    """`config.json` checked against `needed`, whose default of the field `kind` names the kind.
-
-    Raises ArtifactError that says which kind was found and which is needed, or which field does not fit.
-    """
-    found, kind = read_config(folder), needed.model_fields["kind"].default
-    if found["kind"] != kind:
-        raise ArtifactError(f"{folder}: this model is of kind {found['kind']!r}, one of kind {kind!r} is needed here")
-    try:
-        return needed.model_validate(found)
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise ArtifactError(f"{folder / CONFIG}: {field}: {first['msg']}; make the model again") from error
 
 
 def load_state(folder: Path, device: str = "cpu") -> "dict[str, Tensor]":

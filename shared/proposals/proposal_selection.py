@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from shared.imaging.appearance import look
+from shared.imaging.appearance import appearance
 from shared.imaging.filters import intensity, texture
 from shared.imaging.grey import MEAN, NORMALISATION, STAIN, grey, is_stained
 from shared.proposals.otsu import UNIMODAL, Split, otsu, rooted
@@ -34,7 +34,7 @@ LOOKED_AT = 40_000
 
 
 @dataclass
-class Choice:
+class ProposalSelection:
     """What was seen of some images of a set, and by it the proposal for any of its images."""
 
     looks: np.ndarray
@@ -49,11 +49,11 @@ class Choice:
     """Of the texture of the images that it serves; of all where it serves none."""
 
     @classmethod
-    def among(cls, images: Iterable[np.ndarray]) -> "Choice":
+    def among(cls, images: Iterable[np.ndarray]) -> "ProposalSelection":
         """See some images of a set, each (H, W, C)."""
         looks, found, sides, textures = [], [], [], []
         for image in images:
-            looks.append(look(image, NORMALISATION.limits(image), NORMALISATION))
+            looks.append(appearance(image, NORMALISATION.limits(image), NORMALISATION))
             found.append({plane: _separability(image, plane) for plane in planes_of(image)})
             sides.append({plane: brightness(grey(image, plane)) for plane in found[-1]})
             values = texture(grey(image))
@@ -73,7 +73,7 @@ class Choice:
 
     def proposal(self, image: np.ndarray) -> Proposal:
         """The one for an image (H, W, C), by those seen that look like it."""
-        return self._by(look(image, NORMALISATION.limits(image), NORMALISATION), planes_of(image))
+        return self._by(appearance(image, NORMALISATION.limits(image), NORMALISATION), planes_of(image))
 
     def probability(self, image: np.ndarray) -> np.ndarray:
         """Foreground probability of an image (H, W, C): (H, W) float32 in (0, 1)."""

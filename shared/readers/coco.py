@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from shared.artifacts.coco import dataset
 from shared.readers.annotations import Annotation, clipped
 from shared.system.errors import ImageError
 
@@ -151,11 +152,8 @@ def coco_dict(images: Iterable[tuple[str, tuple[int, int], list[Annotation]]]) -
             row: dict[str, Any] = {"id": len(rows) + 1, "image_id": image_id, "category_id": ids[item.category]}
             row |= {"bbox": list(item.bbox), "area": item.area, "iscrowd": item.iscrowd}
             rows.append(row | ({"segmentation": item.rle} if item.rle else {}))
-    return {
-        "images": [
-            {"id": number, "file_name": key, "height": size[0], "width": size[1]}
-            for number, (key, size, _) in enumerate(images, 1)
-        ],
-        "annotations": rows,
-        "categories": [{"id": ids[name], "name": name} for name in names],
-    }
+    entries = [
+        {"id": number, "file_name": key, "height": size[0], "width": size[1]}
+        for number, (key, size, _) in enumerate(images, 1)
+    ]
+    return dataset(entries, rows, [{"id": ids[name], "name": name} for name in names])

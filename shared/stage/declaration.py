@@ -6,11 +6,10 @@ from those fields. `shared.stage.runner` starts a stage; `run(stage) -> Result` 
 """
 
 import re
-import types
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, Literal, TypeVar, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 from pydantic.fields import FieldInfo
@@ -99,6 +98,10 @@ class Stage(BaseModel):
     """Target in `docker/Dockerfile`."""
     gpu_image: ClassVar[str] = ""
     """Target that holds what the stage needs to use a GPU, where `image` does not."""
+    headlines: ClassVar[dict[str, str]] = {}
+    """Metric -> what reports call it, of the few metrics that tell how good the result is. Most important first."""
+    curves: ClassVar[dict[str, str]] = {}
+    """Metric -> what reports call it, of metrics that are plotted over the repetitions of a subgraph."""
 
     report: Out[Html]
     """Page about what the stage did, one self-contained HTML file. Optional by hand."""
@@ -121,8 +124,8 @@ class Stage(BaseModel):
         """Field name -> field, of everything that is not a port."""
         return {name: field for name, field in cls.model_fields.items() if port_of(field) is None}
 
-    def most_processes(self) -> int:
-        """How many processes `run`, as configured, can share its batches between; see `shared.training.distributed`."""
+    def max_processes(self) -> int:
+        """How many processes may share the batches of this stage, as configured; see `shared.system.collectives`."""
         return 1
 
     def parameter_values(self) -> dict[str, Any]:
@@ -140,25 +143,6 @@ def is_external(field: FieldInfo) -> bool:
     return any(isinstance(item, External) or item is External for item in field.metadata)
 
 
-def plain_type(field: FieldInfo) -> type:
-    """The one of str, int, float, bool, list, dict that carries the field's values on a wire.
-
-    pydantic still holds the stage to the exact type. Raises TypeError for a type that has none.
-    """
-    kind = field.annotation
-    while get_origin(kind) is Annotated:
-        kind = get_args(kind)[0]
-    if get_origin(kind) is Literal:
-        kind = type(get_args(kind)[0])
-    if get_origin(kind) in (Union, types.UnionType):
-        raise TypeError(f"{kind}: a parameter has one type; give 'none of it' a value of its own, such as 0 or ''")
-    kind = get_origin(kind) or kind
-    for wire in (bool, int, float, str, list, dict):
-        if (isinstance(kind, type) and issubclass(kind, tuple if wire is list else wire)) or kind is wire:
-            return wire
-    raise TypeError(f"{kind}: not a type a parameter can have")
-
-
 class Result(BaseModel):
     """What `run` returns beside the files it wrote."""
 
@@ -172,6 +156,8 @@ class Result(BaseModel):
     """Confusion matrix and ROC curve, of a stage that declares an output `Out[ClassificationMetrics]` for them."""
     skipped: str | None = None
     """Why the stage passed through without computing. The outputs are valid all the same, and flagged."""
+    remark: str = ""
+    """One or two sentences on the outcome, which reports show beside the metrics."""
     page: Any = None
     """A `shared.reporting.page.Page`, or None."""
 

@@ -10,9 +10,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from shared.stage.arguments import suggestion
 from shared.stage.declaration import Port, Stage
 from shared.system.errors import UserError
+from shared.system.suggestions import did_you_mean
 
 
 def describe(error: BaseException, stage: type[Stage]) -> str:
@@ -39,7 +39,7 @@ def _remedy(code: int | None) -> str:
 def _field_problem(item: Any, stage: type[Stage]) -> str:
     name = ".".join(str(part) for part in item["loc"])
     if item["type"] == "extra_forbidden":
-        near = suggestion(name, list(stage.model_fields))
+        near = did_you_mean(name, stage.model_fields)
         return f"--{name}: {stage.slug()} has no such parameter{near}; `--help` lists them"
     if item["type"] == "missing":
         return f"--{name}: required and not given"

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from shared.artifacts.kinds import ImageSet
 from shared.artifacts.manifest import Manifest, image_count, is_artifact, read_manifest, seal, verify
-from shared.stage.arguments import Task, from_executor_input, parse, suggestion
+from shared.stage.arguments import Task, parse
 from shared.stage.declaration import Port, Result, Run, Stage
 from shared.stage.delivery import CHECKPOINTS, SCRATCH, Output, check_apart, deliver_all
 from shared.stage.error_messages import describe, disk_watched
@@ -29,9 +29,8 @@ from shared.stage.version import code_version, task_key
 from shared.system.devices import library_threads, threads
 from shared.system.errors import UserError
 from shared.system.log import log, set_up_logging
+from shared.system.suggestions import did_you_mean
 from shared.training import checkpoint_location as checkpoints
-
-__all__ = ["Task", "describe", "execute", "from_executor_input", "main", "parse"]
 
 
 def main(stage: type[Stage], argv: list[str], run: Run) -> int:
@@ -137,7 +136,7 @@ def _scratch(task: Task) -> str:
 def _check_locations(task: Task) -> None:
     ports = task.stage.ports()
     if unknown := sorted(set(task.locations) - set(ports)):
-        near = suggestion(unknown[0], list(ports))
+        near = did_you_mean(unknown[0], ports)
         raise UserError(f"--{unknown[0]}: {task.stage.slug()} has no such input or output{near}")
     if missing := [name for name, port in ports.items() if port.needed and name not in task.locations]:
         raise UserError(f"--{missing[0]}: no path is given for it")
@@ -167,7 +166,7 @@ def _compute(stage: Stage, places: dict[str, Path], run: Run) -> Result:
 
 
 def _run(stage: Stage, run: Run) -> Result:
-    if (most := stage.most_processes()) > 1:
+    if (most := stage.max_processes()) > 1:
         from shared.stage.worker_processes import run_in_parallel, workers
 
         if (count := min(most, workers())) > 1:

@@ -76,6 +76,7 @@ def _metadata(name: str, kind: type, result: Result, sealed: dict[str, Manifest]
         "type": manifest.type,
         "digest": manifest.digest,
         "skipped": manifest.skipped or "",
+        "remark": result.remark,
         "stage": manifest.stage,
         "code_version": manifest.code_version,
         "files": len(manifest.files),

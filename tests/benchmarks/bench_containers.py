@@ -24,7 +24,7 @@ from docker_engine import engine, images  # noqa: E402
 from s3_server import Server  # noqa: E402
 
 REPEATS = 5
-PRETRAIN = {"size": "nano", "patch": 16, "crop": 64, "batch_size": 2, "steps": 1, "shrink": 1}
+PRETRAIN = {"size": "nano", "patch": 16, "crop": 64, "batch_size": 2, "steps": 1, "downsample": 1}
 FIRST_LINES = {"ingest": "layout: ", "pretrain": "computing on "}
 """What each logs when it begins its work."""
 

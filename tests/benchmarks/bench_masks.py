@@ -28,16 +28,18 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests/helpers")]
 from ctc_metrics.utils.representations import match as ctc_match  # noqa: E402
 from mask_chain import PLAIN, mean_iou, mosaic, scipy_chain  # noqa: E402
 from pycocotools import mask as rle  # noqa: E402
+from shared.exporters.coco import label_rles  # noqa: E402
 from stardist.matching import matching  # noqa: E402
 from timing import interleaved  # noqa: E402
 
 from components.refine_masks.pseudo_masks import refine  # noqa: E402
-from shared.exporters.coco import label_rles  # noqa: E402
 from shared.imaging.grey import grey  # noqa: E402
 from shared.imaging.region_properties import measure  # noqa: E402
 from shared.instances.label_image import fill_holes  # noqa: E402
 from shared.instances.watershed import split_touching  # noqa: E402
-from shared.metrics.instances import THRESHOLDS, overlap, tally  # noqa: E402
+from shared.metrics.contingency import overlap  # noqa: E402
+from shared.metrics.instances import THRESHOLDS  # noqa: E402
+from shared.metrics.tally import tally  # noqa: E402
 
 
 def recipe(mask: np.ndarray) -> np.ndarray:

@@ -34,11 +34,11 @@ sys.path.insert(0, str(ROOT))
 from components.cluster.foreground_model import JUDGED_IMAGES  # noqa: E402
 from pipelines.run_folder.record import RunRecord  # noqa: E402
 from shared.artifacts.image_set import ImageReader  # noqa: E402
-from shared.artifacts.keys import spread  # noqa: E402
+from shared.artifacts.keys import evenly_spaced  # noqa: E402
 from shared.artifacts.label_set import LabelReader, decode_labels  # noqa: E402
 from shared.instances.watershed import split_touching  # noqa: E402
-from shared.metrics.instances import Tally, tally  # noqa: E402
-from shared.proposals.proposal_selection import Choice  # noqa: E402
+from shared.metrics.tally import Tally, tally  # noqa: E402
+from shared.proposals.proposal_selection import ProposalSelection  # noqa: E402
 
 SETS = {
     "usiigaci": ("usiigaci/labelled", "usiigaci/unlabelled"),
@@ -218,7 +218,7 @@ def no_em(name: str, source: Path, run: Path) -> Iterator[Row]:
             return
     reader = ImageReader(images)
     started = time.monotonic()
-    choice = Choice.among(reader.read(key) for key in spread(reader.keys("train"), JUDGED_IMAGES))
+    choice = ProposalSelection.among(reader.read(key) for key in evenly_spaced(reader.keys("train"), JUDGED_IMAGES))
 
     def predicted(_: str, image: np.ndarray) -> np.ndarray:
         return split_touching((choice.probability(image) >= 0.5).astype(np.uint8))

@@ -20,7 +20,7 @@ from shared.artifacts.kinds import FeatureSet, LabelSet
 from shared.artifacts.label_set import LabelReader
 from shared.artifacts.manifest import seal
 from shared.proposals.otsu import UNIMODAL, otsu
-from shared.proposals.proposal_selection import Choice
+from shared.proposals.proposal_selection import ProposalSelection
 from shared.system.errors import UserError
 
 
@@ -243,7 +243,7 @@ def test_otsu_agrees_with_scikit_image_and_knows_the_normal_distribution():
 def test_dark_nuclei_are_found_as_well_as_bright_ones():
     image, mask = wheel_nuclei()
     for shown in (image, image.max() - image):
-        choice = Choice.among([shown[..., None]])
+        choice = ProposalSelection.among([shown[..., None]])
         assert choice.taken()[0].kind != "texture"
         assert dice(choice.probability(shown[..., None]) > 0.5, mask) > 0.8
 
@@ -251,7 +251,7 @@ def test_dark_nuclei_are_found_as_well_as_bright_ones():
 @pytest.mark.parametrize("folder, least", [("dsb2018/gray_bright", 0.4), ("dsb2018/histo_light", 0.75)])
 def test_nuclei_in_stained_cells_are_told_from_the_cells(folder, least):
     pairs = [(image if image.ndim == 3 else image[..., None], mask) for image, mask in real_pairs(folder, 5)]
-    choice = Choice.among(image for image, _ in pairs)
+    choice = ProposalSelection.among(image for image, _ in pairs)
     assert np.mean([dice(choice.probability(image) > 0.5, mask) for image, mask in pairs]) > least
 
 
@@ -259,7 +259,7 @@ def test_the_most_bimodal_channel_is_thresholded():
     image, mask = wheel_nuclei()
     noise = np.random.default_rng(0).normal(1000, 300, (*image.shape, 2)).astype(np.float32)
     colour = np.concatenate([noise[..., :1], image[..., None].astype(np.float32), noise[..., 1:]], axis=-1)
-    proposal = Choice.among([colour]).taken()[0]
+    proposal = ProposalSelection.among([colour]).taken()[0]
     assert proposal.channel == 1
     assert dice(proposal.probability(colour) > 0.5, mask) > 0.8
 

@@ -25,7 +25,7 @@ from shared.artifacts.label_set import LabelReader, learned_labels
 from shared.artifacts.manifest import seal, verify
 from shared.imaging.overlays import PREDICTION, TRUTH
 from shared.metrics.classification import Classification
-from shared.metrics.pixels import LEVELS, Pixels, count_pixels
+from shared.metrics.pixel_confusion import LEVELS, Pixels, count_pixels
 from shared.models.backbones.vit import Encoder, save_encoder
 from shared.models.tiled_inference import predict
 from shared.stage.runner import execute, parse
@@ -125,7 +125,7 @@ def test_predictions_of_something_else_are_refused_by_name(damage, said, images,
 
 
 def test_evaluate_and_infer_cut_instances_alike():
-    for name in ("tile", "threshold", "min_distance", "min_area", "min_share", "saddle"):
+    for name in ("tile", "threshold", "min_distance", "min_area", "min_area_share", "saddle"):
         assert Evaluate.model_fields[name].default == Infer.model_fields[name].default, name
 
 
@@ -154,28 +154,32 @@ def test_without_labels_an_earlier_confusion_matrix_does_not_stay(images, model,
 
 def test_some_of_the_images_spread_over_the_set(images, model, tmp_path):
     truth = write_truth(tmp_path / "truth", MASKS)
-    _, scores, rows = score(images, truth, model, tmp_path / "some", most_images=2)
+    _, scores, rows = score(images, truth, model, tmp_path / "some", max_images=2)
     assert scores["n"] == 2 and [row["image"] for row in rows] == ["a", "c"]
-    _, scores, _ = score(images, truth, model, tmp_path / "all", most_images=9)
+    _, scores, _ = score(images, truth, model, tmp_path / "all", max_images=9)
     assert scores["n"] == 3
 
 
 def test_images_whose_labels_were_learned_from_are_left_out(images, model, tmp_path):
     truth = write_truth(tmp_path / "truth", MASKS)
     free, scores, rows = score(images, truth, model, tmp_path / "free")
-    assert len(rows) == 3 and "flattering" not in free.metrics | scores and "flatter" not in free.page.html()
+    assert (
+        len(rows) == 3
+        and "scored_on_training_labels" not in free.metrics | scores
+        and "flatter" not in free.page.html()
+    )
     few, scores, rows = score(images, truth, model, tmp_path / "few", use_labels=2)
     assert [row["image"] for row in rows] == ["c"] and scores["n"] == 1 == few.metrics["images"]
     assert "1 labelled images" in few.page.html() and "2 more are left out" in few.page.html()
-    assert "flattering" not in few.metrics | scores and few.metrics != free.metrics
+    assert "scored_on_training_labels" not in few.metrics | scores and few.metrics != free.metrics
 
 
 def test_scores_on_images_that_were_drawn_for_the_model_are_flagged(images, model, tmp_path):
     truth = write_truth(tmp_path / "truth", MASKS)
     free, _, rows = score(images, truth, model, tmp_path / "free")
     every, scores, same = score(images, truth, model, tmp_path / "every", use_labels=3)
-    assert same == rows and every.metrics == free.metrics | {"flattering": 1.0}
-    assert scores["flattering"] is True and "the scores flatter it" in every.page.html()
+    assert same == rows and every.metrics == free.metrics | {"scored_on_training_labels": 1.0}
+    assert scores["scored_on_training_labels"] is True and "the scores flatter it" in every.page.html()
 
 
 def test_only_labels_of_the_split_train_are_learned_from(model, tmp_path):
@@ -186,7 +190,7 @@ def test_only_labels_of_the_split_train_are_learned_from(model, tmp_path):
     seal(tmp_path / "images", ImageSet)
     truth = write_truth(tmp_path / "truth", MASKS)
     result, _, rows = score(tmp_path / "images", truth, model, tmp_path / "scores", use_labels=9)
-    assert [row["image"] for row in rows] == ["a"] and "flattering" not in result.metrics
+    assert [row["image"] for row in rows] == ["a"] and "scored_on_training_labels" not in result.metrics
     reader = LabelReader(truth)
     assert learned_labels(reader, {"b", "c", "d"}, 9) == ["b", "c"] and learned_labels(reader, {"b", "c"}, 1) == ["b"]
     assert learned_labels(reader, {"a", "b", "c"}, 0) == []

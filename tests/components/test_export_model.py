@@ -68,8 +68,8 @@ def random_model(folder: Path, kind: str, **more) -> Path:
 
 @pytest.mark.parametrize(
     "more",
-    [{}, {"shrink": 2}, {"position_grid": 12}, {"rope": True, "registers": 4, "layer_scale": True}],
-    ids=["plain", "shrunk", "learned", "rotary"],
+    [{}, {"downsample": 2}, {"position_grid": 12}, {"rope": True, "registers": 4, "layer_scale": True}],
+    ids=["plain", "downsampled", "learned", "rotary"],
 )
 @pytest.mark.parametrize("kind", ["segmentor", "encoder"])
 def test_any_batch_and_any_size_give_what_the_weights_give(tmp_path, kind, more):
@@ -127,7 +127,7 @@ def test_the_program_in_the_model_card_runs(exported, tmp_path):
 def test_a_form_that_differs_is_not_let_out(images, model, tmp_path):
     out = tmp_path / "out"
     out.mkdir()
-    given = ExportModel(images=images, model=model, exported=out, accepted=out, largest_difference=1e-12)
+    given = ExportModel(images=images, model=model, exported=out, accepted=out, max_difference=1e-12)
     result = run(given)
     assert result.values == {"accepted": False} and result.metrics["accepted"] == 0
     assert not (out / "model.onnx").exists() and (out / "model.safetensors").exists()
@@ -144,11 +144,11 @@ def test_differences_show():
     maps = np.zeros((1, 40, 40), np.float32)
     original = Output([maps], [labels])
     same = agreement(Output([maps], [labels]), original)
-    assert (same.largest_difference, same.dice, same.f1) == (0, 1, 1)
+    assert (same.max_difference, same.dice, same.f1) == (0, 1, 1)
     other = agreement(Output([maps + 0.25], [moved]), original)
-    assert other.largest_difference == 0.25 and other.dice == pytest.approx(0.2) and other.f1 == 0
+    assert other.max_difference == 0.25 and other.dice == pytest.approx(0.2) and other.f1 == 0
     assert agreement(Output([maps], [np.where(labels == 1, 1, 0)]), original).f1 == pytest.approx(2 / 3)
-    assert agreement(Output([np.full_like(maps, np.nan)], [labels]), original).largest_difference == np.inf
+    assert agreement(Output([np.full_like(maps, np.nan)], [labels]), original).max_difference == np.inf
     empty = Output([maps], [np.zeros_like(labels)])
     assert agreement(empty, empty).f1 == 1
     assert agreement(Output([maps]), Output([maps])) == type(same)(0.0)

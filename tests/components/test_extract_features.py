@@ -22,7 +22,7 @@ from shared.artifacts.image_set import ImageReader, ImageWriter
 from shared.artifacts.kinds import FeatureSet, ImageSet, LabelSet, Model
 from shared.artifacts.label_set import LabelWriter
 from shared.artifacts.manifest import seal, verify
-from shared.imaging.normalise import shrunk
+from shared.imaging.normalise import downsampled
 from shared.imaging.tiling import cut_tile, tile_batches
 from shared.models.backbones.vit import Encoder, EncoderConfig, save_encoder
 from shared.models.files import save_model
@@ -38,13 +38,13 @@ def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CYTOLOOM_THREADS", "1")
 
 
-def config(patch: int = 8, channels: int = 1, shrink: Literal[1, 2, 4] = 1) -> EncoderConfig:
-    return EncoderConfig.of("nano", patch=patch, channels=channels, crop=64, shrink=shrink)
+def config(patch: int = 8, channels: int = 1, downsample: Literal[1, 2, 4] = 1) -> EncoderConfig:
+    return EncoderConfig.of("nano", patch=patch, channels=channels, crop=64, downsample=downsample)
 
 
-def new_encoder(patch: int = 8, channels: int = 1, shrink: Literal[1, 2, 4] = 1) -> Encoder:
+def new_encoder(patch: int = 8, channels: int = 1, downsample: Literal[1, 2, 4] = 1) -> Encoder:
     torch.manual_seed(0)
-    return Encoder(config(patch, channels, shrink)).eval()
+    return Encoder(config(patch, channels, downsample)).eval()
 
 
 def write_images(folder: Path, images: list[np.ndarray], splits: list[str] | None = None) -> Path:
@@ -75,9 +75,9 @@ def extractor(encoder: Encoder, **settings) -> DenseExtractor:
     return DenseExtractor(encoder, **{**SMALL, "layers": 2, "device": "cpu", **settings})
 
 
-@pytest.mark.parametrize("shrink", [1, 2, 4])
-def test_one_tile_without_halo_is_a_forward_pass(shrink: Literal[1, 2, 4]) -> None:
-    encoder, image = new_encoder(shrink=shrink), wheel_nuclei()[0][: 64 * shrink, : 64 * shrink, None]
+@pytest.mark.parametrize("downsample", [1, 2, 4])
+def test_one_tile_without_halo_is_a_forward_pass(downsample: Literal[1, 2, 4]) -> None:
+    encoder, image = new_encoder(downsample=downsample), wheel_nuclei()[0][: 64 * downsample, : 64 * downsample, None]
     tokens = extractor(encoder, halo=0).describe(image, shifts=1)[0]
     small = cv2.resize(encoder.config.normalisation(image), (64, 64), interpolation=cv2.INTER_AREA)
     x = torch.from_numpy(small)[None, None]
@@ -86,25 +86,25 @@ def test_one_tile_without_halo_is_a_forward_pass(shrink: Literal[1, 2, 4]) -> No
     np.testing.assert_allclose(tokens, expected.astype(np.float16), atol=2e-3, rtol=2e-3)
 
 
-@pytest.mark.parametrize(("patch", "shrink"), [(8, 1), (16, 1), (8, 2)])
+@pytest.mark.parametrize(("patch", "downsample"), [(8, 1), (16, 1), (8, 2)])
 @pytest.mark.parametrize("shifts", [1, 2])
 @pytest.mark.parametrize("spot", [(0, 0), (37, 90), (100, 61), (112, 126)])
 def test_a_change_shows_in_the_token_that_describes_its_place(
-    patch: int, shrink: Literal[1, 2, 4], shifts: int, spot: tuple[int, int]
+    patch: int, downsample: Literal[1, 2, 4], shifts: int, spot: tuple[int, int]
 ) -> None:
     """117 x 131 px, no multiple of anything: the last rows and columns have their tokens, too."""
     image = wheel_nuclei()[0][100:217, 60:191, None].astype(np.float32)
     changed = image.copy()
     y, x = spot
     changed[y : y + 4, x : x + 4] = image.max() * 0.8
-    dense = extractor(new_encoder(patch, shrink=shrink))
+    dense = extractor(new_encoder(patch, downsample=downsample))
     (rows, columns), stride, offset = dense.geometry(image.shape[:2], shifts)
     before, after = (dense.describe(item, shifts)[0].astype(np.float32) for item in (image, changed))
     assert before.shape == (rows, columns, 256)
     assert offset <= 0 and offset + rows * stride >= 117 and offset + columns * stride >= 131
     assert offset + (rows - 1) * stride < 117  # no token wholly outside
     i, j = np.unravel_index(np.abs(after - before).sum(axis=2).argmax(), (rows, columns))
-    reach = patch * shrink // 2  # a patch sees that much more than the square it describes, where there are shifts
+    reach = patch * downsample // 2  # a patch sees that much more than the square it describes, where there are shifts
     assert offset + i * stride - reach <= y + 2 <= offset + (i + 1) * stride + reach
     assert offset + j * stride - reach <= x + 2 <= offset + (j + 1) * stride + reach
 
@@ -183,25 +183,27 @@ def test_the_correction_finds_what_views_have_in_common() -> None:
 @torch.inference_mode()
 def by_the_same_tiles(segmentor: Segmentor, found: SegmentorConfig, image: np.ndarray) -> np.ndarray:
     """Foreground probability (H, W), each tile's core as the segmentor gives it for the reflected tile alone."""
-    shrink, normalisation = found.encoder.shrink, found.encoder.normalisation
-    tile, halo = SMALL["tile"] * shrink, SMALL["halo"] * shrink
+    downsample, normalisation = found.encoder.downsample, found.encoder.normalisation
+    tile, halo = SMALL["tile"] * downsample, SMALL["halo"] * downsample
     out = np.empty(image.shape[:2], np.float32)
     for [(y, x)] in tile_batches(out.shape, tile, halo, 1):
-        cut = shrunk(normalisation.apply(cut_tile(image, y, x, tile, halo), normalisation.limits(image)), shrink)
-        logits = enlarged(segmentor(torch.from_numpy(cut.transpose(2, 0, 1).copy())[None]), shrink)[0, 0]
+        cut = downsampled(
+            normalisation.apply(cut_tile(image, y, x, tile, halo), normalisation.limits(image)), downsample
+        )
+        logits = enlarged(segmentor(torch.from_numpy(cut.transpose(2, 0, 1).copy())[None]), downsample)[0, 0]
         part = out[y : y + tile - 2 * halo, x : x + tile - 2 * halo]
         part[...] = torch.sigmoid(logits)[halo : halo + part.shape[0], halo : halo + part.shape[1]]
     return out
 
 
 @pytest.mark.parametrize(
-    ("shifts", "shrink", "grid"), [(1, 1, (12, 13)), (2, 1, (23, 26)), (1, 2, (6, 7)), (2, 2, (12, 13))]
+    ("shifts", "downsample", "grid"), [(1, 1, (12, 13)), (2, 1, (23, 26)), (1, 2, (6, 7)), (2, 2, (12, 13))]
 )
 def test_a_segmentor_gives_features_and_its_probability(
-    shifts: int, shrink: Literal[1, 2, 4], grid: tuple[int, int], tmp_path: Path
+    shifts: int, downsample: Literal[1, 2, 4], grid: tuple[int, int], tmp_path: Path
 ) -> None:
     torch.manual_seed(0)
-    kept = SegmentorConfig(encoder=config(shrink=shrink), width=16)
+    kept = SegmentorConfig(encoder=config(downsample=downsample), width=16)
     save_segmentor(tmp_path / "model", Segmentor(kept), kept, "# Segmentor")
     seal(tmp_path / "model", Model)
     image = wheel_nuclei()[0][:90, :100, None]
@@ -226,13 +228,13 @@ def test_of_many_images_some_evenly_spread_and_the_labelled_ones(tmp_path: Path)
             writer.add(key, np.ones((64, 64), np.uint8), "foreground")
     seal(tmp_path / "truth", LabelSet)
     model = write_encoder(tmp_path / "encoder", new_encoder())
-    some, _ = extract(images, model, tmp_path / "some", tmp_path / "truth", most_images=3)
+    some, _ = extract(images, model, tmp_path / "some", tmp_path / "truth", max_images=3)
     assert sorted(some.entries) == ["image0", "image3", "image6"]
-    few, _ = extract(images, model, tmp_path / "few", tmp_path / "truth", most_images=3, use_labels=2)
+    few, _ = extract(images, model, tmp_path / "few", tmp_path / "truth", max_images=3, use_labels=2)
     assert sorted(few.entries) == ["image0", "image1", "image2", "image3", "image6"]
     whole, _ = extract(images, model, tmp_path / "all", tmp_path / "truth")
     assert sorted(whole.entries) == [f"image{i}" for i in range(7)], "all that are of the split train"
-    small, _ = extract(images, model, tmp_path / "small", tmp_path / "truth", most_megapixels=3 * 64**2 / 1e6)
+    small, _ = extract(images, model, tmp_path / "small", tmp_path / "truth", max_megapixels=3 * 64**2 / 1e6)
     assert 2 <= len(small.entries) <= 4
 
 
@@ -288,19 +290,19 @@ def test_filters_as_scipy_has_them() -> None:
             assert found[..., i, kind][inner].std() == pytest.approx(theirs[inner].std(), rel=0.1)
 
 
-@pytest.mark.parametrize(("shape", "shifts", "shrink"), [((70, 90), 1, 1), ((70, 90), 2, 1), ((130, 100), 1, 2)])
-def test_filters_describe_their_own_square(tmp_path: Path, shape: tuple[int, int], shifts: int, shrink) -> None:
+@pytest.mark.parametrize(("shape", "shifts", "downsample"), [((70, 90), 1, 1), ((70, 90), 2, 1), ((130, 100), 1, 2)])
+def test_filters_describe_their_own_square(tmp_path: Path, shape: tuple[int, int], shifts: int, downsample) -> None:
     image = wheel_nuclei()[0][: shape[0], : shape[1]]
     images = write_images(tmp_path / "images", [image])
-    model = write_encoder(tmp_path / "model", new_encoder(shrink=shrink))
+    model = write_encoder(tmp_path / "model", new_encoder(downsample=downsample))
     features, result = extract(images, model, tmp_path / "f", of="filters", shifts=shifts)
     entry, tokens = features.entries["image0"], features.tokens("image0")
     other, _ = extract(images, model, tmp_path / "g", shifts=shifts)
     assert entry.model_dump(exclude={"row", "shard"}) == other.entries["image0"].model_dump(exclude={"row", "shard"})
     assert tokens.shape == (*entry.grid, len(SCALES) * KINDS) and result.metrics["channels"] == len(SCALES) * KINDS
-    filters = FilterExtractor(new_encoder(shrink=shrink), **SMALL, layers=1, device="cpu")
+    filters = FilterExtractor(new_encoder(downsample=downsample), **SMALL, layers=1, device="cpu")
     plain = filters.plain(image[..., None], shifts)
-    mean = cv2.GaussianBlur(config().normalisation(image[..., None]), (0, 0), shrink, borderType=cv2.BORDER_REFLECT)
+    mean = cv2.GaussianBlur(config().normalisation(image[..., None]), (0, 0), downsample, borderType=cv2.BORDER_REFLECT)
     top, left = (entry.offset + 3 * entry.stride, entry.offset + 4 * entry.stride)
     square = mean.squeeze()[top : top + entry.stride, left : left + entry.stride]
     assert plain[3, 4, 0] == pytest.approx(square.mean(), abs=2e-3)

@@ -274,11 +274,11 @@ def test_given_weights_are_kept_unless_training_is_asked_for(
     encoder, kept = load_encoder(tmp_path / "kept")
     assert kept == found
     torch.testing.assert_close(encoder.state_dict(), expected.state_dict(), atol=0, rtol=0)
-    assert Pretrain(encoder=tmp_path / "kept", **parameters).most_processes() == 1
+    assert Pretrain(encoder=tmp_path / "kept", **parameters).max_processes() == 1
     seal(tmp_path / "kept", Model)
     for objective in ("mae", "dino"):
         given = Pretrain(encoder=tmp_path / objective, objective=objective, **parameters)
-        assert run(given).skipped is None and given.most_processes() == 4
+        assert run(given).skipped is None and given.max_processes() == 4
         trained = load_encoder(tmp_path / objective)[0].state_dict()
         assert all(value.isfinite().all() for value in trained.values())
         assert not torch.equal(trained["blocks.0.attn.qkv.weight"], encoder.state_dict()["blocks.0.attn.qkv.weight"])

@@ -7,6 +7,7 @@ import imagecodecs
 import numpy as np
 import pytest
 import tifffile
+from components.infer.writers import overlay, write_labels
 from pycocotools.coco import COCO
 from real_labels import mistakes, wheel_nuclei
 from skimage.measure import regionprops
@@ -15,13 +16,13 @@ from small_segmentor import CONFIG, trained, write_images, write_model
 from components.infer import main
 from components.infer.component import Infer
 from components.infer.main import run
-from components.infer.writers import overlay, write_labels
 from shared.artifacts.kinds import Model
 from shared.artifacts.manifest import seal, verify
 from shared.imaging.overlays import edges
 from shared.imaging.region_properties import measure
 from shared.instances.postprocess import find
-from shared.metrics.instances import dice_masks, tally
+from shared.metrics.pixels import dice_masks
+from shared.metrics.tally import tally
 from shared.models.backbones.vit import Encoder, save_encoder
 from shared.models.tiled_inference import predict_maps
 from shared.stage.runner import execute, parse

@@ -26,7 +26,7 @@ from timm.models.vision_transformer import VisionTransformer
 from components.pretrain.component import Pretrain
 from components.pretrain.dino import PROTOTYPES, STUDENT_TEMPERATURE, DinoObjective, Head, dino_loss, targets, view
 from components.pretrain.foreign_weights import adapted, read_foreign
-from components.pretrain.initial_encoder import fit_embedding, shrink_of, some_crops
+from components.pretrain.initial_encoder import downsample_of, fit_embedding, some_crops
 from components.pretrain.mae import Mae, normalised, pair
 from components.pretrain.main import run
 from components.pretrain.patch_embedding import fit_channels
@@ -211,7 +211,7 @@ def test_with_texture_an_encoder_sees_contrast(tmp_path: Path) -> None:
     images = write_images(tmp_path / "images", pictures[:3])
     told = {}
     for predict in ("pixels", "texture"):
-        pretrain(images, tmp_path / predict, predict=predict, shrink=1, crop=64, batch_size=16, steps=200)
+        pretrain(images, tmp_path / predict, predict=predict, downsample=1, crop=64, batch_size=16, steps=200)
         encoder, config = load_encoder(tmp_path / predict)
         tokens, contrast = [], []
         for picture in pictures:
@@ -302,7 +302,7 @@ def test_dino_heads_tell_nearly_equal_tokens_apart() -> None:
     assert targets(logits).max(dim=1).values.mean() > 4 / PROTOTYPES
 
 
-def test_a_view_is_a_turned_square_of_the_crop() -> None:
+def test_a_view_is_a_rotated_square_of_the_crop() -> None:
     image = cv2.GaussianBlur(wheel_nuclei()[0].astype(np.float32), (0, 0), 3)[:96, :96, None]
     crop = Normalisation()(image)
     views = [view(crop, 48, (0.5, 1.0), np.random.default_rng(seed)) for seed in range(8)]
@@ -492,14 +492,14 @@ def test_small_deep_and_many_channelled_images(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("folder", "shrink"), [("usiigaci/labelled", 2), ("dsb2018/fluo", 1), ("dsb2018/histo_light", 1)]
+    ("folder", "downsample"), [("usiigaci/labelled", 2), ("dsb2018/fluo", 1), ("dsb2018/histo_light", 1)]
 )
-def test_large_cells_are_seen_at_half_the_size(tmp_path: Path, folder: str, shrink: int) -> None:
+def test_large_cells_are_seen_at_half_the_size(tmp_path: Path, folder: str, downsample: int) -> None:
     images = write_images(tmp_path / "images", [image for image, _ in real_pairs(folder, 6)])
     reader = ImageReader(images)
     given = Pretrain(images=images, encoder=tmp_path)
-    assert shrink_of(given, reader, reader.keys()) == shrink
-    assert shrink_of(given.model_copy(update={"shrink": 4}), reader, reader.keys()) == 4
+    assert downsample_of(given, reader, reader.keys()) == downsample
+    assert downsample_of(given.model_copy(update={"downsample": 4}), reader, reader.keys()) == 4
 
 
 def test_constant_images_stop_the_run(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from components.refine_masks.main import run
 from components.refine_masks.pseudo_masks import FOLLOWS_EDGES, clean
 from components.refine_masks.pseudo_masks import refine as refine_image
 from shared.artifacts.kinds import LabelSet
-from shared.artifacts.label_set import LABELLED, SHARPENED, LabelReader, LabelWriter, soft_mask
+from shared.artifacts.label_set import BORDER_REFINEMENT, LABELLED, LabelReader, LabelWriter, soft_mask
 from shared.artifacts.manifest import seal
 from shared.imaging.gradients import edge_score, gradient
 from shared.imaging.grey import grey
@@ -26,7 +26,7 @@ def refine(data: Data, name: str, clusters, previous=None, **options):
 
 
 def degraded(mask: np.ndarray, grow: int) -> np.ndarray:
-    """Probability (H, W) of a true mask grown or shrunk by so many px, with a soft border."""
+    """Probability (H, W) of a true mask grown or downsampled by so many px, with a soft border."""
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * abs(grow) + 1, 2 * abs(grow) + 1))
     changed = (cv2.dilate if grow > 0 else cv2.erode)((mask > 0).astype(np.uint8), kernel)
     return cv2.GaussianBlur(changed.astype(np.float32), (0, 0), max(abs(grow), 1))
@@ -119,7 +119,7 @@ def test_switched_off_the_proposals_pass_as_they_are(options, tmp_path):
     assert np.array_equal(found.mask("image0"), specks) and (found.conf("image0") == 255).all()
     assert [found.entries[key].kind for key in sorted(found.entries)] == ["foreground", "instances"]
     assert np.array_equal(found.mask("image1"), mask)
-    assert found.info.notes[SHARPENED] == "none" and result.metrics["ignored_share"] == 0
+    assert found.info.notes[BORDER_REFINEMENT] == "none" and result.metrics["ignored_share"] == 0
     assert "as proposed" in result.page.html()
 
 

@@ -9,12 +9,12 @@ from real_labels import wheel_nuclei
 from small_segmentor import CONFIG, trained, write_images, write_model, write_truth
 
 from components.select_model.component import SelectModel
-from components.select_model.criteria import Judgement, better, drifts, strays
+from components.select_model.criteria import Assessment, better, drifts, strays
 from components.select_model.main import run
 from shared.artifacts.kinds import Model
 from shared.artifacts.manifest import hash_folder, seal
 from shared.instances.postprocess import find
-from shared.metrics.instances import tally
+from shared.metrics.tally import tally
 from shared.models.backbones.vit import Encoder, save_encoder
 from shared.models.segmentor import Segmentor, SegmentorConfig, load_segmentor, save_segmentor
 from shared.models.tiled_inference import predict_maps
@@ -183,9 +183,9 @@ def test_labels_that_are_not_there_are_missed(case, tmp_path):
 
 
 def test_drift_is_a_foreground_that_grows_or_shrinks_out_of_proportion():
-    first = Judgement(edge=1.0, area=0.2, dice=None)
+    first = Assessment(edge=1.0, area=0.2, dice=None)
     for area, drifted in ((0.2, False), (0.25, False), (0.4, True), (0.1, True), (0.0, True)):
-        new = Judgement(edge=2.0, area=area, dice=None)
+        new = Assessment(edge=2.0, area=area, dice=None)
         assert drifts(new.area, first.area) == drifted and better(new, first) != drifted
 
 
@@ -224,8 +224,8 @@ def test_a_users_model_is_not_replaced_by_one_that_is_right_on_the_drawn_images_
 
 
 def test_a_foreground_strays_where_it_drifts_by_more_than_the_labels_call_for():
-    def area(share: float) -> Judgement:
-        return Judgement(edge=1.0, area=share)
+    def area(share: float) -> Assessment:
+        return Assessment(edge=1.0, area=share)
 
     assert strays(area(0.4), area(0.2), area(0.3), area(0.3))
     assert strays(area(0.1), area(0.2), area(0.3), area(0.3))

@@ -10,25 +10,25 @@ import time
 import numpy as np
 import pytest
 import torch
+from components.train_segmentor.loss import LEVELS, drop_largest_losses, foreground_loss
 from loop_artifacts import Data, dice, payload
 from real_labels import ROOT, wheel_nuclei
 from skimage import measure
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from components.train_segmentor import main
-from components.train_segmentor.calibration import SADDLES, WAYS, learn_parting
+from components.train_segmentor.calibration import SADDLES, WAYS, calibrate_splitting
 from components.train_segmentor.component import TrainSegmentor
 from components.train_segmentor.labelled_crops import LabelledCrops
-from components.train_segmentor.loss import LEVELS, foreground_loss, without_worst
 from components.train_segmentor.main import LATER, Plan, run
 from components.train_segmentor.main import train as loop
 from shared.artifacts.image_set import ImageReader
 from shared.artifacts.kinds import LabelSet, Model
-from shared.artifacts.label_set import LABELLED, SHARPENED, LabelReader, LabelWriter
+from shared.artifacts.label_set import BORDER_REFINEMENT, LABELLED, LabelReader, LabelWriter
 from shared.artifacts.manifest import read_manifest, seal
 from shared.imaging.normalise import Normalisation
 from shared.instances.postprocess import find
-from shared.metrics.instances import tally
+from shared.metrics.tally import tally
 from shared.models.backbones.vit import Encoder, EncoderConfig, save_encoder
 from shared.models.segmentor import load_segmentor
 from shared.models.tiled_inference import predict, predict_maps
@@ -174,7 +174,7 @@ def test_drawn_cells_teach_how_to_part_them(data, tmp_path):
 def test_masks_that_were_sharpened_ask_for_predictions_that_are(data, tmp_path):
     folder = tmp_path / "sharpened"
     folder.mkdir()
-    with LabelWriter(folder, "pseudo", {SHARPENED: "edges"}) as writer:
+    with LabelWriter(folder, "pseudo", {BORDER_REFINEMENT: "edges"}) as writer:
         for key, mask in data.masks.items():
             writer.add(key, mask, "instances")
     seal(folder, LabelSet)
@@ -189,7 +189,7 @@ def test_what_contradicts_most_is_left_out_where_borders_missed_the_edges(data, 
     made = {}
     drawn = {"edges": [], "means": [], "drawn": ["image0"]}
     for how, known in drawn.items():
-        notes = {SHARPENED: "means" if how == "means" else "edges", LABELLED: known}
+        notes = {BORDER_REFINEMENT: "means" if how == "means" else "edges", LABELLED: known}
         labels = data.labels(f"left-out-{how}", masks, notes=notes)
         for share in (0.0, 0.3):
             steps = QUICK["steps"] * (2 if how == "edges" else 1)  # half of them are taken there
@@ -227,7 +227,7 @@ def test_a_foreground_mask_teaches_no_parting(data, tmp_path):
     labels = LabelReader(write_drawn(data, folder, "foreground"))
     train(data, tmp_path / "a")
     segmentor, config = load_segmentor(tmp_path / "a")
-    assert learn_parting(segmentor, config, ImageReader(data.images), labels, ["image0"], "cpu") == config
+    assert calibrate_splitting(segmentor, config, ImageReader(data.images), labels, ["image0"], "cpu") == config
 
 
 def test_the_same_run_twice_gives_the_same_bytes(data, tmp_path):
@@ -334,7 +334,7 @@ def test_the_known_pixels_of_the_largest_loss_count_for_nothing(share):
     rng = np.random.default_rng(0)
     logits, weight = rng.normal(size=(2, 64, 64)), rng.choice([0, 0.5, 1], (2, 64, 64))
     target = (rng.random((2, 64, 64)) > 0.5).astype(float)
-    left = without_worst(*(torch.from_numpy(array) for array in (logits, target, weight)), share).numpy()
+    left = drop_largest_losses(*(torch.from_numpy(array) for array in (logits, target, weight)), share).numpy()
     loss = weight * np.where(target > 0, np.logaddexp(0, -logits), np.logaddexp(0, logits))
     worst = loss > np.quantile(loss[weight > 0], 1 - share)
     assert (left[~worst] == weight[~worst]).all()
@@ -343,4 +343,4 @@ def test_the_known_pixels_of_the_largest_loss_count_for_nothing(share):
 
 def test_where_nothing_is_known_nothing_is_left_out():
     zeros = torch.zeros(1, 4, 4)
-    assert without_worst(zeros, zeros, zeros, 0.1).sum() == 0
+    assert drop_largest_losses(zeros, zeros, zeros, 0.1).sum() == 0

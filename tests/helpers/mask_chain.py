@@ -12,9 +12,9 @@ from skimage.morphology import remove_small_holes, remove_small_objects
 from skimage.segmentation import watershed
 
 from shared.instances.watershed import MAX_HOLE, STEPS
-from shared.metrics.instances import overlap
+from shared.metrics.contingency import overlap
 
-PLAIN = {"saddle": 1.0, "min_share": 0.0}
+PLAIN = {"saddle": 1.0, "min_area_share": 0.0}
 """Settings of `split_touching` under which it does what the chain here does: seeds are never joined, and no object is
 dropped for being small beside the others. Its other settings are those of `scipy_chain`."""
 

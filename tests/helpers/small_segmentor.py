@@ -12,7 +12,7 @@ from shared.artifacts.image_set import ImageWriter
 from shared.artifacts.kinds import ImageSet, LabelSet, Model
 from shared.artifacts.label_set import LabelWriter
 from shared.artifacts.manifest import seal
-from shared.instances.distance import instance_depth
+from shared.instances.distance import instance_distance
 from shared.models.backbones.vit import EncoderConfig
 from shared.models.segmentor import DEPTH, FOREGROUND, Segmentor, SegmentorConfig, save_segmentor
 
@@ -29,7 +29,7 @@ def trained() -> Segmentor:
     torch.manual_seed(0)
     image, truth = wheel_nuclei()
     x = torch.from_numpy(CONFIG.encoder.normalisation(image[..., None])[:256, :, 0])
-    y = torch.from_numpy(np.stack([truth[:256] > 0, instance_depth(truth[:256])]).astype(np.float32))
+    y = torch.from_numpy(np.stack([truth[:256] > 0, instance_distance(truth[:256])]).astype(np.float32))
     segmentor, rng = Segmentor(CONFIG).train(), np.random.default_rng(0)
     optimiser = torch.optim.AdamW(segmentor.parameters(), lr=2e-3)
     for _ in range(STEPS):

@@ -48,7 +48,7 @@ def test_reading_a_compiled_graph_needs_no_kfp():
         ([], "--source DIR: required and not given"),
         (
             ["--source", "SOURCE", "--param", "sed=3"],
-            "--param sed: label-free has no such parameter; did you mean 'seed'?",
+            "--param sed: label-free has no such parameter; did you mean seed?",
         ),
         (["--source", "SOURCE", "--param", "seed"], "--param seed: write NAME=VALUE"),
         (["--source", "SOURCE", "--param", "seed=x"], "--param seed: 'x' is no number integer"),
@@ -56,7 +56,7 @@ def test_reading_a_compiled_graph_needs_no_kfp():
         (["--source", "SOURCE", "--param", "k=1000"], "em-0/cluster.k: Input should be less than or equal to"),
         (
             ["--source", "SOURCE", "--from", "em-0/clustr"],
-            "--from em-0/clustr: no such task; did you mean 'em-0/cluster'?",
+            "--from em-0/clustr: no such task; did you mean em-0/cluster?",
         ),
         (["--source", "SOURCE", "--jobs", "0"], "--jobs 0: at least 1"),
         (["--source", "SOURCE", "--store", "/tmp/x"], "--store /tmp/x: s3://bucket/prefix is expected"),
@@ -77,7 +77,7 @@ def test_a_wrong_command_is_refused_before_anything_is_written(graph, source, tm
 
 def test_an_unknown_pipeline_is_named_with_the_closest(source):
     done = cytoloom("run", "label_fre", "--source", source)
-    assert done.returncode == 1 and "did you mean 'label_free'" in done.stderr
+    assert done.returncode == 1 and "did you mean label_free" in done.stderr
 
 
 @pytest.mark.parametrize("text, says", [("a: 1", "not a compiled pipeline"), ("{", "not YAML")])

@@ -99,9 +99,9 @@ def test_about_eight_run_time_parameters_remain(tmp_path):
 @pytest.mark.parametrize(
     "setting, says",
     [
-        ("pretrain.stepz=5", "pretrain.stepz: pretrain has no such parameter; did you mean 'steps'?"),
-        ("pretrian.steps=5", "pretrian: no such stage; did you mean 'pretrain'?"),
-        ("round=2", "round: no such stage; did you mean 'rounds'?"),
+        ("pretrain.stepz=5", "pretrain.stepz: pretrain has no such parameter; did you mean steps?"),
+        ("pretrian.steps=5", "pretrian: no such stage; did you mean pretrain?"),
+        ("round=2", "round: no such stage; did you mean rounds?"),
         ("pretrain.steps=0", "pretrain.steps: Input should be greater than 0 (given: 0)"),
         ("pretrain.steps=many", "pretrain.steps: Input should be a valid integer"),
         ("pretrain.size=huge", "pretrain.size: Input should be 'nano'"),

@@ -6,8 +6,9 @@ from kfp import dsl
 from components.registry import declaration, names
 from pipelines.kubeflow.adapter import component, image_reference
 from pipelines.kubeflow.resources import RESOURCES, Resources
-from shared.stage.declaration import Stage, plain_type
+from shared.stage.declaration import Stage
 from shared.stage.version import image_version
+from shared.stage.wire import plain_type
 
 WIRE = {
     bool: "BOOLEAN",

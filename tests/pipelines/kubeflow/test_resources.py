@@ -125,7 +125,7 @@ def test_a_graph_for_a_cluster_runs_here_with_the_folders_of_this_machine(tmp_pa
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("stages: {pretain: {gpu: 2}}", "stages.pretain: no such stage; did you mean 'pretrain'"),
+        ("stages: {pretain: {gpu: 2}}", "stages.pretain: no such stage; did you mean pretrain"),
         ("stages: {pretrain: {gpus: 2}}", "gpus: Extra inputs"),
         ("stages: {pretrain: {memory: 16 GB}}", "memory: .*quantity"),
         ('all: {memory: ""}', "memory: .*quantity"),

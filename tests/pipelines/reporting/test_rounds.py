@@ -5,15 +5,15 @@ import re
 import pytest
 
 from pipelines.reporting.rounds import (
-    FLATTERING,
+    SCORED_ON_TRAINING_LABELS,
     START,
     averaged,
     ending,
     final_scores,
-    flattering,
     handed_on,
     round_table,
     rounds,
+    scored_on_training_labels,
     shipped,
 )
 from pipelines.run_folder.record import Output, RunRecord, TaskRecord
@@ -69,9 +69,12 @@ def test_a_round_that_was_handed_on_though_it_is_worse():
 
 def test_scores_that_flatter_are_called_so():
     record = run_of(0, 1)
-    assert not flattering(record) and "flattering" not in round_table(record)
-    record.tasks["em-0/evaluate"].metrics["flattering"] = 1.0
-    assert flattering(record) and f"Dice and F1 are {FLATTERING}." in round_table(record).splitlines()
+    assert not scored_on_training_labels(record) and "scored_on_training_labels" not in round_table(record)
+    record.tasks["em-0/evaluate"].metrics["scored_on_training_labels"] = 1.0
+    assert (
+        scored_on_training_labels(record)
+        and f"Dice and F1 are {SCORED_ON_TRAINING_LABELS}." in round_table(record).splitlines()
+    )
 
 
 def test_whether_what_is_handed_on_is_an_average():

@@ -224,12 +224,14 @@ def test_a_damaged_artifact_costs_its_part_alone(finished, tmp_path):
 
 def test_scores_on_what_was_drawn_for_the_model_are_not_shown_as_plain_ones(finished, tmp_path):
     run, record = finished
-    said = "on the images that were drawn for it: flattering"
+    said = "on the images that were drawn for it: scored_on_training_labels"
     assert said not in run_report.write(run).read_text()
     drawn = tmp_path / "drawn"
     shutil.copytree(run, drawn)
     learned = record.model_copy(deep=True)
-    learned.tasks["evaluate"] = TaskRecord(stage="evaluate", state="done", metrics={"dice": 0.9, "flattering": 1})
+    learned.tasks["evaluate"] = TaskRecord(
+        stage="evaluate", state="done", metrics={"dice": 0.9, "scored_on_training_labels": 1}
+    )
     for number in range(2):
         folder = drawn / f"em-{number}/cluster/clusters"
         shutil.rmtree(folder)

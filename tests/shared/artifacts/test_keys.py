@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from shared.artifacts.keys import spread
+from shared.artifacts.keys import evenly_spaced
 
 
 @pytest.mark.parametrize("count", [1, 2, 7, 50, 199])
@@ -11,4 +11,4 @@ from shared.artifacts.keys import spread
 def test_keys_are_spread_as_numpys_linspace(count, most):
     keys = [f"image{i:03}" for i in range(count)]
     expected = {keys[int(i)] for i in np.linspace(0, count - 1, most).round()}
-    assert spread(keys, most) == sorted(expected)
+    assert evenly_spaced(keys, most) == sorted(expected)

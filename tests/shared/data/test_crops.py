@@ -6,13 +6,13 @@ import cv2
 import numpy as np
 import pytest
 from scipy import ndimage
+from shared.data.image_cache import ImageCache
 
 from shared.artifacts.image_set import ImageReader, ImageWriter
 from shared.artifacts.kinds import ImageSet
 from shared.artifacts.manifest import seal
-from shared.data.augmentation import augmented, blurred, jitter_intensity, noisy, turned_square
-from shared.data.crops import Crops, Window, cut_window, resized, turned
-from shared.data.image_cache import ImageCache
+from shared.data.augmentation import augmented, blurred, jitter_intensity, noisy, rotated_square
+from shared.data.crops import Crops, Window, cut_window, resized, turn
 from shared.imaging.normalise import Normalisation
 from shared.imaging.pca import pca_rgb
 from shared.training.seeds import step_generator
@@ -44,7 +44,7 @@ def test_a_crop_is_the_normalised_image(reader: ImageReader) -> None:
 
 def test_the_eight_orientations_are_all_different() -> None:
     square = np.arange(9).reshape(3, 3)
-    seen = {turned(square, Window("", 0, 0, 3, turns, flip)).tobytes() for turns in range(4) for flip in (False, True)}
+    seen = {turn(square, Window("", 0, 0, 3, turns, flip)).tobytes() for turns in range(4) for flip in (False, True)}
     assert len(seen) == 8
 
 
@@ -122,15 +122,15 @@ def smooth_picture(side: int) -> np.ndarray:
 @pytest.mark.parametrize("turns", range(4))
 def test_a_square_turned_by_right_angles_is_that_of_turned(turns: int, flip: bool) -> None:
     crop = smooth_picture(40)
-    ours = turned_square(crop, 24, centre=(20.5, 17.5), side=24, degrees=90 * turns, flip=flip)
-    np.testing.assert_allclose(ours, turned(crop[9:33, 6:30], Window("", 0, 0, 24, turns, flip)), atol=1e-6)
+    ours = rotated_square(crop, 24, centre=(20.5, 17.5), side=24, degrees=90 * turns, flip=flip)
+    np.testing.assert_allclose(ours, turn(crop[9:33, 6:30], Window("", 0, 0, 24, turns, flip)), atol=1e-6)
 
 
 @pytest.mark.parametrize("degrees", [17.0, 45.0, 200.0])
 def test_a_square_turned_freely_agrees_with_scipy(degrees: float) -> None:
     crop = smooth_picture(65)
     expected = ndimage.rotate(crop, degrees, reshape=False, order=1)[17:48, 17:48]
-    ours = turned_square(crop, 31, centre=(32, 32), side=31, degrees=degrees)
+    ours = rotated_square(crop, 31, centre=(32, 32), side=31, degrees=degrees)
     np.testing.assert_allclose(ours, expected, atol=1e-5)
 
 
@@ -139,7 +139,7 @@ def test_a_square_is_shrunk_and_enlarged_about_its_centre() -> None:
     y, x = np.mgrid[:64, :64].astype(np.float32)
     plane = np.stack([y, x], axis=2)
     for side in (16.0, 20.5, 32.0, 48.0):
-        part = turned_square(plane, 24, centre=(30.0, 33.0), side=side)
+        part = rotated_square(plane, 24, centre=(30.0, 33.0), side=side)
         middle = (np.arange(24) - 11.5) * side / 24
         np.testing.assert_allclose(part[..., 0], np.broadcast_to((30 + middle)[:, None], (24, 24)), atol=0.6)
         np.testing.assert_allclose(part[..., 1], np.broadcast_to(33 + middle, (24, 24)), atol=0.6)

@@ -5,15 +5,15 @@ import pytest
 from real_labels import wheel_nuclei
 
 from shared.data import sampling as balance
-from shared.data.sampling import Mixture, mixture, some_of
-from shared.imaging.appearance import look
+from shared.data.sampling import Mixture, mixture, sample_keys
+from shared.imaging.appearance import appearance
 from shared.imaging.normalise import Normalisation
 
 NORMALISATION = Normalisation()
 
 
 def looks(images: dict[str, np.ndarray]):
-    return lambda key: look(images[key], NORMALISATION.limits(images[key]), NORMALISATION)
+    return lambda key: appearance(images[key], NORMALISATION.limits(images[key]), NORMALISATION)
 
 
 def made_of(images: dict[str, np.ndarray], areas: np.ndarray | None = None) -> Mixture:
@@ -67,11 +67,11 @@ def test_of_a_large_set_some_are_looked_at_and_the_rest_count_as_the_median(nucl
     monkeypatch.setattr(balance, "MOST", 5)
     seen = []
 
-    def look_of(key: str) -> np.ndarray:
+    def appearance_of(key: str) -> np.ndarray:
         seen.append(key)
         return looks(nuclei)(key)
 
-    found = dict(zip(nuclei, mixture(list(nuclei), np.ones(16), look_of).shares, strict=True))
+    found = dict(zip(nuclei, mixture(list(nuclei), np.ones(16), appearance_of).shares, strict=True))
     assert len(seen) == 5
     rest = {found[key] for key in nuclei if key not in seen}
     assert len(rest) == 1 and rest.pop() == pytest.approx(np.median([found[key] for key in seen]))
@@ -87,9 +87,9 @@ def test_all_where_the_budget_reaches_and_else_about_so_much_evenly_spread(nucle
     image = nuclei["n0"]
     images = {f"i{number:02d}": image for number in range(40)}
     keys, areas = list(images), np.full(40, 100.0)
-    assert some_of(keys, areas, 4000, looks(images)) == keys
+    assert sample_keys(keys, areas, 4000, looks(images)) == keys
     for budget in (500, 1000, 2000):
-        places = [keys.index(key) for key in some_of(keys, areas, budget, looks(images))]
+        places = [keys.index(key) for key in sample_keys(keys, areas, budget, looks(images))]
         assert len(places) == budget // 100
         assert np.abs(np.diff(places) - 4000 / budget).max() <= 1
 
@@ -98,7 +98,7 @@ def test_rare_kinds_rather_than_common_ones(nuclei) -> None:
     images = {f"{name}{i}": image for name, image in nuclei.items() for i in range(4)}
     others = {f"z{i}": negative(nuclei[f"n{i}"]) for i in range(4)}
     keys = [*images, *others]
-    found = some_of(keys, np.ones(68), 17, looks(images | others))
+    found = sample_keys(keys, np.ones(68), 17, looks(images | others))
     assert 12 <= len(found) <= 20 and found == sorted(found, key=keys.index)
     assert len(set(found) & set(others)) / 4 > 2 * len(set(found) & set(images)) / 64
 
@@ -106,7 +106,7 @@ def test_rare_kinds_rather_than_common_ones(nuclei) -> None:
 def test_what_is_chosen_is_about_the_budget_where_sizes_differ(nuclei) -> None:
     images = dict.fromkeys([f"i{number:02d}" for number in range(64)], nuclei["n0"])
     sizes = dict(zip(images, np.where(np.arange(64) % 2, 4.0, 1.0), strict=True))
-    chosen = some_of(list(images), np.array(list(sizes.values())), 40, looks(images))
+    chosen = sample_keys(list(images), np.array(list(sizes.values())), 40, looks(images))
     assert sum(sizes[key] for key in chosen) == pytest.approx(40, abs=4)
     large = sum(sizes[key] == 4 for key in chosen)
     assert large / len(chosen) == pytest.approx(4**0.25 / (1 + 4**0.25), abs=0.08)

@@ -6,9 +6,9 @@ from real_labels import otsu, wheel_nuclei
 from scipy import ndimage
 from skimage.filters import apply_hysteresis_threshold
 
-from shared.instances.distance import instance_depth
+from shared.instances.distance import instance_distance
 from shared.instances.label_image import typical
-from shared.instances.object_filters import deep_objects, peaks_of, sure_pieces
+from shared.instances.object_filters import component_peaks, drop_flat_objects, hysteresis
 from shared.instances.postprocess import find
 from shared.instances.watershed import split_touching
 
@@ -30,22 +30,22 @@ def test_pieces_are_those_of_hysteresis_thresholding(quantiles, rows, tmp_path):
     on_disk[...] = PLANE
     expected = apply_hysteresis_threshold(PLANE, np.nextafter(threshold, 0), np.nextafter(sure, 0))
     for given in (PLANE, on_disk):
-        kept = sure_pieces(mask, given, sure, rows)
+        kept = hysteresis(mask, given, sure, rows)
         assert kept.dtype == np.uint8 and np.array_equal(kept > 0, expected)
     assert 0 < expected.sum() < mask.sum()
 
 
 def test_nothing_is_sure_where_nothing_reaches_it():
     mask = otsu(IMAGE)
-    assert not sure_pieces(mask, mask * np.float32(0.8), 0.9, 512).any()
-    assert np.array_equal(sure_pieces(mask, mask * np.float32(0.9), np.float32(0.9), 512), mask)
+    assert not hysteresis(mask, mask * np.float32(0.8), 0.9, 512).any()
+    assert np.array_equal(hysteresis(mask, mask * np.float32(0.9), np.float32(0.9), 512), mask)
 
 
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
 def test_objects_without_a_middle_are_dropped(share):
     """The smoothed image stands for the depth: dim nuclei are those that go."""
     labels = split_touching(otsu(IMAGE))
-    kept = deep_objects(labels, PLANE, share, rows=100)
+    kept = drop_flat_objects(labels, PLANE, share, rows=100)
     peaks = {number: PLANE[labels == number].max() for number in range(1, int(labels.max()) + 1)}
     by_pixel = np.sort(np.concatenate([np.full((labels == number).sum(), peak) for number, peak in peaks.items()]))
     limit = share * by_pixel[(len(by_pixel) + 1) // 2 - 1]
@@ -57,16 +57,16 @@ def test_objects_without_a_middle_are_dropped(share):
 
 def test_a_share_of_nothing_keeps_everything():
     labels = split_touching(otsu(IMAGE))
-    assert np.array_equal(deep_objects(labels, PLANE, 0.0), labels)
+    assert np.array_equal(drop_flat_objects(labels, PLANE, 0.0), labels)
     empty = np.zeros((20, 20), np.uint16)
-    assert np.array_equal(deep_objects(empty, empty.astype(np.float32), 0.6), empty)
+    assert np.array_equal(drop_flat_objects(empty, empty.astype(np.float32), 0.6), empty)
 
 
 def test_specks_in_the_noise_are_no_cells():
     """Beside real nuclei, which are deep and sure: specks that are one of the two only, or neither."""
     true = TRUTH[:256, :256]
     probability = np.where(true > 0, np.float32(0.97), np.float32(0.03))
-    depth = instance_depth(true)
+    depth = instance_distance(true)
     background = ndimage.distance_transform_edt(true == 0) > 8
     y, x = (at[0] for at in np.nonzero(background & (np.indices(true.shape).min(axis=0) > 8)))
     speck = np.s_[y - 3 : y + 3, x - 3 : x + 3]
@@ -75,7 +75,7 @@ def test_specks_in_the_noise_are_no_cells():
     def found(sure: float, peak: float, middle: float) -> bool:
         maps = np.stack([probability, depth])
         maps[0][speck], maps[1][speck] = peak, middle
-        labels = find(maps, image, sure=sure, sharpen="none").cells(0.8, min_share=0)
+        labels = find(maps, image, sure=sure, sharpen="none").cells(0.8, min_area_share=0)
         assert len(np.unique(labels)) > 10
         return bool(labels[speck].any())
 
@@ -85,7 +85,7 @@ def test_specks_in_the_noise_are_no_cells():
 
 def test_peaks_are_those_of_scipy():
     mask = otsu(IMAGE)
-    peak, area = peaks_of(mask, PLANE)
+    peak, area = component_peaks(mask, PLANE)
     pieces, count = ndimage.label(mask)
     numbers = np.arange(1, count + 1)
     assert sorted(zip(area, peak, strict=True)) == sorted(

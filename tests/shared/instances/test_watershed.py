@@ -13,10 +13,10 @@ from skimage.segmentation import watershed
 
 from shared.instances import watershed as instances
 from shared.instances.basins import merge_shallow
-from shared.instances.distance import FAR, edge_distance, instance_depth, separated
+from shared.instances.distance import FAR, edge_distance, instance_distance, separated
 from shared.instances.label_image import fill_holes, relabel
 from shared.instances.watershed import MAX_HOLE, foreground, split_touching
-from shared.metrics.instances import Tally, tally
+from shared.metrics.tally import Tally, tally
 
 IMAGE, TRUTH = wheel_nuclei()
 PROBABILITY = np.clip(IMAGE / (2 * threshold_otsu(IMAGE)), 0, 1).astype(np.float32)
@@ -57,7 +57,7 @@ def test_distances_do_not_depend_on_the_place_in_memory(monkeypatch):
     """OpenCV's differ in the last bit, with one thread; scipy's are exact. Two runs did not learn the same depths."""
     mask = separated(TRUTH)
     exact = ndimage.distance_transform_edt(mask).astype(np.float32)
-    depth = instance_depth(TRUTH)
+    depth = instance_distance(TRUTH)
     transform = cv2.distanceTransform
     differ = 0
     for offset in range(0, 64, 4):
@@ -68,7 +68,7 @@ def test_distances_do_not_depend_on_the_place_in_memory(monkeypatch):
         differ += not np.array_equal(at_offset(mask, cv2.DIST_L2, cv2.DIST_MASK_PRECISE), exact)
         monkeypatch.setattr(cv2, "distanceTransform", at_offset)
         assert np.array_equal(edge_distance(mask), exact)
-        assert np.array_equal(instance_depth(TRUTH), depth)
+        assert np.array_equal(instance_distance(TRUTH), depth)
         monkeypatch.undo()
     if not differ:
         pytest.skip("this OpenCV's distances are exact here: nothing could have gone wrong")
@@ -93,7 +93,7 @@ def test_a_piece_in_its_bounding_box_equals_the_piece_in_the_whole_image(image):
         depth = np.rint(cv2.GaussianBlur(depth, (0, 0), 1.0, borderType=cv2.BORDER_REPLICATE) * instances.STEPS)
         peaks = (ndimage.grey_dilation(depth, footprint=kernel) == depth) & inside
         whole += np.where(inside, watershed(-depth, label(peaks, connectivity=2), mask=inside) + int(whole.max()), 0)
-    ours = split_touching(mask, min_distance=4, min_area=16, saddle=1.0, min_share=0)
+    ours = split_touching(mask, min_distance=4, min_area=16, saddle=1.0, min_area_share=0)
     assert int(ours.max()) > 25
     assert np.array_equal(ours, relabel(whole, 16))
 
@@ -258,7 +258,7 @@ def test_small_objects_go():
 def test_more_objects_than_uint16_holds():
     grid = np.zeros((600, 600), np.uint8)
     grid[::2, ::2] = 1
-    labels = split_touching(grid, min_area=0, min_share=0)
+    labels = split_touching(grid, min_area=0, min_area_share=0)
     assert labels.dtype == np.uint32 and int(labels.max()) == 90_000
     assert np.array_equal(labels[::2, ::2].ravel(), np.arange(1, 90_001))
 
@@ -280,7 +280,7 @@ def test_touching_instances_are_separated_and_others_left_alone():
 
 
 def test_depth_is_scipys_distance_within_each_object():
-    depth = instance_depth(TRUTH)
+    depth = instance_distance(TRUTH)
     assert depth.dtype == np.float32 and (depth[TRUTH == 0] == 0).all()
     apart = separated(TRUTH)
     for number in np.unique(TRUTH)[1::10]:
@@ -293,7 +293,7 @@ def test_depth_is_scipys_distance_within_each_object():
 def test_the_true_depth_tells_touching_cells_apart(folder, least):
     """From the true foreground alone F1 is .965 and .764, see `SADDLE`."""
     found = [
-        tally(truth, split_touching((truth > 0).astype(np.uint8), saddle=0.6, depth=instance_depth(truth)))
+        tally(truth, split_touching((truth > 0).astype(np.uint8), saddle=0.6, depth=instance_distance(truth)))
         for _, truth in real_pairs(folder, 12)
     ]
     assert sum(found[1:], found[0]).metrics()["f1"] > least

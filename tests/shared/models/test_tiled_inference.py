@@ -28,9 +28,9 @@ class Local(nn.Module):
         return self.layers(x)
 
 
-def local(shrink: int = 1) -> SimpleNamespace:
+def local(downsample: int = 1) -> SimpleNamespace:
     """Its config."""
-    return SimpleNamespace(encoder=SimpleNamespace(normalisation=Normalisation(), channels=1, shrink=shrink))
+    return SimpleNamespace(encoder=SimpleNamespace(normalisation=Normalisation(), channels=1, downsample=downsample))
 
 
 @pytest.mark.parametrize("size", [1, 63, 64, 65, 500])

@@ -10,9 +10,9 @@ from skimage.measure import label
 from skimage.segmentation import watershed
 
 from shared.instances.watershed import split_touching
-from shared.metrics.instances import Tally, tally
+from shared.metrics.tally import Tally, tally
 from shared.proposals.local_threshold import local_probability
-from shared.proposals.proposal_selection import Choice
+from shared.proposals.proposal_selection import ProposalSelection
 
 
 def classical(image: np.ndarray, dark: bool) -> np.ndarray:
@@ -33,7 +33,7 @@ def classical(image: np.ndarray, dark: bool) -> np.ndarray:
 def test_better_than_a_threshold_and_a_watershed(folder, count, dark):
     pairs = real_pairs(folder, count)
     images = [image if image.ndim == 3 else image[..., None] for image, _ in pairs]
-    choice = Choice.among(images)
+    choice = ProposalSelection.among(images)
     ours, theirs = Tally(), Tally()
     for image, (_, truth) in zip(images, pairs, strict=True):
         ours += tally(truth, split_touching((choice.probability(image) >= 0.5).astype(np.uint8)))

@@ -5,10 +5,10 @@ import pytest
 from real_labels import real_pairs
 
 from shared.imaging.grey import MEAN, STAIN, grey, is_stained, stain
-from shared.metrics.instances import Tally, tally
+from shared.metrics.tally import Tally, tally
 from shared.proposals.otsu import UNIMODAL
 from shared.proposals.proposal import brightness
-from shared.proposals.proposal_selection import Choice
+from shared.proposals.proposal_selection import ProposalSelection
 
 KINDS = {
     "usiigaci/labelled": (6, "texture"),
@@ -32,7 +32,7 @@ def dice(pairs, probability) -> float:
 @pytest.mark.parametrize("folder", KINDS)
 def test_a_set_of_one_kind_gets_what_is_best_for_it(folder):
     pairs = pairs_of(folder)
-    choice = Choice.among(image for image, _ in pairs)
+    choice = ProposalSelection.among(image for image, _ in pairs)
     by_itself = [dice(pairs, one.probability) for one in choice.each()]
     assert len(by_itself) == (6 if pairs[0][0].shape[2] == 3 else 2)
     assert max(by_itself) - min(by_itself) > 0.2
@@ -42,9 +42,9 @@ def test_a_set_of_one_kind_gets_what_is_best_for_it(folder):
 
 def test_in_a_set_of_all_kinds_each_gets_what_it_gets_alone():
     pairs = {folder: pairs_of(folder) for folder in KINDS}
-    choice = Choice.among(image for each in pairs.values() for image, _ in each)
+    choice = ProposalSelection.among(image for each in pairs.values() for image, _ in each)
     for folder, each in pairs.items():
-        alone = Choice.among(image for image, _ in each)
+        alone = ProposalSelection.among(image for image, _ in each)
         assert dice(each, choice.probability) > dice(each, alone.probability) - 0.02
         assert choice.proposal(each[0][0]).name == KINDS[folder][1]
 
@@ -58,14 +58,14 @@ def test_the_stain_is_the_optical_density_along_its_main_axis():
     plane = stain(image)
     order = np.argsort(amount.ravel())
     assert np.corrcoef(np.arange(order.size), np.argsort(np.argsort(plane.ravel()))[order])[0, 1] > 0.99
-    assert STAIN in Choice.among([image]).planes and STAIN not in Choice.among([1 - image]).planes
+    assert STAIN in ProposalSelection.among([image]).planes and STAIN not in ProposalSelection.among([1 - image]).planes
 
 
 def test_nothing_seen_and_nothing_to_see():
-    nothing = Choice.among([])
+    nothing = ProposalSelection.among([])
     image = np.random.default_rng(0).random((40, 50, 1)).astype(np.float32)
     assert nothing.proposal(image).channel == MEAN and nothing.taken() == []
-    flat = Choice.among([np.zeros((40, 50, 3), np.uint8)])
+    flat = ProposalSelection.among([np.zeros((40, 50, 3), np.uint8)])
     assert flat.taken()[0].separability <= UNIMODAL
     assert (flat.probability(np.zeros((40, 50, 3), np.uint8)) < 0.5).all()
 
@@ -73,7 +73,7 @@ def test_nothing_seen_and_nothing_to_see():
 def test_images_that_look_alike_tell_the_side_of_the_foreground():
     """Two sections that are mostly red muscle: by their own texture alone everything else would be the foreground."""
     pairs = real_pairs("dsb2018/histo_purple", 43)
-    choice = Choice.among(image for image, _ in pairs)
+    choice = ProposalSelection.among(image for image, _ in pairs)
     assert {one.bright for one in choice.taken()} == {False}
     misled = [image for image, _ in pairs if brightness(grey(image, 1)) > 0]
     assert len(misled) == 2

@@ -6,7 +6,8 @@ from pydantic import Field, PositiveInt, ValidationError
 from pydantic.fields import FieldInfo
 
 from shared.artifacts.kinds import ClassificationMetrics, FeatureSet, ImageSet, Model
-from shared.stage.declaration import External, In, MaybeIn, Out, Result, Stage, is_external, plain_type
+from shared.stage.declaration import External, In, MaybeIn, Out, Result, Stage, is_external
+from shared.stage.wire import plain_type
 
 
 class TwoWords(Stage):

@@ -184,7 +184,7 @@ def test_a_skipped_stage_flags_its_outputs(tree, given, tmp_path):
         (["--image", "x"], ["--image", "did you mean images?"], 2),
         (["--number"], ["--number", "a value is missing"], 2),
         (["stray"], ["stray", "no such argument"], 2),
-        (["--images", ""], ["--images", "empty path"], 2),
+        (["--images", ""], ["--images", "the path is empty"], 2),
     ],
 )
 def test_bad_arguments_are_named(tree, given, tmp_path, arguments, words, code):

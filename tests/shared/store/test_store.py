@@ -12,8 +12,8 @@ from s3_server import Server
 from store_for_tests import artifact, counted
 
 from shared import store
-from shared.artifacts.kinds import ImageSet, LabelSet
 from shared.artifacts import manifest as artifacts
+from shared.artifacts.kinds import ImageSet, LabelSet
 from shared.artifacts.manifest import read_manifest, verify
 from shared.store import download
 from shared.store import s3 as s3_module

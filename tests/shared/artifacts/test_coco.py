@@ -8,7 +8,7 @@ from pycocotools import mask as rle
 from pycocotools.coco import COCO
 from real_labels import mistakes, real_pairs, wheel_nuclei
 
-from shared.exporters.coco import annotations, dataset, label_rles
+from shared.artifacts.coco import CELL, dataset, instance_annotations, label_rles
 
 TRUTH = wheel_nuclei()[1]
 PIECES = mistakes(TRUTH)["split"]
@@ -40,9 +40,9 @@ def test_pycocotools_loads_the_file(tmp_path):
     ]
     found = []
     for i, labels in enumerate(frames, 1):
-        found += annotations(labels, i, len(found) + 1)
+        found += instance_annotations(labels, i, len(found) + 1)
     path = tmp_path / "coco.json"
-    path.write_text(json.dumps(dataset(images, found)))
+    path.write_text(json.dumps(dataset(images, found, CELL)))
     coco = COCO(str(path))
     assert sorted(coco.getAnnIds()) == list(range(1, len(found) + 1))
     for i, labels in enumerate(frames, 1):

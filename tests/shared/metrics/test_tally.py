@@ -11,8 +11,11 @@ from sklearn.metrics import f1_score, jaccard_score
 from stardist.matching import matching, matching_dataset
 
 from shared.instances.watershed import split_touching
-from shared.metrics import instances as metrics
-from shared.metrics.instances import THRESHOLDS, Tally, dice_masks, tally
+from shared.metrics import contingency
+from shared.metrics import tally as tally_module
+from shared.metrics.instances import THRESHOLDS
+from shared.metrics.pixels import dice_masks
+from shared.metrics.tally import Tally, tally
 
 TRUTH = wheel_nuclei()[1][:320, :320]
 MISTAKES = mistakes(TRUTH)
@@ -64,9 +67,9 @@ def test_pooled_as_stardist_pools(cases):
 
 
 def test_low_thresholds_need_an_assignment():
-    pairs = metrics.overlap(TRUTH, MISTAKES["far"])
+    pairs = contingency.overlap(TRUTH, MISTAKES["far"])
     for threshold in (0.01, 0.1, 0.3):
-        ours = metrics.match(pairs, threshold)
+        ours = contingency.match(pairs, threshold)
         theirs = matching(TRUTH, MISTAKES["far"], thresh=threshold)
         assert len(ours) == theirs.tp > 0
         assert pairs.iou[ours].sum() == pytest.approx(theirs.mean_matched_score * theirs.tp, rel=1e-5)
@@ -182,9 +185,9 @@ def test_numbers_of_the_labels_do_not_matter():
 
 
 def test_many_objects_are_counted_alike(monkeypatch):
-    expected = metrics.overlap(TRUTH, MISTAKES["shifted"])
-    monkeypatch.setattr(metrics, "DENSE_CELLS", 0)
-    sparse = metrics.overlap(TRUTH, MISTAKES["shifted"])
+    expected = contingency.overlap(TRUTH, MISTAKES["shifted"])
+    monkeypatch.setattr(contingency, "DENSE_CELLS", 0)
+    sparse = contingency.overlap(TRUTH, MISTAKES["shifted"])
     for name in ("true_area", "predicted_area", "true", "predicted", "area"):
         assert np.array_equal(getattr(sparse, name), getattr(expected, name)), name
 
@@ -206,5 +209,5 @@ def test_sizes_that_differ_are_refused():
 
 
 def test_examples_in_the_docstrings():
-    result = doctest.testmod(metrics)
+    result = doctest.testmod(tally_module)
     assert result.attempted > 0 and result.failed == 0

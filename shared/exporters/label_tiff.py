@@ -1,0 +1,30 @@
+"""`labels/KEY.tif`: label images that Fiji and napari open."""
+
+from typing import Any
+
+import tifffile
+
+from shared.exporters import PredictedImage
+from shared.exporters.files_per_image import FilesPerImage
+
+
+class LabelTiff(FilesPerImage):
+    """(H, W) uint16 or uint32, zlib, with the pixel size where it is known."""
+
+    subfolder, ending = "labels", "tif"
+
+    def prepare(self, item: PredictedImage) -> None:
+        """Write the label image."""
+        scale: dict[str, Any] = {}
+        if item.entry.um_per_px:
+            pixels_per_cm = 1e4 / item.entry.um_per_px
+            scale = {"resolution": (pixels_per_cm, pixels_per_cm), "resolutionunit": "CENTIMETER"}
+        tifffile.imwrite(
+            self.path(item),
+            item.labels,
+            photometric="minisblack",
+            compression="zlib",
+            metadata=None,
+            software="",
+            **scale,
+        )

@@ -1,0 +1,1 @@
+"""Decoders: networks that turn feature maps into maps of the image's size."""

@@ -1,0 +1,60 @@
+"""Read what a stage is asked to do from the executor input that Kubeflow hands its container."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from shared.stage.arguments import Task
+from shared.stage.declaration import Stage
+from shared.stage.wire import plain_type
+from shared.system.errors import UserError
+
+MOUNTS = (("s3://", "/s3/"), ("minio://", "/minio/"), ("gs://", "/gcs/"))
+"""Scheme of a uri -> folder where Kubeflow's launcher mounts it."""
+
+
+def from_executor_input(stage: type[Stage], text: str) -> Task:
+    """Kubeflow's executor input (JSON text) -> task. Uris become the paths the launcher mounts them at."""
+    try:
+        given = json.loads(text)
+        inputs, outputs = given.get("inputs", {}), given.get("outputs", {})
+        read = {name: item["artifacts"][0] for name, item in inputs.get("artifacts", {}).items()}
+        written = {name: item["artifacts"][0] for name, item in outputs.get("artifacts", {}).items()}
+        locations = {name: _mounted(artifact) for name, artifact in {**read, **written}.items()}
+        locations |= {name: item["outputFile"] for name, item in outputs.get("parameters", {}).items()}
+        parameters = dict(inputs.get("parameterValues", {}))
+    except (ValueError, AttributeError, KeyError, IndexError, TypeError) as error:
+        raise UserError(
+            f"--executor-input: not what Kubeflow writes ({type(error).__name__}: {error}); "
+            "by hand, give the inputs and outputs as arguments"
+        ) from error
+    output_file = outputs.get("outputFile")
+    return Task(
+        stage,
+        locations,
+        _whole_numbers(stage, parameters),
+        overwrite=True,
+        executor_output=Path(output_file) if output_file else None,
+        uris={name: artifact["uri"] for name, artifact in written.items()},
+        names={name: artifact.get("name", name) for name, artifact in written.items()},
+    )
+
+
+def _whole_numbers(stage: type[Stage], parameters: dict[str, Any]) -> dict[str, Any]:
+    """The parameters with 3 in place of 3.0 where the field is an integer: JSON from Kubeflow holds floats."""
+    for name, info in stage.parameters().items():
+        value = parameters.get(name)
+        if plain_type(info) is int and isinstance(value, float) and value.is_integer():
+            parameters[name] = int(value)
+    return parameters
+
+
+def _mounted(artifact: dict[str, Any]) -> str:
+    """Local path of an artifact in a container: the launcher mounts `s3://b/k` at `/s3/b/k`."""
+    if path := artifact.get("customPath"):
+        return path
+    uri: str = artifact["uri"]
+    for scheme, mount in MOUNTS:
+        if uri.startswith(scheme):
+            return mount + uri.removeprefix(scheme)
+    return uri

@@ -1,0 +1,93 @@
+"""How a parameter's value travels: as one of Kubeflow's six types, in a command line, an executor input or a config.
+
+A number that also takes a word, `PositiveInt | Literal["auto"]`, travels as text: "auto" or "12". pydantic turns the
+text into the value, and holds the stage to the exact type.
+"""
+
+import types
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic.fields import FieldInfo
+
+SIGNS = {"ge": ">= {:g}", "gt": "> {:g}", "le": "<= {:g}", "lt": "< {:g}", "multiple_of": "multiple of {:g}"}
+
+
+@dataclass(frozen=True)
+class ParameterType:
+    """The type of a parameter, taken apart."""
+
+    wire: type
+    """What carries the values: str, int, float, bool, list or dict."""
+    words: tuple[str, ...]
+    """Words that the parameter takes: the choices of a Literal, or those beside a number, such as `auto`."""
+    number: type | None
+    """int or float where the parameter takes a word or a number; else None."""
+    metadata: tuple[Any, ...]
+    """Bounds and other annotations."""
+
+
+def parameter_type(field: FieldInfo) -> ParameterType:
+    """Take apart the type of a field that is a parameter. Raises TypeError for a type that cannot travel."""
+    kind, metadata = _bare(field.annotation)
+    metadata = (*field.metadata, *metadata)
+    if get_origin(kind) is Literal:
+        choices = get_args(kind)
+        return ParameterType(type(choices[0]), tuple(str(choice) for choice in choices), None, metadata)
+    if get_origin(kind) in (Union, types.UnionType):
+        return _number_or_word(kind, metadata)
+    return ParameterType(_plain(kind), (), None, metadata)
+
+
+def plain_type(field: FieldInfo) -> type:
+    """The one of str, int, float, bool, list, dict that carries the field's values."""
+    return parameter_type(field).wire
+
+
+def to_wire(field: FieldInfo, value: Any) -> Any:
+    """A JSON value as it travels: the number of a parameter that also takes a word becomes text."""
+    return str(value) if parameter_type(field).number and not isinstance(value, str) else value
+
+
+def limits(field: FieldInfo) -> str:
+    """The bounds of a number in words: `>= 2, <= 250`, or `multiple of 16`; empty where it has none."""
+    metadata = parameter_type(field).metadata
+    found = {name: getattr(item, name) for item in _flat(metadata) for name in SIGNS if hasattr(item, name)}
+    return ", ".join(SIGNS[name].format(value) for name, value in found.items() if value is not None)
+
+
+def _number_or_word(kind: Any, metadata: tuple[Any, ...]) -> ParameterType:
+    words: tuple[str, ...] = ()
+    numbers: list[type] = []
+    for arm in get_args(kind):
+        bare, more = _bare(arm)
+        metadata = (*metadata, *more)
+        if get_origin(bare) is Literal:
+            words += tuple(str(word) for word in get_args(bare))
+        else:
+            numbers.append(_plain(bare))
+    if not words or len(numbers) != 1 or numbers[0] not in (int, float):
+        raise TypeError(f"{kind}: a parameter has one type, or is a number or a word: `int | Literal['auto']`")
+    return ParameterType(str, words, numbers[0], metadata)
+
+
+def _bare(kind: Any) -> tuple[Any, tuple[Any, ...]]:
+    """A type without its annotations, and these."""
+    metadata: tuple[Any, ...] = ()
+    while get_origin(kind) is Annotated:
+        kind, *more = get_args(kind)
+        metadata = (*metadata, *more)
+    return kind, metadata
+
+
+def _plain(kind: Any) -> type:
+    kind = get_origin(kind) or kind
+    for wire in (bool, int, float, str, list, dict):
+        if kind is wire or (isinstance(kind, type) and issubclass(kind, tuple if wire is list else wire)):
+            return wire
+    raise TypeError(f"{kind}: not a type a parameter can have")
+
+
+def _flat(metadata: tuple[Any, ...]) -> list[Any]:
+    """Annotations, with those that a pydantic Field holds in turn."""
+    return [inner for item in metadata for inner in (item.metadata if isinstance(item, FieldInfo) else [item])]

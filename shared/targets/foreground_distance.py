@@ -1,0 +1,66 @@
+"""Target: foreground, and the distance to the edge normalised for each instance.
+
+Planes: foreground {0, 1}, confidence and distance of 0 to 255. Maps: foreground probability and distance in [0, 1].
+The distance tells touching instances apart: it is 0 between them and 1 in the middle of each.
+"""
+
+from typing import TYPE_CHECKING, Literal
+
+import cv2
+import numpy as np
+
+from shared.data.crops import Window, cut_window, turn
+from shared.instances.distance import instance_distance
+from shared.instances.postprocess import ROWS, Segmentation, find_foreground, postprocess
+from shared.instances.settings import PostProcessing
+from shared.instances.watershed import split_touching
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+DISTANCE_WEIGHT = 1.0
+"""Weight of the distance's loss beside the foreground's."""
+SCALE = np.array([1, 1 / 255, 1 / 255], np.float32)[:, None, None]
+
+
+def encode(labels: np.ndarray, confidence: np.ndarray, kind: Literal["instances", "foreground"]) -> np.ndarray:
+    """Label image (H, W) and confidence (H, W) uint8 -> (H, W, 3) uint8: mask {0, 1}, confidence, distance.
+
+    A foreground mask is split into instances first.
+    """
+    mask = (labels > 0).astype(np.uint8)
+    instances = split_touching(mask) if kind == "foreground" else labels
+    distance = np.rint(instance_distance(instances * mask) * 255).astype(np.uint8)
+    return np.stack([mask, confidence, distance], axis=-1)
+
+
+def cut(planes: np.ndarray, window: Window, size: int) -> np.ndarray:
+    """The window of planes (H, W, 3) uint8, turned as the crop is -> (3, size, size) float32, each in [0, 1]."""
+    part = np.ascontiguousarray(cut_window(planes, window))
+    part = cv2.resize(part, (size, size), interpolation=cv2.INTER_NEAREST)
+    return turn(part, window).transpose(2, 0, 1) * SCALE
+
+
+def loss(logits: "Tensor", planes: "Tensor", *, drop_fraction: float = 0.0) -> "Tensor":
+    """Logits (N, 2, H, W) against planes (N, 3, H, W) of `cut` -> scalar.
+
+    drop_fraction: share of the trusted pixels, those of the largest loss, whose foreground is not learned.
+    """
+    from shared.targets.losses import cross_entropy_and_dice, drop_largest_losses, weighted_cross_entropy
+
+    target, weight, distance = planes.unbind(1)
+    foreground, height = logits[:, 0], logits[:, 1]
+    learned = drop_largest_losses(foreground, target, weight, drop_fraction) if drop_fraction else weight
+    return cross_entropy_and_dice(foreground, target, learned) + DISTANCE_WEIGHT * weighted_cross_entropy(
+        height, distance, weight
+    )
+
+
+def foreground(maps: np.ndarray, image: np.ndarray, settings: PostProcessing) -> np.ndarray:
+    """Maps (2, H, W) in [0, 1] of an image (H, W, C) -> mask (H, W) uint8 {0, 1}; overwrites `maps[0]`."""
+    return find_foreground(maps, image, settings).mask
+
+
+def decode(maps: np.ndarray, image: np.ndarray, settings: PostProcessing, rows: int = ROWS) -> Segmentation:
+    """Maps (2, H, W) in [0, 1] of an image (H, W, C) -> mask and instances; overwrites `maps[0]`."""
+    return postprocess(maps, image, settings, rows)
