@@ -14,7 +14,7 @@ from components.registry import declaration, names, targets
 from shared.stage.arguments import parse
 from shared.stage.declaration import Stage, port_of
 from shared.stage.executor_input import from_executor_input
-from shared.stage.wire import plain_type
+from shared.stage.wire import plain_type, to_wire
 
 ROOT = Path(__file__).parents[1]
 HEAVY = ("numpy", "torch", "cv2", "kfp", "timm", "scipy", "skimage", "transformers")
@@ -71,7 +71,7 @@ def test_every_parameter_travels_on_a_wire(stage):
         wire = plain_type(field)
         assert wire in (str, int, float, bool, list, dict), name
         if not field.is_required():
-            default = field.get_default(call_default_factory=True)
+            default = to_wire(field, field.get_default(call_default_factory=True))
             assert isinstance(json.loads(json.dumps(default)), (wire, int) if wire is float else wire), name
 
 

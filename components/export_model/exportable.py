@@ -58,9 +58,10 @@ class Exportable:
 def exportable(folder: Path) -> Exportable:
     """The model in `folder`. Raises ArtifactError where it is neither a segmentor nor an encoder."""
     model = load_model(folder, Segmentor, Encoder)
-    config = model.config
     if isinstance(model, Segmentor):
-        multiple = math.lcm(STEP, config.architecture.encoder.patch) * config.input.downsample
-        return Exportable(ProbabilityMaps(model).eval(), "maps", config, multiple)
+        whole = model.config
+        multiple = math.lcm(STEP, whole.architecture.encoder.patch) * whole.input.downsample
+        return Exportable(ProbabilityMaps(model).eval(), "maps", whole, multiple)
+    config = model.config
     multiple = config.architecture.patch * config.input.downsample
     return Exportable(DownsampledFeatures(model).eval(), "features", config, multiple)

@@ -35,7 +35,7 @@ def parameter_type(field: FieldInfo) -> ParameterType:
         choices = get_args(kind)
         return ParameterType(type(choices[0]), tuple(str(choice) for choice in choices), None, metadata)
     if get_origin(kind) in (Union, types.UnionType):
-        return _number_or_word(kind, metadata)
+        return _union(kind, metadata)
     return ParameterType(_plain(kind), (), None, metadata)
 
 
@@ -56,7 +56,7 @@ def limits(field: FieldInfo) -> str:
     return ", ".join(SIGNS[name].format(value) for name, value in found.items() if value is not None)
 
 
-def _number_or_word(kind: Any, metadata: tuple[Any, ...]) -> ParameterType:
+def _union(kind: Any, metadata: tuple[Any, ...]) -> ParameterType:
     words: tuple[str, ...] = ()
     numbers: list[type] = []
     for arm in get_args(kind):
@@ -66,6 +66,8 @@ def _number_or_word(kind: Any, metadata: tuple[Any, ...]) -> ParameterType:
             words += tuple(str(word) for word in get_args(bare))
         else:
             numbers.append(_plain(bare))
+    if words and not numbers:
+        return ParameterType(str, words, None, metadata)
     if not words or len(numbers) != 1 or numbers[0] not in (int, float):
         raise TypeError(f"{kind}: a parameter has one type, or is a number or a word: `int | Literal['auto']`")
     return ParameterType(str, words, numbers[0], metadata)
