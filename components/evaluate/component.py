@@ -5,7 +5,7 @@ from typing import ClassVar, Literal
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from shared.artifacts.kinds import ClassificationMetrics, ImageSet, LabelSet, Model, Scores
-from shared.instances.settings import PostProcessingOptions
+from shared.artifacts.postprocessing import PostProcessingOptions
 from shared.stage.declaration import In, MaybeIn, Out, Stage
 
 

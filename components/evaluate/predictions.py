@@ -9,7 +9,7 @@ import numpy as np
 from components.evaluate.component import Evaluate
 from shared.artifacts.image_set import ImageEntry
 from shared.artifacts.label_set import LabelReader
-from shared.instances.settings import resolve
+from shared.artifacts.postprocessing import resolve
 from shared.system.devices import device
 from shared.system.errors import ArtifactError
 

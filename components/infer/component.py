@@ -5,7 +5,7 @@ from typing import ClassVar, Literal
 from pydantic import Field, PositiveInt
 
 from shared.artifacts.kinds import Files, ImageSet, LabelSet, Model
-from shared.instances.settings import PostProcessingOptions
+from shared.artifacts.postprocessing import PostProcessingOptions
 from shared.stage.declaration import In, Out, Stage
 
 Format = Literal["label_tiff", "foreground_png", "overlay_png", "cells_csv", "coco_json"]

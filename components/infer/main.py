@@ -16,7 +16,7 @@ from shared.artifacts.label_set import LabelWriter
 from shared.exporters import Exporter, PredictedImage, open_exporters
 from shared.exporters.overlay_png import overlay
 from shared.imaging.region_properties import mean_over_objects
-from shared.instances.settings import resolve
+from shared.artifacts.postprocessing import resolve
 from shared.models.load import load_model
 from shared.models.segmentor import Segmentor
 from shared.models.tiled_inference import TiledPredictor, predict_at_scale

@@ -18,7 +18,7 @@ from components.train_segmentor.page import make_page
 from shared.artifacts.image_set import ImageReader, median_um_per_px
 from shared.artifacts.label_set import BORDER_REFINEMENT, LabelReader
 from shared.artifacts.manifest import copy_payload
-from shared.instances.settings import PostProcessing
+from shared.artifacts.postprocessing import PostProcessing
 from shared.models.backbones.packed_linear import packed
 from shared.models.backbones.vit import Encoder
 from shared.models.config import SegmentorArchitecture, SegmentorConfig

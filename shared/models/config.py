@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from shared.imaging.normalise import Normalisation
-from shared.instances.settings import PostProcessing
+from shared.artifacts.postprocessing import PostProcessing
 
 Size = Literal["nano", "tiny", "small", "base", "large"]
 SIZES: dict[str, tuple[int, int, int]] = {

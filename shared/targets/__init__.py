@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, cast
 import numpy as np
 
 from shared.instances.postprocess import Segmentation
-from shared.instances.settings import PostProcessing
+from shared.artifacts.postprocessing import PostProcessing
 
 if TYPE_CHECKING:
     from torch import Tensor

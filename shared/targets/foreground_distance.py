@@ -12,7 +12,7 @@ import numpy as np
 from shared.data.crops import Window, cut_window, turn
 from shared.instances.distance import instance_distance
 from shared.instances.postprocess import ROWS, Segmentation, find_foreground, postprocess
-from shared.instances.settings import PostProcessing
+from shared.artifacts.postprocessing import PostProcessing
 from shared.instances.watershed import split_touching
 
 if TYPE_CHECKING:
