@@ -13,10 +13,10 @@ from components.infer.component import Infer
 from components.infer.page import PANELS, make_page
 from shared.artifacts.image_set import ImageReader
 from shared.artifacts.label_set import LabelWriter
+from shared.artifacts.postprocessing import resolve
 from shared.exporters import Exporter, PredictedImage, open_exporters
 from shared.exporters.overlay_png import overlay
 from shared.imaging.region_properties import mean_over_objects
-from shared.artifacts.postprocessing import resolve
 from shared.models.load import load_model
 from shared.models.segmentor import Segmentor
 from shared.models.tiled_inference import TiledPredictor, predict_at_scale

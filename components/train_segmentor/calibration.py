@@ -9,11 +9,11 @@ import numpy as np
 from shared.artifacts.image_set import ImageReader
 from shared.artifacts.keys import evenly_spaced
 from shared.artifacts.label_set import LabelReader
+from shared.artifacts.postprocessing import BorderRefinement, PostProcessing
 from shared.imaging.tiling import middle
 from shared.instances.label_image import typical
 from shared.instances.object_filters import TYPICAL_PEAK_SHARE, component_peaks
 from shared.instances.postprocess import Foreground, find_foreground, split_instances
-from shared.artifacts.postprocessing import BorderRefinement, PostProcessing
 from shared.instances.watershed import threshold
 from shared.metrics.tally import Tally, tally
 from shared.models.tiled_inference import TiledPredictor

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from shared.artifacts.postprocessing import PostProcessing
 from shared.instances.border_contrast import weight_by_border_contrast
 from shared.instances.border_refinement import refine_border
 from shared.instances.object_filters import drop_flat_objects, hysteresis
-from shared.artifacts.postprocessing import PostProcessing
 from shared.instances.watershed import split_touching, threshold
 
 ROWS = 512

@@ -8,8 +8,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from shared.imaging.normalise import Normalisation
 from shared.artifacts.postprocessing import PostProcessing
+from shared.imaging.normalise import Normalisation
 
 Size = Literal["nano", "tiny", "small", "base", "large"]
 SIZES: dict[str, tuple[int, int, int]] = {

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Literal, Protocol, cast
 
 import numpy as np
 
-from shared.instances.postprocess import Segmentation
 from shared.artifacts.postprocessing import PostProcessing
+from shared.instances.postprocess import Segmentation
 
 if TYPE_CHECKING:
     from torch import Tensor

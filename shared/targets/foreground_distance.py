@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Literal
 import cv2
 import numpy as np
 
+from shared.artifacts.postprocessing import PostProcessing
 from shared.data.crops import Window, cut_window, turn
 from shared.instances.distance import instance_distance
 from shared.instances.postprocess import ROWS, Segmentation, find_foreground, postprocess
-from shared.artifacts.postprocessing import PostProcessing
 from shared.instances.watershed import split_touching
 
 if TYPE_CHECKING:
