@@ -1,50 +1,52 @@
-"""A segmentor small enough to train within seconds, on real nuclei, for the tests of evaluate and infer."""
+"""A segmentor that trains within seconds on real nuclei, for the tests of stages that apply one."""
 
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from real_labels import wheel_nuclei
 
 from shared.artifacts.image_set import ImageWriter
 from shared.artifacts.kinds import ImageSet, LabelSet, Model
 from shared.artifacts.label_set import LabelWriter
 from shared.artifacts.manifest import seal
-from shared.instances.distance import instance_distance
-from shared.models.backbones.vit import EncoderConfig
-from shared.models.segmentor import DEPTH, FOREGROUND, Segmentor, SegmentorConfig, save_segmentor
+from shared.models.config import ModelInput, SegmentorArchitecture, SegmentorConfig, VitArchitecture
+from shared.models.files import save_model
+from shared.models.segmentor import Segmentor
+from shared.targets.foreground_distance import encode
 
-CONFIG = SegmentorConfig(
-    encoder=EncoderConfig.of("nano", patch=8, channels=1, crop=96), width=16, heads=(FOREGROUND, DEPTH)
-)
 STEPS, CROP = 40, 96
+CONFIG = SegmentorConfig(
+    architecture=SegmentorArchitecture(encoder=VitArchitecture.preset("nano", 8), width=16),
+    input=ModelInput(channels=1, crop_px=CROP),
+)
 
 
 @cache
 def trained() -> Segmentor:
-    """Trained on the upper half of the wheel's nuclei, with their true foreground."""
+    """Train on the upper half of the wheel's nuclei, with their true foreground and distance."""
     torch.set_num_threads(1)  # a loaded machine is much slower with more; the stages set their own
     torch.manual_seed(0)
     image, truth = wheel_nuclei()
-    x = torch.from_numpy(CONFIG.encoder.normalisation(image[..., None])[:256, :, 0])
-    y = torch.from_numpy(np.stack([truth[:256] > 0, instance_distance(truth[:256])]).astype(np.float32))
+    x = torch.from_numpy(CONFIG.input.normalisation(image[..., None])[:256, :, 0])
+    planes = encode(truth[:256], np.full((256, 512), 255, np.uint8), "instances").astype(np.float32)
+    y = torch.from_numpy(np.stack([planes[..., 0], planes[..., 2] / 255]))
     segmentor, rng = Segmentor(CONFIG).train(), np.random.default_rng(0)
     optimiser = torch.optim.AdamW(segmentor.parameters(), lr=2e-3)
     for _ in range(STEPS):
         places = [(int(rng.integers(256 - CROP)), int(rng.integers(512 - CROP))) for _ in range(4)]
         crops, targets = (torch.stack([p[..., a : a + CROP, b : b + CROP] for a, b in places]) for p in (x, y))
-        loss = F.binary_cross_entropy_with_logits(segmentor(crops[:, None]), targets)
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(segmentor(crops[:, None]), targets)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
     return segmentor.eval()
 
 
-def write_model(folder: Path) -> Path:
-    """A Model artifact of the trained segmentor."""
-    save_segmentor(folder, trained(), CONFIG, "# Small segmentor")
+def write_model(folder: Path, config: SegmentorConfig = CONFIG) -> Path:
+    """A Model artifact of the trained segmentor; `config` may differ in `input` and `postprocessing`."""
+    save_model(folder, trained().state_dict(), config, "# Small segmentor")
     seal(folder, Model)
     return folder
 
