@@ -87,17 +87,16 @@ def run(stage: RefineMasks) -> Result:
             if panel:
                 panels.append(panel)
     noise = stage.expected_noise if by_edges and not labelled else 0.0
-    metrics = {
-        "agreement": float(np.mean(agreement)) if agreement else 0.0,
+    metrics = {"agreement": float(np.mean(agreement))} if agreement else {}  # nothing to agree with in the first round
+    metrics |= {
         "edge_score": score,
         "watershed": float(by_edges),
         "foreground_share": float(np.mean(areas)),
         "ignored_share": float(np.mean(ignored)),
         "min_area": float(np.median(smallest)),
     }
-    return Result(
-        metrics=metrics, values={"agreement": metrics["agreement"], "noise": noise}, page=_page(stage, metrics, panels)
-    )
+    values = {"agreement": metrics.get("agreement", 0.0), "noise": noise}
+    return Result(metrics=metrics, values=values, page=_page(stage, metrics, panels))
 
 
 def _sharpen(stage: RefineMasks, score: float, previous: LabelReader) -> BorderRefinement:
@@ -155,10 +154,11 @@ def _page(stage: RefineMasks, metrics: dict[str, float], panels: list[Panel]) ->
     how = "watershed on the image gradient" if metrics["watershed"] else "the classes' means around them, or kept"
     if not stage.refine:
         how = "nothing, masks are handed on as proposed (--refine false)"
+    agreement = f"Agreement with the round before: {metrics['agreement']:.3f}. " if "agreement" in metrics else ""
     page.text(
         f"Borders by {how}: the image is {metrics['edge_score']:.2f} times as steep on the proposals' borders as "
         f"around them (from {FOLLOWS_EDGES} on they are kept). "
-        f"Agreement with the round before: {metrics['agreement']:.3f}. "
+        f"{agreement}"
         f"Foreground {100 * metrics['foreground_share']:.1f} %, ignored {100 * metrics['ignored_share']:.1f} %, "
         f"smallest region kept {metrics['min_area']:.0f} px² (median over images)."
     )
