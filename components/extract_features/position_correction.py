@@ -32,6 +32,7 @@ class Correction:
 
 def measure(extractor: DenseExtractor, reader: ImageReader, keys: list[str]) -> Correction:
     """Correction for this model on these images, from 128 pairs of overlapping tiles of up to 64 images."""
+    # Rounded down, unlike `keys.evenly_spaced`: another choice of images would change every stored feature.
     chosen = [keys[i] for i in np.unique(np.linspace(0, len(keys) - 1, min(len(keys), MOST_IMAGES)).astype(int))]
     rng = np.random.default_rng(0)
     cores, moves = [], []

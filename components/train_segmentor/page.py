@@ -3,6 +3,7 @@
 import numpy as np
 
 from shared.artifacts.image_set import ImageReader
+from shared.artifacts.keys import evenly_spaced
 from shared.artifacts.label_set import LabelReader
 from shared.imaging.overlays import outline, to_rgb8
 from shared.imaging.tiling import middle
@@ -22,8 +23,7 @@ def make_page(
     """The loss, and some images: input, label, prediction."""
     page = Page("train_segmentor")
     page.plot("loss", {"train": thinned(history)}, x="step", y="loss")
-    for i in np.linspace(0, len(keys) - 1, min(PANELS, len(keys))).round():
-        key = keys[int(i)]
+    for key in evenly_spaced(keys, PANELS):
         part, label = middle(reader.read(key), SIDE), middle(labels.mask(key), SIDE)
         probability = predictor(part)[0]
         rgb8 = to_rgb8(part)

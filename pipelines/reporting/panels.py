@@ -9,6 +9,7 @@ from pipelines.reporting.rounds import rounds
 from pipelines.run_folder.folder import folder_within, within
 from pipelines.run_folder.record import RunRecord
 from shared.artifacts.image_set import ImageReader
+from shared.artifacts.keys import evenly_spaced
 from shared.artifacts.label_set import LABELLED as LEARNED
 from shared.artifacts.label_set import LabelReader
 from shared.imaging.overlays import PREDICTION, TRUTH, colour_labels, outline, thumbnail, to_rgb8
@@ -83,13 +84,7 @@ def galleries(run: Path, record: RunRecord) -> list[Gallery]:
     labelled = [key for key in (files.truth.keys() if files.truth else []) if key in files.images.entries]
     fresh = [key for key in labelled if key not in files.learned()]
     others = [key for key in files.images.keys("train") if key not in labelled]
-    return [_gallery(files, key) for key in [*_spread(fresh or labelled, LABELLED), *_spread(others, UNLABELLED)]]
-
-
-def _spread(keys: list[str], count: int) -> list[str]:
-    if len(keys) <= count:
-        return keys
-    return [keys[round(i * (len(keys) - 1) / (count - 1))] for i in range(count)]
+    return [_gallery(files, key) for key in [*evenly_spaced(fresh or labelled, LABELLED), *evenly_spaced(others, UNLABELLED)]]
 
 
 def _gallery(files: RunFiles, key: str) -> Gallery:
