@@ -95,8 +95,11 @@ def run(stage: RefineMasks) -> Result:
         "ignored_share": float(np.mean(ignored)),
         "min_area": float(np.median(smallest)),
     }
-    values = {"agreement": metrics.get("agreement", 0.0), "noise": noise}
-    return Result(metrics=metrics, values=values, page=_page(stage, metrics, panels))
+    return Result(
+        metrics=metrics,
+        values={"agreement": metrics.get("agreement", 0.0), "noise": noise},
+        page=_page(stage, metrics, panels),
+    )
 
 
 def _sharpen(stage: RefineMasks, score: float, previous: LabelReader) -> BorderRefinement:
