@@ -84,7 +84,8 @@ def galleries(run: Path, record: RunRecord) -> list[Gallery]:
     labelled = [key for key in (files.truth.keys() if files.truth else []) if key in files.images.entries]
     fresh = [key for key in labelled if key not in files.learned()]
     others = [key for key in files.images.keys("train") if key not in labelled]
-    return [_gallery(files, key) for key in [*evenly_spaced(fresh or labelled, LABELLED), *evenly_spaced(others, UNLABELLED)]]
+    chosen = evenly_spaced(fresh or labelled, LABELLED) + evenly_spaced(others, UNLABELLED)
+    return [_gallery(files, key) for key in chosen]
 
 
 def _gallery(files: RunFiles, key: str) -> Gallery:
