@@ -1,4 +1,4 @@
-"""`cells.csv`: a row for every cell, with its size, place, shape, intensity and score."""
+"""Write `cells.csv`: a row for each cell with its area, position, shape, intensity and score."""
 
 import csv
 from collections.abc import Sequence
@@ -8,21 +8,21 @@ from typing import Any
 import numpy as np
 
 from shared.artifacts.image_set import ImageEntry
-from shared.exporters import PredictedImage
+from shared.exporters.exporter import PredictedImage
 from shared.imaging.region_properties import measure
 
-PLACES = ["centroid_y", "centroid_x", "y0", "x0", "y1", "x1", "eccentricity"]
-SCALED = ["area_um2", "centroid_y_um", "centroid_x_um"]
+_POSITION_AND_SHAPE = ["centroid_y", "centroid_x", "y0", "x0", "y1", "x1", "eccentricity"]
+_IN_UM = ["area_um2", "centroid_y_um", "centroid_x_um"]
 
 
 class CellsCsv:
-    """`_um` columns are there where any image has a pixel size."""
+    """Columns of micrometres are written if any image has a pixel size; they are empty for images without one."""
 
     def __init__(self, folder: Path, entries: Sequence[ImageEntry]) -> None:
         channels = max((entry.channels for entry in entries), default=0)
-        scaled = SCALED if any(entry.um_per_px for entry in entries) else []
+        in_um = _IN_UM if any(entry.um_per_px for entry in entries) else []
         means = [f"mean_{channel}" for channel in range(channels)]
-        self.columns = ["image", "source", "label", "area_px", *PLACES, *means, *scaled, "score"]
+        self.columns = ["image", "source", "label", "area_px", *_POSITION_AND_SHAPE, *means, *in_um, "score"]
         self._stream = (folder / "cells.csv").open("w", encoding="utf-8", newline="")
         self._writer = csv.DictWriter(self._stream, self.columns, restval="", lineterminator="\n")
         self._writer.writeheader()
@@ -51,5 +51,5 @@ class CellsCsv:
 
 
 def _text(value: Any) -> str:
-    """A number as text: whole ones whole, others with seven significant digits."""
+    """Format a number: integers in full, others with seven significant digits."""
     return str(int(value)) if isinstance(value, np.integer) else f"{value:.7g}"

@@ -1,4 +1,4 @@
-"""Base of the exporters that write a file for each image."""
+"""Base class of the exporters that write one file for each image."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,25 +8,25 @@ import imagecodecs
 import numpy as np
 
 from shared.artifacts.image_set import ImageEntry
-from shared.exporters import PredictedImage
+from shared.exporters.exporter import PredictedImage
 
 
 class FilesPerImage:
-    """Writes `SUBFOLDER/KEY.ENDING` for each image."""
+    """Write `SUBFOLDER/KEY.EXTENSION` for each image."""
 
     subfolder: ClassVar[str]
-    ending: ClassVar[str]
+    extension: ClassVar[str]
 
     def __init__(self, folder: Path, entries: Sequence[ImageEntry]) -> None:
         self.folder = folder / self.subfolder
         self.folder.mkdir()
 
     def path(self, item: PredictedImage) -> Path:
-        """File of an image."""
-        return self.folder / f"{item.entry.key}.{self.ending}"
+        """Path of an image's file."""
+        return self.folder / f"{item.entry.key}.{self.extension}"
 
     def append(self, prepared: None) -> None:
-        """Nothing: there is no file of all images."""
+        """Do nothing: no file is common to all images."""
 
     def __enter__(self) -> "FilesPerImage":
         return self
@@ -36,5 +36,5 @@ class FilesPerImage:
 
 
 def write_png(path: Path, picture: np.ndarray) -> None:
-    """PNG of (H, W) or (H, W, 3) uint8."""
+    """Write (H, W) or (H, W, 3) uint8 as PNG."""
     path.write_bytes(imagecodecs.png_encode(np.ascontiguousarray(picture), 1))

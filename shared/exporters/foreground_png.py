@@ -1,15 +1,15 @@
-"""`semantic/KEY.png`: the foreground mask, 0 and 255."""
+"""Write `semantic/KEY.png`: the foreground mask, 0 and 255."""
 
 import numpy as np
 
-from shared.exporters import PredictedImage
+from shared.exporters.exporter import PredictedImage
 from shared.exporters.files_per_image import FilesPerImage, write_png
 
 
 class ForegroundPng(FilesPerImage):
-    """(H, W) uint8: 255 where a pixel is foreground."""
+    """PNG (H, W) uint8: 255 in the foreground."""
 
-    subfolder, ending = "semantic", "png"
+    subfolder, extension = "semantic", "png"
 
     def prepare(self, item: PredictedImage) -> None:
         """Write the mask."""

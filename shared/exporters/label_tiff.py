@@ -1,17 +1,17 @@
-"""`labels/KEY.tif`: label images that Fiji and napari open."""
+"""Write `labels/KEY.tif`: label images that Fiji and napari open."""
 
 from typing import Any
 
 import tifffile
 
-from shared.exporters import PredictedImage
+from shared.exporters.exporter import PredictedImage
 from shared.exporters.files_per_image import FilesPerImage
 
 
 class LabelTiff(FilesPerImage):
-    """(H, W) uint16 or uint32, zlib, with the pixel size where it is known."""
+    """TIFF (H, W) uint16 or uint32, zlib-compressed, with the pixel size where it is known."""
 
-    subfolder, ending = "labels", "tif"
+    subfolder, extension = "labels", "tif"
 
     def prepare(self, item: PredictedImage) -> None:
         """Write the label image."""

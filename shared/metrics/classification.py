@@ -1,6 +1,6 @@
-"""How well classes are told apart: a confusion matrix and, where there is a probability, a ROC curve.
+"""Hold a confusion matrix and a ROC curve in the form that Kubeflow's UI draws.
 
-This module is imported by every declaration, so it loads no numpy.
+Every declaration imports this module, so it loads no numpy.
 """
 
 from typing import Annotated, Any, Self
@@ -11,7 +11,7 @@ Rate = Annotated[float, Field(ge=0, le=1)]
 
 
 class Classification(BaseModel):
-    """What Kubeflow's UI draws of an output `ClassificationMetrics`, and as JSON that output's file."""
+    """Content of an output `ClassificationMetrics`: its file as JSON, and what Kubeflow's UI draws."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     labels: list[str]
@@ -19,17 +19,17 @@ class Classification(BaseModel):
     confusion: list[list[FiniteFloat]]
     """Counts or shares: a row for each true class, a column for each predicted one, both in the order of `labels`."""
     roc: list[tuple[Rate, Rate, FiniteFloat]] = []
-    """Points of the ROC curve: false positive rate, true positive rate, threshold. Empty: there is no curve."""
+    """Points of the ROC curve: false positive rate, true positive rate, threshold. Empty where none is known."""
 
     @model_validator(mode="after")
     def _square(self) -> Self:
         lengths = {len(self.labels), len(set(self.labels)), len(self.confusion), *map(len, self.confusion)}
         if len(lengths) > 1:
-            raise ValueError("a confusion matrix has a row and a column for each of its labels, which all differ")
+            raise ValueError("a confusion matrix has a row and a column for each of its labels, and no label twice")
         return self
 
     def metadata(self) -> dict[str, Any]:
-        """The same as the metadata of the artifact in Kubeflow, as kfp's own `dsl.ClassificationMetrics` logs it."""
+        """Metadata of the artifact in Kubeflow, equal to what kfp's `dsl.ClassificationMetrics` logs."""
         matrix = {
             "annotationSpecs": [{"displayName": label} for label in self.labels],
             "rows": [{"row": row} for row in self.confusion],

@@ -1,17 +1,17 @@
-"""Which true object overlaps which predicted one: contingency table and matching of two label images."""
+"""Count the pixels that the objects of two label images share (contingency table), and match the objects."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-DENSE_CELLS = 2**24
-"""Largest contingency table that is counted densely; above it the pairs are sorted."""
+MAX_DENSE_ENTRIES = 2**24
+"""Entries of the largest contingency table that is counted densely; above it the pairs are sorted."""
 
 
 @dataclass(frozen=True)
 class Overlap:
-    """Which true object shares how many pixels with which predicted one."""
+    """The pairs of a true and a predicted object that share pixels, and how many."""
 
     true_area: np.ndarray
     """(T,) px of every true object, ascending by label."""
@@ -36,24 +36,22 @@ class Overlap:
 
 
 def overlap(truth: np.ndarray, predicted: np.ndarray) -> Overlap:
-    """Contingency of two label images (H, W) of equal size, whole numbers from 0 or booleans."""
+    """Contingency table of two label images (H, W) of equal size, integers from 0 or booleans."""
     if truth.shape != predicted.shape:
         raise ValueError(f"label images of one image differ in size: {truth.shape} and {predicted.shape}")
     counted = _counted(truth, predicted)
-    if counted is None:  # large numbers, of which few may be in use
+    if counted is None:  # large label numbers, few of which may be in use
         (t, true_area), (p, predicted_area) = _compact(truth), _compact(predicted)
         counted = _counted(t, p) or _sorted(t, p, true_area, predicted_area)
     return counted
 
 
 def _counted(truth: np.ndarray, predicted: np.ndarray) -> Overlap | None:
-    """By a table of every number in one with every number in the other, whose sums are the areas; None where it would
-    be too large.
-    """
+    """Count in a dense table of all label numbers; its sums are the areas. None where the table would be too large."""
     if not truth.size or min(truth.min(), predicted.min()) < 0:
         return None
     height, width = int(truth.max()) + 1, int(predicted.max()) + 1
-    if height * width > min(DENSE_CELLS, max(2**16, 4 * truth.size)):
+    if height * width > min(MAX_DENSE_ENTRIES, max(2**16, 4 * truth.size)):
         return None
     combined = np.multiply(truth, width, dtype=np.int64)
     np.add(combined, predicted, out=combined, dtype=np.int64)
@@ -71,7 +69,7 @@ def _counted(truth: np.ndarray, predicted: np.ndarray) -> Overlap | None:
 
 
 def _sorted(t: np.ndarray, p: np.ndarray, true_area: np.ndarray, predicted_area: np.ndarray) -> Overlap:
-    """Of compact labels, by sorting the pairs."""
+    """Count pairs of compact labels by sorting them."""
     both = np.flatnonzero((t > 0) & (p > 0))
     width = len(predicted_area) + 1
     pairs, area = np.unique(t.ravel()[both].astype(np.int64) * width + p.ravel()[both], return_counts=True)
@@ -79,7 +77,7 @@ def _sorted(t: np.ndarray, p: np.ndarray, true_area: np.ndarray, predicted_area:
 
 
 def _compact(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Label image -> the same with labels 1..n in ascending order, and the area of each (n,)."""
+    """Renumber a label image to 1..n in ascending order; also returns the area of each object (n,)."""
     shape = labels.shape
     if labels.dtype == bool:
         labels = labels.view(np.uint8)
@@ -94,10 +92,11 @@ def _compact(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def match(pairs: Overlap, threshold: float) -> np.ndarray:
-    """Indices (M,) of the pairs that form the best one-to-one matching among those with IoU >= threshold.
+    """Match objects one to one: indices (M,) of the matched pairs among those with IoU >= threshold.
 
-    Most pairs first, then the highest sum of IoU, as `stardist.matching` has it. Pairs without a rival are taken
-    at once: above an IoU of 0.5 that is all of them (Kirillov et al. 2019, arXiv:1801.00868, section 4.1).
+    The matching has the most pairs, and among such the highest sum of IoU, as in `stardist.matching`. Pairs whose
+    objects are in no other pair are matched at once: above an IoU of 0.5 these are all (Kirillov et al. 2019,
+    arXiv:1801.00868, section 4.1).
     """
     iou = pairs.iou
     able = np.flatnonzero(iou >= threshold)

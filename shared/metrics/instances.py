@@ -7,8 +7,6 @@ import numpy as np
 from shared.metrics.contingency import Overlap
 from shared.metrics.ratio import ratio
 
-NAMES = ("precision", "recall", "f1", "ap50", "ap75", "map", "pq", "aji")
-"""Metrics that this evaluator yields."""
 THRESHOLDS = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9)
 """IoU thresholds of the average precision; `map` is the mean over them."""
 
@@ -16,7 +14,7 @@ THRESHOLDS = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9)
 def instance_metrics(
     true: int, predicted: int, matched: Mapping[float, int], matched_iou: float, mean_aji: float
 ) -> Iterator[tuple[str, float]]:
-    """(name, value) of pooled counts of objects.
+    """(name, value) from pooled counts of objects.
 
     matched: IoU threshold -> matched pairs; matched_iou: sum of IoU over the pairs matched at 0.5.
     precision, recall, f1: at IoU 0.5. ap50, ap75: TP / (TP + FP + FN) at that IoU, as StarDist (arXiv:1806.03535) and
@@ -35,11 +33,15 @@ def instance_metrics(
     yield "aji", mean_aji
 
 
+NAMES = tuple(dict(instance_metrics(0, 0, dict.fromkeys(THRESHOLDS, 0), 0.0, 0.0)))
+"""Names of the metrics that this evaluator yields."""
+
+
 def aggregated_jaccard(pairs: Overlap) -> float:
     """Aggregated Jaccard index (AJI) of one image: Kumar et al. 2017, IEEE TMI 36:1550, algorithm 1.
 
-    Each true object goes with the predicted one of highest IoU (the lowest label among equals), which several may
-    share; predicted objects that none goes with add to the denominator.
+    Each true object is paired with the predicted one of highest IoU (the lowest label among equals); several true
+    objects may share one. Predicted objects without a partner add to the denominator.
     """
     order = np.lexsort((pairs.predicted, -pairs.iou, pairs.true))
     true, first = np.unique(pairs.true[order], return_index=True)

@@ -7,8 +7,6 @@ import numpy as np
 from shared.metrics.contingency import Overlap
 from shared.metrics.ratio import ratio
 
-NAMES = ("seg", "det")
-"""Metrics that this evaluator yields."""
 SPLIT, MISSED, SPURIOUS = 5.0, 10.0, 1.0
 """AOGM weights of a split, a false negative and a false positive."""
 
@@ -24,10 +22,14 @@ def covered(pairs: Overlap) -> np.ndarray:
 def tracking_metrics(
     true: int, predicted: int, covered_iou: float, splits: int, missed: int, spurious: int
 ) -> Iterator[tuple[str, float]]:
-    """(name, value) of pooled counts of objects.
+    """(name, value) from pooled counts of objects.
 
     seg: mean over all true objects of the IoU with the predicted object that covers them. det: 1 - AOGM-D / AOGM-D0.
     """
     yield "seg", ratio(covered_iou, true, predicted)
     cost, scratch = SPLIT * splits + MISSED * missed + SPURIOUS * spurious, MISSED * true
     yield "det", ratio(scratch - min(cost, scratch), scratch, predicted)
+
+
+NAMES = tuple(dict(tracking_metrics(0, 0, 0.0, 0, 0, 0)))
+"""Names of the metrics that this evaluator yields."""

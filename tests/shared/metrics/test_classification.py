@@ -9,12 +9,15 @@ from shared.metrics.classification import Classification
 
 LABELS = ["background", "border", "cell"]
 TRUE, FOUND = [0, 0, 1, 2, 2, 2], [0, 1, 1, 2, 2, 0]
-SURE = [0.1, 0.4, 0.35, 0.8, 0.9, 0.2]
+PROBABILITIES = [0.1, 0.4, 0.35, 0.8, 0.9, 0.2]
 
 
 def test_metadata_is_what_kfp_itself_logs():
     matrix = confusion_matrix(TRUE, FOUND).tolist()
-    rates = [values[1:].tolist() for values in roc_curve([label > 0 for label in TRUE], SURE, drop_intermediate=False)]
+    rates = [
+        values[1:].tolist()
+        for values in roc_curve([label > 0 for label in TRUE], PROBABILITIES, drop_intermediate=False)
+    ]
     theirs = dsl.ClassificationMetrics()
     theirs.log_confusion_matrix(LABELS, matrix)
     alone = Classification(labels=LABELS, confusion=matrix)
@@ -26,19 +29,19 @@ def test_metadata_is_what_kfp_itself_logs():
 
 
 @pytest.mark.parametrize(
-    ("wrong", "said"),
+    ("wrong", "message"),
     [
         ({"confusion": [[1, 2]]}, "a row and a column for each"),
         ({"confusion": [[1, 2], [3]]}, "a row and a column for each"),
-        ({"labels": ["cell", "cell"]}, "which all differ"),
+        ({"labels": ["cell", "cell"]}, "no label twice"),
         ({"confusion": [[1, 2], [3, float("nan")]]}, "finite"),
         ({"roc": [(0, 0, float("inf"))]}, "finite"),
         ({"roc": [(0, 1.5, 0.5)]}, "less than or equal to 1"),
         ({"auc": 0.9}, "not permitted"),
     ],
 )
-def test_what_kubeflow_could_not_draw_is_refused(wrong, said):
+def test_what_kubeflow_could_not_draw_is_refused(wrong, message):
     fine = {"labels": ["background", "cell"], "confusion": [[1, 2], [3, 4]]}
     assert Classification(**fine).roc == []
-    with pytest.raises(ValidationError, match=said):
+    with pytest.raises(ValidationError, match=message):
         Classification(**fine | wrong)

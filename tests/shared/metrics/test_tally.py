@@ -7,7 +7,7 @@ import pytest
 import tifffile
 from ctc_metrics import evaluate_sequence
 from real_labels import mistakes, otsu, real_pairs, wheel_nuclei
-from sklearn.metrics import f1_score, jaccard_score
+from sklearn.metrics import confusion_matrix, f1_score, jaccard_score
 from stardist.matching import matching, matching_dataset
 
 from shared.instances.watershed import split_touching
@@ -164,6 +164,27 @@ def test_pixels_as_sklearn_counts_them(mistake):
     assert dice_masks(truth, found) == pytest.approx(numbers["dice"])
 
 
+def test_unknown_pixels_count_for_neither_side():
+    known = np.zeros(TRUTH.shape, bool)
+    known[:, :200] = True
+    some = tally(TRUTH, MISTAKES["shifted"], known=known)
+    assert some.metrics() == tally(TRUTH[:, :200], MISTAKES["shifted"][:, :200]).metrics()
+    assert some.pixels.sum() == known.sum()
+
+
+@pytest.mark.parametrize("known", [None, np.arange(TRUTH.size).reshape(TRUTH.shape) % 7 > 0])
+def test_the_confusion_matrix_is_sklearns(known):
+    every = np.ones(TRUTH.shape, bool) if known is None else known
+    total = tally(TRUTH, MISTAKES["shifted"], known=known) + tally(TRUTH, MISTAKES["far"], known=known)
+    predicted = np.concatenate([MISTAKES[name][every] > 0 for name in ("shifted", "far")])
+    assert total.confusion == confusion_matrix(np.tile(TRUTH[every] > 0, 2), predicted).tolist()
+    assert total.pixels.tolist() == [total.confusion[1][1], total.confusion[0][1], *np.array(total.confusion)[::-1, 0]]
+
+
+def test_names_are_those_of_the_metrics():
+    assert tuple(tally(TRUTH, TRUTH).metrics()) == tally_module.NAMES
+
+
 def test_an_object_cut_in_exact_halves_is_found_once():
     truth, halves = np.zeros((8, 8), np.uint8), np.zeros((8, 8), np.uint8)
     truth[2:6, 2:6] = 1
@@ -186,7 +207,7 @@ def test_numbers_of_the_labels_do_not_matter():
 
 def test_many_objects_are_counted_alike(monkeypatch):
     expected = contingency.overlap(TRUTH, MISTAKES["shifted"])
-    monkeypatch.setattr(contingency, "DENSE_CELLS", 0)
+    monkeypatch.setattr(contingency, "MAX_DENSE_ENTRIES", 0)
     sparse = contingency.overlap(TRUTH, MISTAKES["shifted"])
     for name in ("true_area", "predicted_area", "true", "predicted", "area"):
         assert np.array_equal(getattr(sparse, name), getattr(expected, name)), name
