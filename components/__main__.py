@@ -19,7 +19,7 @@ def command_line(argv: list[str]) -> int:
     target = os.environ.get("CYTOLOOM_TARGET")
     held = [name for name in names() if not target or target in targets(declaration(name))]
     if argv[:1] == ["--versions"]:  # for the executor: what an image holds
-        print(json.dumps({name: code_version(name) for name in held}))
+        print(json.dumps({name: code_version(declaration(name)) for name in held}))
         return 0
     if not argv or argv[0] in ("-h", "--help"):
         _list(held)

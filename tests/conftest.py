@@ -34,6 +34,12 @@ class Tree:
         for file, text in files.items():
             (folder / file).write_text(text)
 
+    def add_stages(self) -> None:
+        """Add every stage of the repository."""
+        for path in (ROOT / "components").glob("*/component.py"):
+            target = self.root / "components" / path.parent.name
+            shutil.copytree(path.parent, target, ignore=shutil.ignore_patterns("__pycache__"))
+
     def environment(self, **extra: str) -> dict[str, str]:
         return {**os.environ, "PYTHONPATH": str(self.root), "PYTHONDONTWRITEBYTECODE": "1", **extra}
 

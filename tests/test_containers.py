@@ -75,7 +75,7 @@ class TestImages:
 
     def test_its_stages_have_the_versions_they_have_outside(self, target: str, stage_images: dict[str, str]) -> None:
         done = docker("run", "--rm", *HARDENED, stage_images[target], "--versions")
-        assert json.loads(done.stdout) == {name: code_version(name) for name in held(target)}
+        assert json.loads(done.stdout) == {name: code_version(declaration(name)) for name in held(target)}
 
     def test_a_stage_of_another_image_is_refused_by_name(self, stage_images: dict[str, str]) -> None:
         done = docker("run", "--rm", *HARDENED, stage_images["cpu"], "pretrain", "--images", "/x", "--encoder", "/y")

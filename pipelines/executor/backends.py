@@ -1,6 +1,6 @@
 """Start a task's container: as a plain process of this machine, or with Docker.
 
-A runner is anything with `image(task)`, `versions()`, `start(ready, words, log, gpu)`, which returns a
+A backend is anything with `image(task)`, `versions()`, `start(ready, words, log, gpu)`, which returns a
 `subprocess.Popen`, and `stop(ready, process)`; `clean()` ends what an earlier, killed executor may have left running.
 """
 
@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from components.registry import declaration, names
-from pipelines.executor.task_graph import Graph, Task
-from pipelines.executor.tasks import Prepared, externals
+from pipelines.ir.task_graph import Graph, Task
+from pipelines.executor.tasks import PreparedTask, externals
 from shared.stage.version import ROOT, code_version
 from shared.system.child_processes import dies_with
 from shared.system.errors import UserError
@@ -29,7 +29,7 @@ GRACE = 10.0
 """s between asking a task to end and killing it."""
 
 
-class Runner(Protocol):
+class Backend(Protocol):
     """What the executor needs of one."""
 
     def image(self, task: Task) -> str:
@@ -41,14 +41,14 @@ class Runner(Protocol):
     def clean(self) -> None:
         """End what an earlier executor of this run folder left running."""
 
-    def start(self, ready: Prepared, words: list[str], log: IO[bytes], gpu: int | None) -> "subprocess.Popen[bytes]":
+    def start(self, ready: PreparedTask, words: list[str], log: IO[bytes], gpu: int | None) -> "subprocess.Popen[bytes]":
         """Start a task; its output goes to `log`. gpu: number of the GPU it has, None where it has none."""
 
-    def stop(self, ready: Prepared, process: "subprocess.Popen[bytes]", kill: bool = False) -> None:
+    def stop(self, ready: PreparedTask, process: "subprocess.Popen[bytes]", kill: bool = False) -> None:
         """Ask the task to end, or make it."""
 
 
-class ProcessRunner:
+class ProcessBackend:
     """Tasks as processes with this Python. They end with the executor, however that ends."""
 
     def __init__(self, run: Path) -> None:
@@ -60,12 +60,12 @@ class ProcessRunner:
 
     def versions(self) -> dict[str, str]:
         """Code version of each stage in this tree."""
-        return {name: code_version(name) for name in names()}
+        return {name: code_version(declaration(name)) for name in names()}
 
     def clean(self) -> None:
         """Nothing to do: see `dies_with`."""
 
-    def start(self, ready: Prepared, words: list[str], log: IO[bytes], gpu: int | None) -> "subprocess.Popen[bytes]":
+    def start(self, ready: PreparedTask, words: list[str], log: IO[bytes], gpu: int | None) -> "subprocess.Popen[bytes]":
         """Start a process in a group of its own, so that Ctrl-C reaches the executor alone."""
         if words[0] in ("python", "python3"):
             words = [sys.executable, *words[1:]]
@@ -92,7 +92,7 @@ class ProcessRunner:
         except OSError as error:
             raise UserError(f"{ready.task.name}: {words[0]} cannot be started: {error.strerror}") from error
 
-    def stop(self, ready: Prepared, process: "subprocess.Popen[bytes]", kill: bool = False) -> None:
+    def stop(self, ready: PreparedTask, process: "subprocess.Popen[bytes]", kill: bool = False) -> None:
         """SIGTERM, or SIGKILL, to the process and its children."""
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL if kill else signal.SIGTERM)
@@ -103,7 +103,7 @@ def _visible(gpu: int) -> str:
     return visible.split(",")[gpu] if visible else str(gpu)
 
 
-class DockerRunner:
+class DockerBackend:
     """Tasks as containers with host networking, the run folder at the same path inside as outside."""
 
     def __init__(self, run: Path, graph: Graph, image: str = "") -> None:
@@ -133,7 +133,7 @@ class DockerRunner:
         if left:
             _docker("rm", "--force", *left, what="docker rm")
 
-    def start(self, ready: Prepared, words: list[str], log: IO[bytes], gpu: int | None) -> "subprocess.Popen[bytes]":
+    def start(self, ready: PreparedTask, words: list[str], log: IO[bytes], gpu: int | None) -> "subprocess.Popen[bytes]":
         """Start `docker run` as the present user."""
         image = self.image(ready.task)
         env = {"CYTOLOOM_CHECKPOINTS": str(self.run / ".checkpoints"), **os.environ}
@@ -157,16 +157,16 @@ class DockerRunner:
             docker, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=env, start_new_session=True
         )
 
-    def stop(self, ready: Prepared, process: "subprocess.Popen[bytes]", kill: bool = False) -> None:
+    def stop(self, ready: PreparedTask, process: "subprocess.Popen[bytes]", kill: bool = False) -> None:
         """SIGTERM through `docker kill`, or remove the container by force."""
         words = ["rm", "--force", self._name(ready)] if kill else ["kill", "--signal", "TERM", self._name(ready)]
         with suppress(UserError):  # it may just have ended
             _docker(*words, what="docker")
 
-    def _name(self, ready: Prepared) -> str:
+    def _name(self, ready: PreparedTask) -> str:
         return f"{self.label.replace('=', '-')}-{ready.task.name.replace('/', '.')}"
 
-    def _read_only(self, ready: Prepared) -> list[str]:
+    def _read_only(self, ready: PreparedTask) -> list[str]:
         paths = {value.uri for value in ready.inputs.values() if not Path(value.uri).is_relative_to(self.run)}
         if ready.stage:
             places = (str(getattr(ready.stage, name)) for name in externals(declaration(ready.task.stage)))
@@ -185,7 +185,7 @@ def _docker(*words: str, what: str) -> str:
     try:
         done = subprocess.run(["docker", *words], capture_output=True, text=True, check=False)
     except FileNotFoundError as error:
-        raise UserError("docker: not installed; `--runner process` needs none") from error
+        raise UserError("docker: not installed; `--backend process` needs none") from error
     if done.returncode:
         lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
         raise UserError(f"{what}: {lines[-1]}")

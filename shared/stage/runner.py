@@ -80,7 +80,7 @@ def _terminated(*_: object) -> NoReturn:
 def execute(task: Task, run: Run) -> Result:
     """Check, fetch, compute, seal, deliver. On any failure the outputs are as they were before."""
     stage_type, ports = task.stage, task.stage.ports()
-    code = code_version(stage_type.slug())
+    code = code_version(stage_type)
     with (
         tempfile.TemporaryDirectory(prefix=SCRATCH, dir=_scratch(task)) as temporary,
         contextlib.ExitStack() as stack,

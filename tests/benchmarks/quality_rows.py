@@ -13,6 +13,7 @@ from threading import Lock
 
 from pydantic import BaseModel, ConfigDict
 
+from components.registry import declaration
 from shared.stage.version import ROOT, code_version
 
 STAGES = (
@@ -93,7 +94,7 @@ def dated(rows: Iterable[Row], cores: int) -> list[Row]:
 
 def version() -> str:
     """Hash of the code that a run's scores may depend on: its stages, and the graph that wires them."""
-    digest = hashlib.sha256("".join(code_version(stage) for stage in STAGES).encode())
+    digest = hashlib.sha256("".join(code_version(declaration(stage)) for stage in STAGES).encode())
     for path in GRAPH:
         digest.update((ROOT / path).read_bytes())
     return digest.hexdigest()[:12]
