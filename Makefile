@@ -10,7 +10,7 @@ GPU_BENCHES ?= $(wildcard tests/benchmarks/bench_*_gpu.py)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv dev run test test-gpu lint format s3 images push deploy engine engine-stop bench bench-containers bench-gpu quality lock clean
+.PHONY: help venv dev run system-packages test test-gpu lint format s3 images push deploy engine engine-stop bench bench-containers bench-gpu quality lock clean
 
 help: ## this list
 	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null || \
@@ -65,17 +65,21 @@ engine-stop: ## end that engine
 	@docker/engine.sh stop $(ENGINE)
 
 # --- checks -------------------------------------------------------------------------------------------------------
-test: dev ## set-up and all tests but those for a GPU
+system-packages: ## what the tests need of the system (Docker, kubectl, Chromium, ...), installed if missing
+	@tools/system_packages.sh
+
+test: system-packages dev ## set-up and all tests but those for a GPU
 	@$(BIN)/python -m pytest -m "not gpu" $(PYTEST)
 
 test-gpu: dev ## the tests that need a GPU
 	@$(BIN)/python -m pytest -m gpu $(PYTEST)
 
-lint: dev ## ruff, mypy, import-linter, hadolint
+lint: dev ## ruff, mypy, import rules, code sizes, Dockerfile
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(BIN)/python tools/sizes.py
 	@$(BIN)/hadolint docker/Dockerfile
 
 format: dev ## put the code in the house's form

@@ -12,14 +12,9 @@ set -euo pipefail
 
 fail() { echo "engine.sh: $*" >&2; exit 1; }
 
-need() { # need COMMAND PACKAGE...: install the packages where the command is missing
-    local command=$1
-    shift
-    command -v "$command" >/dev/null && return
-    [ "$(id -u)" = 0 ] || fail "$command is missing; install $*, or run this as root"
-    [ -n "${APT_UPDATED:-}" ] || apt-get update -qq >&2
-    APT_UPDATED=1
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >&2
+need() { # need COMMAND PACKAGE...: install the packages where they are missing
+    "$(dirname "$0")/../tools/system_packages.sh" "${@:2}"
+    command -v "$1" >/dev/null || fail "$1 is missing; install it"
 }
 
 places() { # sockets' paths must be short, so they do not lie in FOLDER
@@ -33,9 +28,7 @@ answers() { docker version >/dev/null 2>&1; }
 start() {
     places "$1"
     if ! answers; then
-        need dockerd docker.io
-        need docker docker.io
-        need iptables iptables
+        need dockerd docker.io iptables
         mkdir -p "$data" "$state"
         rm -f "$state/docker.pid"
         setsid dockerd --host "$DOCKER_HOST" --data-root "$data" --exec-root "$state/exec" --pidfile "$state/docker.pid" \
