@@ -1,4 +1,4 @@
-"""Self-contained HTML pages: text, tables, pictures and plots in one file, without a script.
+"""Build self-contained HTML pages: text, tables, images and plots in one file, without a script.
 
 >>> page = Page("extract_features")
 >>> page.text("64 images.")
@@ -20,9 +20,7 @@ from shared.reporting.plots import line_plot
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["Page", "escape", "line_plot", "plots_in"]
-
-STYLE = """
+_STYLE = """
 :root { color-scheme: light; }
 body { font: 15px/1.5 system-ui, "Segoe UI", Roboto, "Noto Sans", sans-serif; margin: 0 auto; max-width: 76rem;
   padding: 1.5rem 1.5rem 4rem; color: #1c2430; background: #fff; }
@@ -43,36 +41,41 @@ pre { padding: .6rem; overflow-x: auto; white-space: pre-wrap; overflow-wrap: an
 svg text { font-family: inherit; }
 summary { cursor: pointer; }
 """
-JPEG_FROM = 60_000
-"""Bytes as PNG above which a picture becomes a JPEG, at full colour resolution."""
+_MAX_PNG = 60_000
+"""Bytes of a PNG above which an image becomes a JPEG, at full colour resolution."""
+
+
+class Fragment(str):
+    """HTML or SVG that is put on a page as it is. Only this project's own code makes it; anything else is escaped."""
 
 
 class Page:
-    """Collects sections; `html()` returns the whole page. Everything given is escaped."""
+    """Collects sections; `html()` returns the page. All text is escaped, except for a `Fragment`."""
 
     def __init__(self, title: str, style: str = "") -> None:
         self.title = title
         self._style = style
         self._parts: list[str] = []
 
-    def heading(self, text: str, level: int = 2) -> None:
-        """A section's heading; level 3 for one within a section."""
-        self._parts.append(f"<h{level}>{escape(text)}</h{level}>")
+    def heading(self, text: str, level: int = 2, anchor: str = "") -> None:
+        """Add a heading; level 3 is for one within a section. anchor: id that links lead to."""
+        at = f" id='{escape(anchor)}'" if anchor else ""
+        self._parts.append(f"<h{level}{at}>{escape(text)}</h{level}>")
 
     def text(self, text: str) -> None:
-        """A paragraph."""
+        """Add a paragraph."""
         self._parts.append(f"<p>{escape(text)}</p>")
 
     def code(self, text: str) -> None:
-        """Preformatted text, such as a command."""
+        """Add preformatted text, such as a command."""
         self._parts.append(f"<pre>{escape(text)}</pre>")
 
-    def raw(self, fragment: str) -> None:
-        """An HTML or SVG fragment made by this project's own code."""
+    def raw(self, fragment: Fragment) -> None:
+        """Add HTML or SVG as it is."""
         self._parts.append(fragment)
 
     def table(self, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        """A table; numbers are set right-aligned with four significant digits."""
+        """Add a table. Numbers are right-aligned, with four significant digits."""
         numeric = [any(_is_number(row[i]) for row in rows if i < len(row)) for i in range(len(header))]
         head = "".join(
             f"<th{' class=n' if right else ''}>{escape(name)}</th>" for name, right in zip(header, numeric, strict=True)
@@ -83,21 +86,21 @@ class Page:
         )
 
     def images(self, images: Sequence[tuple["np.ndarray", str]], width: int = 280) -> None:
-        """Pictures side by side, four of the default width: (H, W) or (H, W, 3) uint8, with captions.
+        """Add images side by side with their captions: (H, W) or (H, W, 3) uint8. Four of the default width fit.
 
-        width: px; what is wider than twice that is scaled down.
+        width: px on the page; an image more than twice as wide is scaled down.
         """
         self._parts.append("<div>" + "".join(_figure(image, caption, width) for image, caption in images) + "</div>")
 
     def plot(self, title: str, lines: Mapping[str, Sequence[tuple[float, float]]], x: str = "", y: str = "") -> None:
-        """A line plot as inline SVG: name -> points (x, y); points that are not finite are left out."""
+        """Add a line plot; lines: name -> points (x, y). Points that are not finite are left out."""
         self._parts.append(line_plot(title, lines, x, y))
 
     def html(self) -> str:
-        """The whole page."""
+        """Return the whole page."""
         return (
             f"<!doctype html><html lang='en'><head><meta charset='utf-8'><title>{escape(self.title)}</title>"
-            f"<style>{STYLE}{self._style}</style></head>\n<body><h1>{escape(self.title)}</h1>\n"
+            f"<style>{_STYLE}{self._style}</style></head>\n<body><h1>{escape(self.title)}</h1>\n"
             + "\n".join(self._parts)
             + "</body></html>\n"
         )
@@ -107,14 +110,19 @@ class Page:
         path.write_text(self.html(), encoding="utf-8")
 
 
-def plots_in(html: str) -> list[str]:
-    """The plots of a page that `Page.html` made, as SVG fragments."""
-    return re.findall(r"<svg class='plot'.*?</svg>", html, re.DOTALL)
+def plots_in(html: str) -> list[Fragment]:
+    """Return the plots of a page that `Page.html` made."""
+    return [Fragment(plot) for plot in re.findall(r"<svg class='plot'.*?</svg>", html, re.DOTALL)]
 
 
-def escape(text: Any) -> str:
-    """Text safe inside HTML and its attributes."""
-    return escape_html.escape(str(text), quote=True)
+def escape(text: Any) -> Fragment:
+    """Make text safe inside HTML and its attributes; a `Fragment` stays as it is."""
+    return text if isinstance(text, Fragment) else Fragment(escape_html.escape(str(text), quote=True))
+
+
+def link(text: str, address: str) -> Fragment:
+    """Return a link. address: a URL whose special characters are quoted."""
+    return Fragment(f"<a href='{escape(address)}'>{escape(text)}</a>")
 
 
 def _is_number(value: Any) -> bool:
@@ -135,7 +143,7 @@ def _figure(image: "np.ndarray", caption: str, width: int) -> str:
         image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
     bgr = image if image.ndim == 2 else image[..., ::-1]
     kind, data = "png", cv2.imencode(".png", bgr)[1]
-    if len(data) > JPEG_FROM:
+    if len(data) > _MAX_PNG:
         quality = [cv2.IMWRITE_JPEG_QUALITY, 85, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
         kind, data = "jpeg", cv2.imencode(".jpg", bgr, quality)[1]
     text = base64.b64encode(data.tobytes()).decode()
