@@ -22,7 +22,7 @@ SMALL = {
     "rounds": 2,
     "pretrain": {"size": "nano", "patch": 16, "crop": 64, "steps": 4, "batch_size": 4},
     "extract_features": {"tile": 64},
-    "cluster": {"k": 6, "components": 8},
+    "cluster": {"k": 6, "pca_components": 8},
     "train_segmentor": {"steps": 4, "crop": 64, "batch_size": 4},
     "evaluate": {"tile": 128},
     "infer": {"tile": 128},
@@ -102,7 +102,7 @@ def by_containers(graph: Path, source: Path, tmp_path_factory: pytest.TempPathFa
     """Run folder, and all that the run printed."""
     out = tmp_path_factory.mktemp("containers") / "run"
     where = f"s3://{s3_server.bucket}/three-ways"
-    options = ["--no-cache", "--runner", "docker", "--store", where]
+    options = ["--no-cache", "--backend", "docker", "--store", where]
     done = pipelines("run", graph, "--source", source, "--out", out, *options, **s3_server.environment())
     assert done.returncode == 0, done.stdout + done.stderr
     return out, done.stdout + done.stderr
@@ -184,7 +184,7 @@ def test_the_printed_command_runs_again_from_s3_to_s3(
 def test_a_failing_container_fails_the_run(graph: Path, tmp_path: Path) -> None:
     (tmp_path / "source").mkdir()
     (tmp_path / "source/a.tif").write_text("no image at all")
-    options = ["--no-cache", "--runner", "docker"]
+    options = ["--no-cache", "--backend", "docker"]
     done = pipelines("run", graph, "--source", tmp_path / "source", "--out", tmp_path / "run", *options)
     assert done.returncode == 1
     errors = [line for line in done.stderr.splitlines() if "error" in line.lower()]

@@ -1,14 +1,14 @@
-"""Quality on real cells: every set with the one default configuration, or variants of it, scored on held-out images.
+"""Measure the quality on real cells: each set with the default configuration or a variant, scored on held-out images.
 
-`make quality`, or `python tests/benchmarks/quality.py [--sets tissue,cytology] [--variants default,DINO] [--seeds 0]`:
-the default variant alone, unless told otherwise; every ablation as well: `make quality QUALITY="--variants all"`.
+`make quality`, or `python tests/benchmarks/quality.py [--sets tissue,cytology] [--variants default,DINO] [--seeds 0]`
+runs the default variant unless `--variants` says otherwise; `make quality QUALITY="--variants all"` adds the ablations.
 
-Images are those of `../shared/data` (or CYTOLOOM_DATA); 40 % of the files, by a hash of their name, are scored and
-never trained on. Runs lie in `runs/quality`, their scores in `quality.jsonl`, from where `RESULTS.md` gets its table; a
-run is not made twice with the same code, and one that was stopped goes on where it was.
+The images come from `../shared/data` (or CYTOLOOM_DATA). 40 % of the files, chosen by a hash of their name, are scored
+and never trained on. Run folders are in `runs/quality`, scores in `quality.jsonl`; the table of `RESULTS.md` is made
+from them. A run is not repeated with the same code, and an interrupted run continues.
 
-With `--at-once 2` two runs share the cores, which takes less time in all: on half the cores a run is more than half as
-fast. Core minutes are the seconds a run took times the cores it had.
+With `--at-once 2` two runs share the cores. This saves time: on half the cores a run is more than half as fast. Core
+minutes are the seconds of a run times the cores it had.
 """
 
 import argparse
@@ -35,7 +35,7 @@ from components.cluster.foreground_model import JUDGED_IMAGES  # noqa: E402
 from pipelines.run_folder.record import RunRecord  # noqa: E402
 from shared.artifacts.image_set import ImageReader  # noqa: E402
 from shared.artifacts.keys import evenly_spaced  # noqa: E402
-from shared.artifacts.label_set import LabelReader, decode_labels  # noqa: E402
+from shared.artifacts.label_set import LabelReader  # noqa: E402
 from shared.instances.watershed import split_touching  # noqa: E402
 from shared.metrics.tally import Tally, tally  # noqa: E402
 from shared.proposals.proposal_selection import ProposalSelection  # noqa: E402
@@ -48,45 +48,45 @@ SETS = {
     MIXED: ("dsb2018/fluo", "dsb2018/histo_purple", "dsb2018/histo_light", "dsb2018/gray_bright"),
 }
 KINDS = {"fluo": "fluo", "histo_purple": "tissue", "histo_light": "tissue", "gray_bright": "cytology"}
-"""Folder -> the set that the mixed one's images are compared with."""
+"""Folder of the mixed set -> the set that its images are compared with."""
 VARIANTS: dict[str, tuple[str, ...]] = {
     "default": (),
     NO_EM: (),
     "one round": ("--set", "rounds=1"),
     "no feedback": ("--set", "cluster.model_weight=0"),
     "random encoder": ("--set", "pretrain.objective=none"),
-    "hand features": ("--set", "extract_features.of=filters"),
+    "hand features": ("--set", "extract_features.descriptor=filters"),
     "DINO": ("--set", "pretrain.objective=dino"),
     "MAE of pixels": ("--set", "pretrain.predict=pixels"),
     "clusters bypassed": ("--set", "cluster.cluster_weight=0"),
-    "no edges": ("--set", "refine_masks.edges=never"),
+    "no edges": ("--set", "refine_masks.watershed=never"),
     "no refinement": ("--set", "refine_masks.refine=false"),
     "1 label": ("--param", "use_labels=1"),
     "5 labels": ("--param", "use_labels=5"),
     "20 labels": ("--param", "use_labels=20"),
 }
 HELD_OUT = 4
-"""Tenths of the files that are scored."""
+"""Number of tenths of the files that are scored."""
 
 
 def main() -> int:
-    """Run what was asked for, print a line for each and a table of all that is known at the end."""
+    """Run the configurations, print a line for each, and at the end a table of all that are known."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--sets", default=",".join(SETS))
     parser.add_argument(
         "--variants",
         default=["default"],
         type=variants,
-        help=f"all, or some with commas between (by default the first alone): {', '.join(VARIANTS)}",
+        help=f"all, or a list with commas (default: default): {', '.join(VARIANTS)}",
     )
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--at-once", type=int, default=1, help="runs that share the cores (default %(default)s)")
-    parser.add_argument("--rows", type=Path, default=ROWS, help="file the scores are kept in (default %(default)s)")
+    parser.add_argument("--rows", type=Path, default=ROWS, help="file that keeps the scores (default %(default)s)")
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "quality")
     args = parser.parse_args()
     data = Path(os.environ.get("CYTOLOOM_DATA") or ROOT.parent / "shared" / "data")
     if not data.is_dir():
-        print(f"error: {data} is no folder; set CYTOLOOM_DATA to where the images are", file=sys.stderr)
+        print(f"error: {data}: not a folder; set CYTOLOOM_DATA to the folder of images", file=sys.stderr)
         return 1
     kept = Kept(args.rows)
     print(head(), flush=True)
@@ -99,58 +99,58 @@ def main() -> int:
             for name in args.sets.split(",")
         ]
         failed = [name for job in jobs for name in job.result()]
-    print(summary(kept.current()))
+    print(summary(kept.rows))
     if args.rows == ROWS:
-        insert(RESULTS, kept.current())
+        insert(RESULTS, kept.rows)
     if failed:
         print(f"error: failed: {', '.join(failed)}", file=sys.stderr)
     return int(bool(failed))
 
 
 def shares(count: int) -> "SimpleQueue[set[int]]":
-    """The cores this process may use, dealt out evenly."""
+    """Divide the cores that this process may use into `count` equal parts."""
     cores = sorted(os.sched_getaffinity(0))
     if count > len(cores):
-        raise SystemExit(f"error: --at-once {count}: there are {len(cores)} cores")
-    dealt: SimpleQueue[set[int]] = SimpleQueue()
+        raise SystemExit(f"error: --at-once: {count} runs need as many cores; at most {len(cores)}")
+    parts: SimpleQueue[set[int]] = SimpleQueue()
     for i in range(count):
-        dealt.put(set(cores[i * len(cores) // count : (i + 1) * len(cores) // count]))
-    return dealt
+        parts.put(set(cores[i * len(cores) // count : (i + 1) * len(cores) // count]))
+    return parts
 
 
-def take_cores(dealt: "SimpleQueue[set[int]]") -> None:
-    """Of this thread, and the processes that it will start."""
-    os.sched_setaffinity(0, dealt.get())
+def take_cores(parts: "SimpleQueue[set[int]]") -> None:
+    """Bind this thread, and the processes that it starts, to one of the parts."""
+    os.sched_setaffinity(0, parts.get())
 
 
 def measure(kept: Kept, name: str, wanted: list[str], seed: str, out: Path) -> list[str]:
-    """The runs of one set and seed, one variant after another: what they share is in the cache. Which failed."""
+    """Run the variants of one set and seed one after another, so that they share the cache; return the failed ones."""
     failed = []
     for variant in wanted:
-        seed_of = "" if variant == NO_EM else seed
-        if not kept.of(name, variant, seed_of):
+        run_seed = "" if variant == NO_EM else seed
+        if not kept.of(name, variant, run_seed):
             run = out / f"{name}-{variant.replace(' ', '-')}-{seed}"
             found = list(rows(name, variant, seed, out / "images" / name, run))
             if not found:
                 failed.append(run.name)
                 continue
             kept.replace(dated(found, len(os.sched_getaffinity(0))))
-        for row in kept.of(name, variant, seed_of):
+        for row in kept.of(name, variant, run_seed):
             print(text(row), flush=True)
     return failed
 
 
 def variants(text: str) -> list[str]:
-    """The names in `default,DINO`; `all`: every one."""
+    """Split `default,DINO` into names; `all` stands for every variant."""
     names = list(VARIANTS) if text == "all" else text.split(",")
     unknown = [name for name in names if name not in VARIANTS]
     if unknown:
-        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is none of: all, {', '.join(VARIANTS)}")
+        raise argparse.ArgumentTypeError(f"{unknown[0]!r}: no such variant; one of: all, {', '.join(VARIANTS)}")
     return names
 
 
 def prepare(data: Path, name: str, target: Path) -> Path:
-    """Links to the set's files in `target`/train and /test; label images go along, and are only used to score."""
+    """Link the files of a set, label images included, into `target`/train and `target`/test."""
     shutil.rmtree(target, ignore_errors=True)
     for folder in SETS[name]:
         for path in sorted((data / folder).iterdir()):
@@ -163,12 +163,12 @@ def prepare(data: Path, name: str, target: Path) -> Path:
 
 
 def held_out(stem: str) -> bool:
-    """Whether the file of this name is scored."""
+    """Whether the file of this name is scored and not trained on."""
     return int(hashlib.sha256(stem.encode()).hexdigest(), 16) % 10 < HELD_OUT
 
 
 def rows(name: str, variant: str, seed: str, source: Path, run: Path) -> Iterator[Row]:
-    """Run, or go on with, one configuration; a row for all images, of the mixed set one for each kind."""
+    """Run or continue one configuration; yield a row for each kind of image, and for all of them."""
     if variant == NO_EM:
         yield from no_em(name, source, run)
         return
@@ -181,10 +181,10 @@ def rows(name: str, variant: str, seed: str, source: Path, run: Path) -> Iterato
     seconds = elapsed([(task.started, task.started + task.seconds) for task in done if task.started])
     seconds += sum(task.seconds for task in done if not task.started)  # done in an earlier sitting
     images, truth = (run / record.tasks["ingest"].outputs[output].path for output in ("images", "labels"))
-    labels = run / record.tasks["infer"].outputs["predictions"].path / "labels"
+    predictions = LabelReader(run / record.tasks["infer"].outputs["predictions"].path)
 
     def predicted(key: str, _: np.ndarray) -> np.ndarray:
-        return np.asarray(decode_labels((labels / f"{key}.tif").read_bytes()))
+        return predictions.mask(key)
 
     for kind, scores in scored(ImageReader(images), LabelReader(truth), predicted).items():
         reached, chosen = rounds(record)
@@ -201,7 +201,7 @@ def rows(name: str, variant: str, seed: str, source: Path, run: Path) -> Iterato
 
 
 def elapsed(spans: list[tuple[float, float]]) -> float:
-    """Seconds during which at least one task was running, the length of the spans' union."""
+    """Seconds during which at least one task was running: the length of the union of the spans."""
     total, end = 0.0, 0.0
     for start, stop in sorted(spans):
         total += max(0.0, stop - max(start, end))
@@ -210,7 +210,7 @@ def elapsed(spans: list[tuple[float, float]]) -> float:
 
 
 def no_em(name: str, source: Path, run: Path) -> Iterator[Row]:
-    """The first proposal alone, as `cluster` chooses it from the training images; nothing is learned."""
+    """Score the first proposal, as `cluster` selects it from the training images; nothing is trained."""
     images, labels = run / "images", run / "labels"
     if not (images / "artifact.json").is_file():
         outputs = ["--images", str(images), "--labels", str(labels), "--no_labels", str(run / "none")]
@@ -218,10 +218,10 @@ def no_em(name: str, source: Path, run: Path) -> Iterator[Row]:
             return
     reader = ImageReader(images)
     started = time.monotonic()
-    choice = ProposalSelection.among(reader.read(key) for key in evenly_spaced(reader.keys("train"), JUDGED_IMAGES))
+    selection = ProposalSelection.among(reader.read(key) for key in evenly_spaced(reader.keys("train"), JUDGED_IMAGES))
 
     def predicted(_: str, image: np.ndarray) -> np.ndarray:
-        return split_touching((choice.probability(image) >= 0.5).astype(np.uint8))
+        return split_touching((selection.probability(image) >= 0.5).astype(np.uint8))
 
     for kind, scores in scored(reader, LabelReader(labels), predicted).items():
         took = time.monotonic() - started
@@ -229,7 +229,7 @@ def no_em(name: str, source: Path, run: Path) -> Iterator[Row]:
 
 
 def python(command: list[str], log: Path) -> bool:
-    """Run a module of the project, its output to a file; whether it succeeded."""
+    """Run a module of the project with its output in a file; return whether it succeeded."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w") as stream:
         done = subprocess.run(
@@ -241,7 +241,7 @@ def python(command: list[str], log: Path) -> bool:
 
 
 def rounds(record: RunRecord) -> tuple[list[tuple[float, float]], int | None]:
-    """Dice and F1 of every round that ran, and which of them was handed on."""
+    """Dice and F1 of every round, and the number of the selected one."""
     reached, chosen = [], None
     for path, task in sorted(record.tasks.items()):
         if task.stage == "evaluate" and "/" in path and task.metrics:
@@ -254,7 +254,10 @@ def rounds(record: RunRecord) -> tuple[list[tuple[float, float]], int | None]:
 def scored(
     images: ImageReader, truth: LabelReader, predicted: Callable[[str, np.ndarray], np.ndarray]
 ) -> dict[str, dict[str, float]]:
-    """Scores of label images, by key and image, on the held-out ones: of each kind, and of all where there are more."""
+    """Score predicted label images on the held-out images: each kind, and `all` where there are several.
+
+    predicted: key and image (H, W, C) -> label image (H, W).
+    """
     totals: dict[str, Tally] = {}
     for key in images.keys("test"):
         folder = Path(images.entries[key].source).parent.name

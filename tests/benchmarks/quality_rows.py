@@ -1,7 +1,6 @@
-"""Rows of the quality table, kept in a file: what was measured with the same code is not measured twice.
+"""Keep the rows of the quality table in a file, so that a run is not repeated with the same code.
 
-The table takes hours, more than one sitting may have: every finished run is kept at once, and says with which code,
-when and on which machine it was made.
+The whole table takes hours. Every finished run is kept at once, with its code version, date and machine.
 """
 
 import hashlib
@@ -24,42 +23,44 @@ STAGES = (
     "refine_masks",
     "train_segmentor",
     "select_model",
+    "evaluate",
     "infer",
 )
+"""Stages that the scores depend on."""
 GRAPH = ("pipelines/graphs/label_free.py", "pipelines/graphs/em.py")
 
 
 class Row(BaseModel):
-    """One configuration's scores on the held-out images of one kind."""
+    """Scores of one configuration on the held-out images of one kind."""
 
     model_config = ConfigDict(extra="forbid")
 
     name: str
-    """Of the set."""
+    """Set of images."""
     variant: str
     seed: str
     kind: str
-    """Of images."""
+    """Kind of the scored images."""
     scores: dict[str, float]
     rounds: list[tuple[float, float]]
-    """Dice and F1 of every round that ran, on up to 20 labelled images of both splits."""
+    """Dice and F1 of every round, on up to 20 labelled images of both splits."""
     chosen: int | None
-    """Number of the round that was handed on."""
+    """Number of the selected round."""
     seconds: float
     cores: int = 2
-    """How many were used, for so many seconds."""
+    """Number of cores used."""
     version: str = ""
-    """Of the code, `version`."""
+    """Version of the code, see `version`."""
     date: str = ""
     machine: str = ""
 
     def is_of(self, name: str, variant: str, seed: str) -> bool:
-        """Whether it is of this run."""
+        """Whether the row belongs to this run."""
         return (self.name, self.variant, self.seed) == (name, variant, seed)
 
 
 class Kept:
-    """Rows in a file, a line of JSON each, sorted. Several threads may share it."""
+    """Rows in a file, one line of JSON each, sorted: the newest ones of each run. Several threads may share it."""
 
     def __init__(self, path: Path) -> None:
         self.path, self._lock = path, Lock()
@@ -67,16 +68,16 @@ class Kept:
         self.rows = [Row.model_validate_json(line) for line in lines]
 
     def of(self, name: str, variant: str, seed: str) -> list[Row]:
-        """Of one run, if it was made with the code as it is."""
+        """Rows of one run, if the present code made them."""
         return [row for row in self.current() if row.is_of(name, variant, seed)]
 
     def current(self) -> list[Row]:
-        """Made with the code as it is."""
+        """Rows that the present code made."""
         now = version()
         return [row for row in self.rows if row.version == now]
 
     def replace(self, rows: list[Row]) -> None:
-        """Keep the rows of one run instead of what was known of it."""
+        """Keep the rows of one run in place of earlier ones."""
         first = rows[0]
         with self._lock:
             others = [row for row in self.rows if not row.is_of(first.name, first.variant, first.seed)]
@@ -87,13 +88,13 @@ class Kept:
 
 
 def dated(rows: Iterable[Row], cores: int) -> list[Row]:
-    """The rows with the code's version, today's date, and the machine."""
+    """Add the code version, today's date, the machine and the number of cores to rows."""
     known = {"version": version(), "date": date.today().isoformat(), "machine": machine(), "cores": cores}
     return [row.model_copy(update=known) for row in rows]
 
 
 def version() -> str:
-    """Hash of the code that a run's scores may depend on: its stages, and the graph that wires them."""
+    """Hash of the code that scores depend on: the stages with all they import, and the graphs that wire them."""
     digest = hashlib.sha256("".join(code_version(declaration(stage)) for stage in STAGES).encode())
     for path in GRAPH:
         digest.update((ROOT / path).read_bytes())
@@ -101,7 +102,7 @@ def version() -> str:
 
 
 def machine() -> str:
-    """Its processor, and how many cores it has."""
+    """Name of the processor and number of its cores."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.is_file() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
