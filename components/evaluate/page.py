@@ -1,10 +1,9 @@
-"""The page of `evaluate`."""
+"""Write the page of `evaluate`."""
 
 from typing import Any
 
-from components.evaluate.extremes import Extremes
-from components.evaluate.score_files import score_of
-from shared.metrics.pixel_confusion import Pixels
+from components.evaluate.ranked_panels import RankedPanels
+from components.evaluate.score_files import ranking_score
 from shared.metrics.tally import NAMES, Tally
 from shared.reporting.page import Page
 
@@ -12,18 +11,15 @@ ROWS = 60
 """Images that the table lists."""
 
 
-def make_page(
-    metrics: dict[str, float],
-    total: Tally,
-    pixels: Pixels,
-    rows: list[dict[str, Any]],
-    extremes: Extremes,
-    remark: str,
-) -> Page:
-    """Overall metrics, the best and worst images, and a line for each image; remark: which images these are."""
+def make_page(total: Tally, rows: list[dict[str, Any]], panels: RankedPanels, remark: str) -> Page:
+    """Show the overall metrics, the confusion matrix, the worst and best images, and a line for each image.
+
+    total: all images; rows: lines of `scores.csv`; remark: which images these are.
+    """
     page = Page("evaluate")
-    of = f"{total.true} true and {total.predicted} predicted objects" if total.instance_images else "foreground only"
-    page.text(f"{total.images} labelled images, {of}. {remark}".rstrip())
+    objects = f"{total.true} true and {total.predicted} predicted objects"
+    page.text(f"{total.images} labelled images, {objects if total.instance_images else 'foreground only'}. {remark}")
+    metrics = total.metrics()
     names = [name for name in NAMES if name in metrics]
     page.table(names, [[metrics[name] for name in names]])
     page.text(
@@ -32,20 +28,20 @@ def make_page(
     )
     page.heading("Pixels")
     header = ["", "predicted background", "predicted cell"]
-    page.table(header, [[f"true {label}", *row] for label, row in pixels.rows()])
-    page.text("Pixels of all images together, without those whose truth is not known.")
-    for title, panels in (("Worst", extremes.worst()), ("Best", extremes.best())):
-        if panels:
+    page.table(header, [["true background", *total.confusion[0]], ["true cell", *total.confusion[1]]])
+    page.text("Pixels of all images together. Pixels whose truth is not known are not counted.")
+    for title, shown in (("Worst", panels.worst()), ("Best", panels.best())):
+        if shown:
             page.heading(f"{title}: input, truth (green), prediction (yellow)")
-            page.images([(picture, f"{source}: {score:.3f}") for score, source, picture in panels], width=640)
+            page.images([(picture, f"{source}: {score:.3f}") for score, source, picture in shown], width=640)
     _images(page, names, rows)
     return page
 
 
 def _images(page: Page, names: list[str], rows: list[dict[str, Any]]) -> None:
     page.heading("Images")
-    ranked = sorted(rows, key=lambda row: (score_of(row), row["image"]))[:ROWS]
+    ranked = sorted(rows, key=lambda row: (ranking_score(row), row["image"]))[:ROWS]
     header = ["source", *names]
     page.table(header, [[row.get(name, "") for name in header] for row in ranked])
     if len(rows) > len(ranked):
-        page.text(f"The {len(ranked)} worst of {len(rows)}; scores.csv lists all.")
+        page.text(f"The {len(ranked)} worst of {len(rows)} images; scores.csv lists all.")

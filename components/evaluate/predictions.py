@@ -1,4 +1,4 @@
-"""Where the predictions that are scored come from: a segmentor, or a LabelSet that `infer` wrote."""
+"""Get the predictions to score from a segmentor, or from a LabelSet that `infer` wrote."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,15 +14,15 @@ from shared.system.devices import device
 from shared.system.errors import ArtifactError
 
 
-@dataclass
-class Case:
+@dataclass(frozen=True)
+class LabelledImage:
     """An image and its truth."""
 
     entry: ImageEntry
     image: np.ndarray
     """(H, W, C)"""
-    true: np.ndarray
-    """(H, W) label image"""
+    truth: np.ndarray
+    """(H, W) label image."""
 
     @property
     def key(self) -> str:
@@ -30,53 +30,56 @@ class Case:
         return self.entry.key
 
 
-@dataclass
-class Found:
-    """What was predicted of an image."""
+@dataclass(frozen=True)
+class Prediction:
+    """The prediction of an image."""
 
     labels: np.ndarray
-    """(H, W) label image"""
+    """(H, W) label image."""
     probability: np.ndarray | None = None
-    """(H, W) float32 in [0, 1], of the foreground, where it is known."""
+    """(H, W) float32 in [0, 1], of the foreground; None where it is not known."""
 
 
-Find = Callable[[Case], Callable[[], Found]]
-"""Predicts. It is called for one image after another; what it returns makes the instances, in any thread."""
+Predict = Callable[[LabelledImage], Callable[[], Prediction]]
+"""Predicts one image after another. The function that it returns makes the instances, in any thread."""
 
 
-def of_model(stage: Evaluate, model: Path) -> Find:
+def segmentor_predictions(stage: Evaluate, model: Path) -> Predict:
     """Predict with a segmentor."""
     from shared.models.load import load_model
     from shared.models.segmentor import Segmentor
     from shared.models.tiled_inference import TiledPredictor, predict_at_scale
-    from shared.targets import load_target
+    from shared.targets import TARGETS
 
     segmentor = load_model(model, Segmentor)
     predictor = TiledPredictor.of(segmentor, device(), tile=stage.tile, batch_size=stage.batch_size)
-    target = load_target(segmentor.config.architecture.target)
+    target = TARGETS[segmentor.config.architecture.target]
     settings = resolve(stage, segmentor.config.postprocessing)
 
-    def find(case: Case) -> Callable[[], Found]:
-        scale = case.entry.um_per_px if stage.rescale == "um_per_px" else None
-        maps = predict_at_scale(predictor, case.image, scale)
+    def predict(item: LabelledImage) -> Callable[[], Prediction]:
+        um_per_px = item.entry.um_per_px if stage.rescale == "um_per_px" else None
+        maps = predict_at_scale(predictor, item.image, um_per_px)
         probability = maps[0].copy()  # decoding overwrites the map
-        return lambda: Found(target.decode(maps, case.image, settings).labels, probability)
+        return lambda: Prediction(target.decode(maps, item.image, settings).labels, probability)
 
-    return find
+    return predict
 
 
-def of_label_set(predictions: Path) -> Find:
-    """Read predictions. Raises ArtifactError where an image has none, or one of another size."""
+def stored_predictions(predictions: Path) -> Predict:
+    """Read a LabelSet. Its function raises ArtifactError where an image has no prediction or one of another size."""
     reader = LabelReader(predictions)
 
-    def read(case: Case) -> Found:
-        if case.key not in reader.entries:
-            raise ArtifactError(f"--predictions: {predictions}: nothing on image {case.key!r}; predict these images")
-        labels = reader.mask(case.key)
-        if labels.shape != case.true.shape:
+    def read(item: LabelledImage) -> Prediction:
+        if item.key not in reader.entries:
             raise ArtifactError(
-                f"--predictions: {predictions}: image {case.key!r} is {labels.shape}, its truth {case.true.shape}"
+                f"--predictions: {predictions}: no label image of {item.key!r}; run infer on the images given here"
             )
-        return Found(labels)
+        labels = reader.mask(item.key)
+        if labels.shape != item.truth.shape:
+            raise ArtifactError(
+                f"--predictions: {predictions}: {item.key!r} is {labels.shape}, its truth {item.truth.shape}; "
+                "run infer on the images given here"
+            )
+        return Prediction(labels)
 
-    return lambda case: lambda: read(case)
+    return lambda item: lambda: read(item)

@@ -1,4 +1,4 @@
-"""The files of a Scores artifact."""
+"""Write the files of a Scores artifact."""
 
 import csv
 import json
@@ -8,25 +8,27 @@ from typing import Any
 from shared.metrics.tally import NAMES, Tally
 
 COLUMNS = ["image", "source", *NAMES, "true_objects", "predicted_objects"]
+"""Columns of `scores.csv`."""
 
 
 def score_row(key: str, source: str, one: Tally) -> dict[str, Any]:
-    """One line of `scores.csv`; what the truth cannot tell is left out."""
+    """Make one line of `scores.csv`; metrics that the truth does not allow are left out."""
     row = {"image": key, "source": source, **one.metrics()}
     if one.instance_images:
         row |= {"true_objects": one.true, "predicted_objects": one.predicted}
     return row
 
 
-def score_of(row: dict[str, Any]) -> float:
-    """What images are ranked by: F1 where instances are known, else Dice."""
+def ranking_score(row: dict[str, Any]) -> float:
+    """The number that images are ranked by: F1 where instances are known, else Dice."""
     return float(row.get("f1", row["dice"]))
 
 
 def write_scores(folder: Path, total: Tally, rows: list[dict[str, Any]], on_training_labels: bool = False) -> None:
-    """`scores.json`: metrics over all images; `scores.csv`: a line for each, six significant digits.
+    """Write `scores.json` with the metrics over all images, and `scores.csv` with a line for each image.
 
-    on_training_labels: the model learned from the labels of these images; scores.json says so.
+    `scores.csv` has six significant digits. on_training_labels: the model learned from the labels of these images;
+    `scores.json` is flagged.
     """
     overall = total.metrics() if total.images else {}
     counts = {"n": total.images, "true_objects": total.true, "predicted_objects": total.predicted}

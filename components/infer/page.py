@@ -1,16 +1,20 @@
-"""The page of `infer`."""
+"""Write the page of `infer`."""
 
 import numpy as np
 
 from shared.artifacts.image_set import ImageReader
 from shared.reporting.page import Page
 
-PANELS, ROWS, AREA_BINS = 8, 40, 24
-"""Pictures, rows of the table, and bins of the histogram that are shown."""
+PANELS = 8
+"""Images that are shown."""
+ROWS = 40
+"""Images that the table lists."""
+AREA_BINS = 24
+"""Bins of the histogram of areas."""
 
 
 def make_page(images: ImageReader, areas: dict[str, np.ndarray], panels: list[tuple[np.ndarray, str]]) -> Page:
-    """What was found, in numbers and pictures; areas: key -> areas of its cells in px²."""
+    """Show the number and the areas of the cells, and pictures; areas: key -> areas of its cells in px²."""
     page = Page("infer")
     every = np.concatenate([np.zeros(0, np.int64), *areas.values()])
     median = np.median(every) if len(every) else 0
@@ -27,5 +31,5 @@ def make_page(images: ImageReader, areas: dict[str, np.ndarray], panels: list[tu
     ]
     page.table(["image", "cells", "median area, px²"], rows)
     if len(areas) > len(rows):
-        page.text(f"{len(areas) - len(rows)} more images; cells.csv lists every cell of every image.")
+        page.text(f"{len(areas) - len(rows)} more images are not listed.")
     return page
