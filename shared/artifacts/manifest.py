@@ -1,7 +1,7 @@
-"""Artifacts: folders of a few large files, sealed by `artifact.json`.
+"""Seal and verify artifacts: folders of a few large files with an `artifact.json` that lists and describes them.
 
 `artifact.json` is written last. A folder without it, or with files that differ from it, is not an artifact.
-This module is imported by every declaration, so it loads no numpy.
+The runner imports this module before it starts a stage, so it loads no numpy.
 """
 
 import hashlib
@@ -13,13 +13,15 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from shared.artifacts.kinds import Artifact, Model
+from shared.artifacts.kinds import KINDS, Artifact, Model
+from shared.artifacts.payload import INDEX, check_payload, with_article
 from shared.system.errors import ArtifactError
 
 MANIFEST = "artifact.json"
 SCHEMA_VERSION = 1
 NOT_PAYLOAD = {MANIFEST, "MODEL_CARD.md", "report.html"}
-"""Files beside the payload: they describe it and do not count in its digest (nor does any `*.log`)."""
+"""Files that describe the payload. They do not count in its digest, nor does any `*.log`."""
+_REMEDY = "fetch it or make it again"
 
 
 class File(BaseModel):
@@ -32,39 +34,43 @@ class File(BaseModel):
 
 
 class Manifest(BaseModel):
-    """The contents of `artifact.json`: what the folder holds and where it comes from."""
+    """The contents of `artifact.json`: the files of the folder, and how they were made."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     type: str
+    """Name of its kind, see `shared.artifacts.kinds`."""
     schema_version: int = SCHEMA_VERSION
     digest: str
     """sha256 over the payload's paths and hashes: equal contents, equal digest."""
     skipped: str | None = None
-    """Why the stage passed through without computing; None when it computed."""
+    """Why the stage passed through without computing; None where it computed."""
     stage: str = ""
+    """Stage that made it."""
     parameters: dict[str, Any] = {}
+    """Parameters of that stage."""
     code_version: str = ""
+    """`shared.stage.version.code_version` of that stage."""
     inputs: dict[str, str] = {}
     """Input name -> content digest."""
     files: dict[str, File] = {}
 
 
 def sha256_file(path: Path) -> str:
-    """Hex sha256 of a file, read in blocks."""
+    """Return the hex sha256 of a file, read in blocks."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def is_payload(name: str) -> bool:
-    """Whether a file of an artifact counts in its digest."""
+    """Say whether a file of an artifact counts in its digest."""
     return Path(name).name not in NOT_PAYLOAD and not name.endswith(".log")
 
 
 def content_digest(files: dict[str, File], kind: str = "", skipped: str | None = None) -> str:
-    """Hash of the payload files' paths and sha256, independent of where the folder is.
+    """Hash the payload files' paths and sha256; independent of where the folder is.
 
-    What was skipped is told from what is empty. A model that a skipped stage handed on is the same model: whoever
-    scored it need not do so again.
+    A skipped set has another digest than an empty one. A model that a skipped stage passes on keeps its digest, so
+    stages that have used it need not run again.
     """
     payload = [[name, files[name].sha256] for name in sorted(files) if is_payload(name)]
     text = json.dumps([payload, bool(skipped) and kind != Model.__name__], separators=(",", ":"))
@@ -72,15 +78,15 @@ def content_digest(files: dict[str, File], kind: str = "", skipped: str | None =
 
 
 def hash_folder(folder: Path) -> dict[str, File]:
-    """Relative posix path -> hash and size of every file below `folder`, without the manifest itself.
+    """Return relative posix path -> hash and size of every file below `folder`, without the manifest itself.
 
-    Raises ArtifactError for anything that is neither a plain file nor a folder: links could lead out of it.
+    Raises ArtifactError for a symbolic link, which could lead out of the folder.
     """
     files = {}
     for root, dirs, names in os.walk(folder):
         for name in sorted(dirs + names):
             if (Path(root) / name).is_symlink():
-                raise ArtifactError(f"{Path(root) / name}: an artifact must not hold symbolic links")
+                raise ArtifactError(f"{Path(root) / name}: an artifact must not hold symbolic links; copy the file")
         for name in names:
             path = Path(root) / name
             relative = path.relative_to(folder).as_posix()
@@ -99,8 +105,12 @@ def seal(
     inputs: dict[str, str] | None = None,
     skipped: str | None = None,
 ) -> Manifest:
-    """Hash every file of `folder`, then write `artifact.json`: from now on the folder is an artifact."""
+    """Check the form of the payload, hash every file of `folder`, then write `artifact.json`.
+
+    Raises ArtifactError that names the file by which the folder is not an artifact of this kind.
+    """
     files = hash_folder(folder)
+    check_payload(folder, [name for name in files if is_payload(name)], kind.__name__, kind.schema)
     manifest = Manifest(
         type=kind.__name__,
         digest=content_digest(files, kind.__name__, skipped),
@@ -118,15 +128,15 @@ def seal(
 
 
 def copy_payload(source: Path, target: Path) -> None:
-    """Copy an artifact's files, without its manifest, into a folder that is there."""
+    """Copy an artifact's files, without its manifest, into an existing folder."""
     for path in sorted(source.iterdir()):
         if path.name != MANIFEST:
             shutil.copy(path, target / path.name)
 
 
 def image_count(folder: Path) -> int | None:
-    """How many images a set is of, features and labels of images included; None where the artifact is no set."""
-    index = folder / "index.jsonl"
+    """Count the images of an ImageSet, LabelSet or FeatureSet; None for other kinds."""
+    index = folder / INDEX
     if not index.is_file():
         return None
     with index.open("rb") as lines:
@@ -134,7 +144,7 @@ def image_count(folder: Path) -> int | None:
 
 
 def is_artifact(folder: Path) -> bool:
-    """Whether `folder` claims to be an artifact, true or not: it has an `artifact.json`."""
+    """Say whether `folder` has an `artifact.json`, valid or not."""
     return (folder / MANIFEST).is_file()
 
 
@@ -145,13 +155,16 @@ def read_manifest(folder: Path, kind: type[Artifact] | None = None) -> Manifest:
     """
     path = folder / MANIFEST
     if not path.is_file():
-        what = "no such folder" if not folder.is_dir() else f"no {MANIFEST} in it, so it is no finished artifact"
-        raise ArtifactError(f"{folder}: {what}; run the stage that makes it again")
+        problem = "no such folder" if not folder.is_dir() else f"no {MANIFEST} in it, so it is no finished artifact"
+        raise ArtifactError(f"{folder}: {problem}; run the stage that makes it again")
     return parse_manifest(path.read_bytes(), str(folder), kind)
 
 
 def parse_manifest(text: bytes, where: str, kind: type[Artifact] | None = None) -> Manifest:
-    """Understand what `artifact.json` at `where` (a folder, a uri) says; errors as of `read_manifest`."""
+    """Parse the contents of an `artifact.json`; errors as of `read_manifest`.
+
+    where: folder or uri of the artifact, for messages.
+    """
     path = f"{where}/{MANIFEST}"
     try:
         manifest = Manifest.model_validate_json(text)
@@ -164,34 +177,43 @@ def parse_manifest(text: bytes, where: str, kind: type[Artifact] | None = None) 
             f"{path}: schema version {manifest.schema_version}, this program reads {SCHEMA_VERSION}; make it again"
         )
     if kind is not None and manifest.type != kind.__name__:
-        need = f"{'an' if kind.__name__[0] in 'AEIOU' else 'a'} {kind.__name__}"
-        raise ArtifactError(f"{where}: {need} is needed here, this one's type is {manifest.type}")
+        raise ArtifactError(
+            f"{where}: {with_article(kind.__name__)} is needed here, this one's type is {manifest.type}; give another"
+        )
     return manifest
 
 
 def verify(folder: Path, kind: type[Artifact] | None = None, hashes: dict[str, str] | None = None) -> Manifest:
-    """Read the manifest and hash every file against it.
+    """Read the manifest, hash every file against it, and check the form of the payload.
 
     hashes: name -> sha256 of files that were hashed a moment ago.
-    Raises ArtifactError that names the first file that is missing, changed, or not listed.
+    Raises ArtifactError that names the first file that is missing, changed, not listed, or of no such artifact.
     """
     manifest = read_manifest(folder, kind)
-    remedy = "fetch it or make it again"
     for name, expected in manifest.files.items():
-        path = folder / name
-        if Path(name).is_absolute() or ".." in Path(name).parts:
-            raise ArtifactError(f"{folder / MANIFEST}: it lists {name!r}, which is outside the folder; {remedy}")
-        if path.is_symlink():
-            raise ArtifactError(f"{path}: a symbolic link, which an artifact must not hold; {remedy}")
-        if not path.is_file():
-            raise ArtifactError(f"{path}: missing, but listed in {MANIFEST}; {remedy}")
-        if path.stat().st_size != expected.size:
-            raise ArtifactError(f"{path}: {path.stat().st_size} bytes, {MANIFEST} says {expected.size}; {remedy}")
-        if ((hashes or {}).get(name) or sha256_file(path)) != expected.sha256:
-            raise ArtifactError(f"{path}: its contents differ from {MANIFEST} (sha256); {remedy}")
+        _verify_file(folder, name, expected, (hashes or {}).get(name, ""))
     present = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()} - {MANIFEST}
     if extra := sorted(present - set(manifest.files)):
-        raise ArtifactError(f"{folder / extra[0]}: not listed in {MANIFEST}; {remedy}")
+        raise ArtifactError(f"{folder / extra[0]}: not listed in {MANIFEST}; {_REMEDY}")
     if content_digest(manifest.files, manifest.type, manifest.skipped) != manifest.digest:
-        raise ArtifactError(f"{folder / MANIFEST}: its digest does not match its file list; {remedy}")
+        raise ArtifactError(f"{folder / MANIFEST}: its digest does not match its file list; {_REMEDY}")
+    if manifest.type not in KINDS:
+        raise ArtifactError(f"{folder / MANIFEST}: type {manifest.type!r} is not one of {', '.join(KINDS)}; {_REMEDY}")
+    payload = [name for name in manifest.files if is_payload(name)]
+    check_payload(folder, payload, manifest.type, KINDS[manifest.type].schema)
     return manifest
+
+
+def _verify_file(folder: Path, name: str, expected: File, sha256: str) -> None:
+    """Raise ArtifactError where a listed file differs. sha256: where it is known already, else empty."""
+    path = folder / name
+    if Path(name).is_absolute() or ".." in Path(name).parts:
+        raise ArtifactError(f"{folder / MANIFEST}: lists {name!r}, which is outside the folder; {_REMEDY}")
+    if path.is_symlink():
+        raise ArtifactError(f"{path}: a symbolic link, which an artifact must not hold; {_REMEDY}")
+    if not path.is_file():
+        raise ArtifactError(f"{path}: missing, but listed in {MANIFEST}; {_REMEDY}")
+    if path.stat().st_size != expected.size:
+        raise ArtifactError(f"{path}: {path.stat().st_size} bytes, {MANIFEST} says {expected.size}; {_REMEDY}")
+    if (sha256 or sha256_file(path)) != expected.sha256:
+        raise ArtifactError(f"{path}: its contents differ from {MANIFEST} (sha256); {_REMEDY}")

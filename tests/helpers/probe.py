@@ -11,16 +11,16 @@ from shared.stage.declaration import In, Out, Stage
 
 
 class Probe(Stage):
-    """Copies the index of its images, in the way that is asked for."""
+    """Labels its images, and misbehaves as `mode` says."""
 
     image: ClassVar[str] = "torch"
 
     images: In[ImageSet]
     """Images."""
     first: Out[LabelSet]
-    """One copy."""
+    """Labels without a label image."""
     second: Out[LabelSet]
-    """Another copy."""
+    """The same labels."""
     curve: Out[ClassificationMetrics]
     """Made up."""
     count: Out[int]
@@ -32,7 +32,7 @@ class Probe(Stage):
     ] = "fine"
     """What to do."""
     text: str = ""
-    """Written into the copies."""
+    """A note of the labels."""
     number: int = Field(3, ge=1, le=9, multiple_of=3)
     """A number with limits."""
     share: float = Field(0.5, gt=0, lt=1)
@@ -45,6 +45,7 @@ class Probe(Stage):
 
 MAIN = '''"""Misbehave on request."""
 
+import json
 import os
 import time
 from pathlib import Path
@@ -63,11 +64,18 @@ MADE_UP = {
 }
 
 
+def write(folder: Path, index: list[dict], text: str) -> None:
+    """A LabelSet without label images; `text` is among its notes."""
+    rows = [{name: row[name] for name in ("key", "height", "width")} | {"kind": "instances", "members": {}} for row in index]
+    (folder / "index.jsonl").write_text("".join(json.dumps(row) + "\\n" for row in rows))
+    (folder / "labelset.json").write_text(json.dumps({"origin": "truth", "notes": {"text": text}}))
+
+
 def run(stage: Probe) -> Result:
-    """Write the index twice; what happens between the two is `stage.mode`."""
-    index = (stage.images / "index.jsonl").read_text()
+    """Write an empty label of each image twice; what happens between the two is `stage.mode`."""
+    index = [json.loads(line) for line in (stage.images / "index.jsonl").open()]
     assert stage.first.is_dir() and not list(stage.first.iterdir())
-    (stage.first / "index.jsonl").write_text(index + stage.text)
+    write(stage.first, index, stage.text)
     folder = checkpoints.folder()
     resumed = folder is not None and (folder / "step").is_file()
     if folder is not None:
@@ -95,12 +103,12 @@ def run(stage: Probe) -> Result:
             raise ValueError("could not serialise") from error
     if stage.mode == "delete":
         os.symlink("/etc/passwd", stage.second / "link")
-    (stage.second / "index.jsonl").write_text(index + stage.text)
+    write(stage.second, index, stage.text)
     page = Page("probe")
     page.text(f"<{stage.text}>")
     return Result(
-        metrics={"images": len(index.splitlines()), "resumed": float(resumed)},
-        values={"count": len(index.splitlines()), "name": stage.text},
+        metrics={"images": len(index), "resumed": float(resumed)},
+        values={"count": len(index), "name": stage.text},
         classification=None if stage.mode == "skip" else Classification(**MADE_UP),
         skipped="nothing to do" if stage.mode == "skip" else None,
         page=page,

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.artifacts.kinds import ImageSet
+from shared.artifacts.kinds import Files
 from shared.artifacts.manifest import seal
 
 
@@ -14,7 +14,7 @@ def artifact(folder: Path, size: int = 1000) -> Path:
     (folder / "shards/000.tar").write_bytes(bytes(i * i % 251 for i in range(1000)) * (size // 1000))
     (folder / "index.jsonl").write_text('{"key": "a"}\n')
     (folder / "empty").write_bytes(b"")
-    seal(folder, ImageSet, stage="ingest")
+    seal(folder, Files, stage="ingest")
     return folder
 
 

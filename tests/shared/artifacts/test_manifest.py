@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from shared.artifacts.kinds import ImageSet, LabelSet, Model
+from shared.artifacts.kinds import Files
 from shared.artifacts.manifest import Manifest, content_digest, is_artifact, read_manifest, seal, verify
 from shared.system.errors import ArtifactError
 
@@ -19,39 +19,39 @@ def folder(tmp_path):
 
 
 def test_the_manifest_lists_every_file_with_its_sha256(folder):
-    made = seal(folder, ImageSet, stage="x", parameters={"k": 1}, code_version="c", inputs={"i": "d"})
-    assert read_manifest(folder, ImageSet) == verify(folder) == made
+    made = seal(folder, Files, stage="x", parameters={"k": 1}, code_version="c", inputs={"i": "d"})
+    assert read_manifest(folder, Files) == verify(folder) == made
     assert list(made.files) == ["a.txt", "deep/b.bin"]
     assert made.files["a.txt"].sha256 == hashlib.sha256(b"alpha").hexdigest() and made.files["a.txt"].size == 5
-    assert json.loads((folder / "artifact.json").read_text())["type"] == "ImageSet"
+    assert json.loads((folder / "artifact.json").read_text())["type"] == "Files"
 
 
 def test_the_digest_is_of_the_contents_alone(folder, tmp_path):
-    digest = seal(folder, ImageSet, stage="x", parameters={"k": 1}).digest
+    digest = seal(folder, Files, stage="x", parameters={"k": 1}).digest
     copy = tmp_path / "elsewhere"
     shutil.copytree(folder, copy)
     for name in ("MODEL_CARD.md", "report.html", "train.log"):
         (copy / name).write_text("about it")
-    assert seal(copy, ImageSet, stage="y", parameters={}, code_version="other").digest == digest
+    assert seal(copy, Files, stage="y", parameters={}, code_version="other").digest == digest
     (copy / "a.txt").write_text("alphb")
-    assert seal(copy, ImageSet).digest != digest
+    assert seal(copy, Files).digest != digest
     (copy / "a.txt").rename(copy / "c.txt")
-    assert seal(copy, ImageSet).digest != digest
+    assert seal(copy, Files).digest != digest
 
 
 def test_the_digest_is_the_one_that_was_published(folder):
     """Digests are compared across machines and versions: this one must not change unnoticed."""
     a, b = (hashlib.sha256(data).hexdigest() for data in (b"alpha", bytes(range(256))))
     text = f'[[["a.txt","{a}"],["deep/b.bin","{b}"]],false]'
-    assert seal(folder, ImageSet).digest == hashlib.sha256(text.encode()).hexdigest()
+    assert seal(folder, Files).digest == hashlib.sha256(text.encode()).hexdigest()
 
 
 def test_a_skipped_artifact_has_a_digest_of_its_own(folder):
-    files = seal(folder, ImageSet).files
-    (one, other) = (content_digest(files, "ImageSet", reason) for reason in ("no labels", "another reason"))
+    files = seal(folder, Files).files
+    (one, other) = (content_digest(files, "Files", reason) for reason in ("no labels", "another reason"))
     assert content_digest(files) != one == other
-    handed_on = seal(folder, Model, skipped="the loop is over")
-    assert handed_on.skipped and verify(folder).digest == content_digest(files), "a model handed on is the same model"
+    passed_on = content_digest(files, "Model", "the loop is over")
+    assert passed_on == content_digest(files), "a model that is passed on is the same model"
 
 
 def change(folder):
@@ -95,7 +95,7 @@ def garble(folder):
         (add, ["deep/new", "not listed"]),
         (remove, ["a.txt", "missing"]),
         (rewrite(digest="0" * 64), ["digest does not match"]),
-        (rewrite(type="LabelSet"), ["an ImageSet is needed here"]),
+        (rewrite(type="LabelSet"), ["a Files is needed here"]),
         (rewrite(schema_version=99), ["schema version 99"]),
         (rewrite(surprise=1), ["not a readable manifest"]),
         (rewrite(files={"../../etc/passwd": {"sha256": "0", "size": 1}}), ["outside"]),
@@ -107,10 +107,10 @@ def garble(folder):
     ],
 )
 def test_whatever_is_wrong_is_named(folder, damage, words):
-    seal(folder, ImageSet)
+    seal(folder, Files)
     damage(folder)
     with pytest.raises(ArtifactError) as caught:
-        verify(folder, ImageSet)
+        verify(folder, Files)
     assert str(folder) in str(caught.value)
     for word in words:
         assert word in str(caught.value)
@@ -119,10 +119,10 @@ def test_whatever_is_wrong_is_named(folder, damage, words):
 def test_links_are_refused(folder):
     (folder / "link").symlink_to("/etc/passwd")
     with pytest.raises(ArtifactError, match="symbolic links"):
-        seal(folder, ImageSet)
+        seal(folder, Files)
     assert not is_artifact(folder)
     (folder / "link").unlink()
-    seal(folder, ImageSet)
+    seal(folder, Files)
     (folder / "a.txt").rename(folder.parent / "a.txt")
     (folder / "a.txt").symlink_to(folder.parent / "a.txt")
     with pytest.raises(ArtifactError, match="symbolic link"):
@@ -130,8 +130,8 @@ def test_links_are_refused(folder):
 
 
 def test_sealing_again_gives_the_same_bytes(folder):
-    seal(folder, LabelSet, parameters={"b": 1, "a": 2})
+    seal(folder, Files, parameters={"b": 1, "a": 2})
     before = (folder / "artifact.json").read_bytes()
-    seal(folder, LabelSet, parameters={"a": 2, "b": 1})
+    seal(folder, Files, parameters={"a": 2, "b": 1})
     assert (folder / "artifact.json").read_bytes() == before
-    assert Manifest.model_validate_json(before).type == "LabelSet"
+    assert Manifest.model_validate_json(before).type == "Files"

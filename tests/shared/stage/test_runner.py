@@ -67,7 +67,7 @@ def test_a_run_by_hand(tree, given, tmp_path):
     assert "&lt;x&gt;" in (tmp_path / "r.html").read_text()
     assert remains(tmp_path) == sorted(
         ["c.json", "m.json", "r.html", "out"]
-        + [f"out/{n}{f}" for n in ("first", "second") for f in ("", "/artifact.json", "/index.jsonl")]
+        + [f"out/{n}{f}" for n in ("first", "second") for f in ("", "/artifact.json", "/index.jsonl", "/labelset.json")]
     )
 
 

@@ -79,7 +79,7 @@ def test_a_look_leaves_nothing(tree, s3, small_images, tmp_path) -> None:
     done = tree.run(*words(small_images, f"{s3}/look/first", tmp_path / "second", "--report", f"{s3}/look/r.html"))
     assert done.returncode == 0, done.stderr
     names = [name for name, _, _ in store.listing(f"{s3}/look")]
-    assert names == ["first/artifact.json", "first/index.jsonl", "r.html"]
+    assert names == ["first/artifact.json", "first/index.jsonl", "first/labelset.json", "r.html"]
 
 
 def test_what_appeared_meanwhile_is_kept(tree, s3, small_images, tmp_path) -> None:
@@ -98,7 +98,8 @@ def test_what_appeared_meanwhile_is_kept(tree, s3, small_images, tmp_path) -> No
         )
         assert process.stdout.readline() == "waiting\n"
         (folder / "theirs").mkdir()
-        (folder / "theirs/index.jsonl").write_text("theirs")
+        (folder / "theirs/index.jsonl").write_text("")
+        (folder / "theirs/labelset.json").write_text('{"origin": "truth"}')
         theirs = seal(folder / "theirs", LabelSet)
         store.send(folder / "theirs", uri)
         _, said = process.communicate("go on\n", timeout=60)
@@ -112,6 +113,7 @@ def test_what_appeared_meanwhile_is_kept(tree, s3, small_images, tmp_path) -> No
 def test_an_input_of_another_kind_is_named_before_it_is_fetched(tree, s3, tmp_path) -> None:
     (tmp_path / "labels").mkdir()
     (tmp_path / "labels/index.jsonl").write_text("")
+    (tmp_path / "labels/labelset.json").write_text('{"origin": "truth"}')
     seal(tmp_path / "labels", LabelSet)
     store.send(tmp_path / "labels", f"{s3}/labels")
     store.remove(f"{s3}/labels/index.jsonl")  # whoever fetches it first says that this is missing

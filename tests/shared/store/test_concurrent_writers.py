@@ -10,7 +10,7 @@ from minio import Minio
 from store_for_tests import artifact, counted
 
 from shared import store
-from shared.artifacts.kinds import ImageSet
+from shared.artifacts.kinds import Files
 from shared.artifacts.manifest import read_manifest, seal, verify
 from shared.store import upload
 from shared.system.errors import UserError
@@ -122,7 +122,7 @@ def small_artifact(folder: Path, files: dict[str, str]) -> Path:
     folder.mkdir(parents=True)
     for name, text in files.items():
         (folder / name).write_text(text)
-    seal(folder, ImageSet)
+    seal(folder, Files)
     return folder
 
 

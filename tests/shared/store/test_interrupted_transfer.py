@@ -12,7 +12,7 @@ import pytest
 from store_for_tests import artifact, counted
 
 from shared import store
-from shared.artifacts.kinds import ImageSet
+from shared.artifacts.kinds import Files
 from shared.artifacts.manifest import read_manifest, seal, verify
 from shared.store import download, multipart, upload
 from shared.store import s3 as s3_module
@@ -179,7 +179,7 @@ def test_parts_of_something_else_are_given_up(s3: str, s3_server, tmp_path: Path
         with (other / "shards/000.tar").open("r+b") as stream:
             stream.seek(change)
             stream.write(b"something else")
-        seal(other, ImageSet)
+        seal(other, Files)
         send_and_break_off(sent, f"{s3}/given-up-{name}", monkeypatch)
         store.send(other, f"{s3}/given-up-{name}")
         assert unfinished(s3_server) == []

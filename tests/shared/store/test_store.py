@@ -13,7 +13,7 @@ from store_for_tests import artifact, counted
 
 from shared import store
 from shared.artifacts import manifest as artifacts
-from shared.artifacts.kinds import ImageSet, LabelSet
+from shared.artifacts.kinds import Files, ImageSet, LabelSet
 from shared.artifacts.manifest import read_manifest, verify
 from shared.store import download
 from shared.store import s3 as s3_module
@@ -38,7 +38,7 @@ def test_an_artifact_comes_back_as_it_was(s3: str, tmp_path: Path) -> None:
     sent = artifact(tmp_path / "sent")
     store.send(sent, f"{s3}/round/trip/")
     store.fetch(f"{s3}/round/trip", tmp_path / "deep/fetched")
-    assert verify(tmp_path / "deep/fetched", ImageSet) == read_manifest(sent)
+    assert verify(tmp_path / "deep/fetched", Files) == read_manifest(sent)
     for path in sent.rglob("*"):
         if path.is_file():
             assert (tmp_path / "deep/fetched" / path.relative_to(sent)).read_bytes() == path.read_bytes()
@@ -193,13 +193,13 @@ def test_minios_own_client_reads_what_we_wrote_and_writes_what_we_read(s3: str, 
     store.send(sent, f"{s3}/ours")
     for item in theirs.list_objects(s3_server.bucket, "ours/", recursive=True):
         theirs.fget_object(s3_server.bucket, item.object_name, str(tmp_path / item.object_name))
-    assert verify(tmp_path / "ours", ImageSet) == read_manifest(sent)
+    assert verify(tmp_path / "ours", Files) == read_manifest(sent)
     for path in sorted(sent.rglob("*")):
         if path.is_file():
             name = f"theirs/{path.relative_to(sent).as_posix()}"
             theirs.fput_object(s3_server.bucket, name, str(path), part_size=5 * 2**20)
     store.fetch(f"{s3}/theirs", tmp_path / "fetched")
-    assert verify(tmp_path / "fetched", ImageSet) == read_manifest(sent)
+    assert verify(tmp_path / "fetched", Files) == read_manifest(sent)
 
 
 @pytest.mark.parametrize("style", ["path", "auto"])
