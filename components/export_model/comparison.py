@@ -13,7 +13,7 @@ from shared.metrics.tally import Tally, tally
 from shared.models.network import Network
 from shared.models.tiled_inference import TiledPredictor
 from shared.system.progress import track
-from shared.targets import load_target
+from shared.targets import TARGETS
 
 
 @dataclass
@@ -58,7 +58,7 @@ def output_of(
             continue
         maps = _predictor(timed, subject, tile, batch_size)(image)
         out.arrays.append(maps.copy())
-        target = load_target(subject.segmentor.architecture.target)
+        target = TARGETS[subject.segmentor.architecture.target]
         out.labels.append(target.decode(maps, image, subject.segmentor.postprocessing).labels)
     return out
 

@@ -13,7 +13,7 @@ from shared.models.load import load_model
 from shared.models.segmentor import Segmentor
 from shared.models.tiled_inference import TiledPredictor, predict_at_scale
 from shared.system.devices import device
-from shared.targets import load_target
+from shared.targets import TARGETS
 
 
 class InstancePredictor:
@@ -24,7 +24,7 @@ class InstancePredictor:
         segmentor = load_model(stage.model, Segmentor)
         self.stage = stage
         self.predictor = TiledPredictor.of(segmentor, device(), tile=stage.tile, batch_size=stage.batch_size)
-        self.target = load_target(segmentor.config.architecture.target)
+        self.target = TARGETS[segmentor.config.architecture.target]
         self.settings = resolve(stage, segmentor.config.postprocessing)
 
     def maps(self, image: np.ndarray, um_per_px: float | None) -> np.ndarray:

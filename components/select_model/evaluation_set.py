@@ -18,7 +18,7 @@ from shared.models.tiled_inference import TiledPredictor
 from shared.system.devices import device
 from shared.system.errors import UserError
 from shared.system.progress import track
-from shared.targets import load_target
+from shared.targets import TARGETS
 
 LOOK = 1024
 """px; of a larger image its middle is looked at."""
@@ -68,7 +68,7 @@ class EvaluationSet:
         segmentor, stage = load_model(model, Segmentor), self.stage
         config = segmentor.config
         predictor = TiledPredictor.of(segmentor, device(), tile=stage.tile, batch_size=stage.batch_size)
-        target = load_target(config.architecture.target)
+        target = TARGETS[config.architecture.target]
         # without labels borders count, and where they were moved to edges both sides' are equally good
         plain = config.postprocessing.model_copy(update={"border_refinement": "none"})
         found, masks = [], []

@@ -1,36 +1,31 @@
-"""`infer`: what it writes is what other programs read, and the block size leaves no trace."""
+"""`infer`: its instances are those of the network's maps, and the block size changes nothing."""
 
-import csv
 from pathlib import Path
 
 import imagecodecs
 import numpy as np
 import pytest
 import tifffile
-from components.infer.writers import overlay, write_labels
-from pycocotools.coco import COCO
-from real_labels import mistakes, wheel_nuclei
-from skimage.measure import regionprops
-from small_segmentor import CONFIG, trained, write_images, write_model
+from pydantic import ValidationError
+from real_labels import wheel_nuclei
+from scipy import ndimage
+from small_segmentor import CONFIG, predict_maps, write_encoder, write_images, write_model
 
-from components.infer import main
 from components.infer.component import Infer
+from components.infer.instance_predictor import InstancePredictor
 from components.infer.main import run
-from shared.artifacts.kinds import Model
+from shared.artifacts.kinds import Files, LabelSet
+from shared.artifacts.label_set import LabelReader
 from shared.artifacts.manifest import seal, verify
-from shared.imaging.overlays import edges
-from shared.imaging.region_properties import measure
-from shared.instances.postprocess import find
-from shared.metrics.pixels import dice_masks
+from shared.instances.postprocess import postprocess
 from shared.metrics.tally import tally
-from shared.models.backbones.vit import Encoder, save_encoder
-from shared.models.tiled_inference import predict_maps
 from shared.stage.runner import execute, parse
 from shared.system.errors import ArtifactError
 
 IMAGE, TRUTH = wheel_nuclei()
+NUCLEI = IMAGE[256:, :300, None]
 COLOUR = np.stack([IMAGE, IMAGE[::-1], IMAGE // 2], axis=-1)[:100, :140]
-SCALE = 0.5
+KEYS = ["colour", "empty", "nuclei", "odd"]
 
 
 @pytest.fixture(scope="module")
@@ -43,183 +38,176 @@ def images(tmp_path_factory) -> Path:
     """Lower half of the nuclei (unseen), the same in three channels, floats with holes in them, and nothing at all."""
     odd = (IMAGE[256:400, :150].astype(np.float32) / 1000)[..., None]
     odd[5:9, 5:9] = np.nan
-    pictures = {
-        "colour": COLOUR,
-        "empty": np.zeros((70, 90, 1), np.uint8),
-        "nuclei": IMAGE[256:, :300, None],
-        "odd": odd,
-    }
-    return write_images(tmp_path_factory.mktemp("images") / "i", pictures, {"nuclei": SCALE})
+    pictures = {"colour": COLOUR, "empty": np.zeros((70, 90, 1), np.uint8), "nuclei": NUCLEI, "odd": odd}
+    return write_images(tmp_path_factory.mktemp("images") / "i", pictures, {"nuclei": 0.5})
 
 
 def stage(images: Path, model: Path, out: Path, **parameters) -> Infer:
-    out.mkdir(parents=True)
-    return Infer(images=images, model=model, predictions=out, tile=128, **parameters)
+    for name in ("predictions", "files"):
+        (out / name).mkdir(parents=True)
+    return Infer(images=images, model=model, predictions=out / "predictions", files=out / "files", **parameters)
 
 
 @pytest.fixture(scope="module")
 def predicted(images, model, tmp_path_factory):
-    out = tmp_path_factory.mktemp("predictions") / "p"
-    return out, run(stage(images, model, out))
+    """The folder with `predictions` and `files`, both sealed, and the Result."""
+    out = tmp_path_factory.mktemp("predicted") / "p"
+    result = run(stage(images, model, out))
+    seal(out / "predictions", LabelSet)
+    seal(out / "files", Files)
+    return out, result
 
 
-def cells(folder: Path) -> list[dict[str, str]]:
-    with (folder / "cells.csv").open(newline="") as stream:
-        return list(csv.DictReader(stream))
+def predict(images: Path, model: Path, out: Path, **parameters) -> LabelReader:
+    run(stage(images, model, out, formats=[], **parameters))
+    seal(out / "predictions", LabelSet)
+    return LabelReader(out / "predictions")
 
 
-def test_files_and_numbers(predicted, images):
+def test_predictions_are_a_label_set_and_the_files_hold_the_same(predicted):
     out, result = predicted
-    keys = ["colour", "empty", "nuclei", "odd"]
-    expected = {f"{d}/{k}.{e}" for k in keys for d, e in (("labels", "tif"), ("semantic", "png"), ("overlays", "png"))}
-    written = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
-    assert written == expected | {"cells.csv", "coco.json"}
-    assert result.metrics["images"] == 4 and result.metrics["cells"] == len(cells(out))
-    assert result.metrics["cells_per_image"] == len(cells(out)) / 4
+    reader = LabelReader(out / "predictions")
+    assert reader.info.origin == "prediction" and reader.keys() == KEYS
+    for key in KEYS:
+        assert reader.entries[key].kind == "instances"
+        assert np.array_equal(reader.mask(key), tifffile.imread(out / f"files/labels/{key}.tif"))
+        mask = imagecodecs.imread(str(out / f"files/semantic/{key}.png"))
+        assert not (reader.mask(key) > 0)[mask == 0].any()
+    counts = {key: int(reader.mask(key).max()) for key in KEYS}
+    assert counts["empty"] == 0 and min(counts["nuclei"], counts["colour"], counts["odd"]) > 0
+    assert result.metrics["images"] == 4 and result.metrics["cells"] == sum(counts.values())
+    assert result.metrics["cells_per_image"] == sum(counts.values()) / 4
+    areas = np.concatenate([np.unique(reader.mask(key), return_counts=True)[1][1:] for key in KEYS])
+    assert result.metrics["median_area_px"] == np.median(areas)
     assert all(type(value) is float for value in result.metrics.values())
-    html = result.page.html()
-    assert html.count("data:image/") == 4 and "<svg" in html and "nuclei.tif" in html
+    assert set(Infer.headlines) <= set(result.metrics)
+    assert result.page.html().count("data:image/") == 4
 
 
 def test_the_cells_are_the_real_ones(predicted):
-    out, _ = predicted
-    labels = tifffile.imread(out / "labels/nuclei.tif")
-    numbers = tally(TRUTH[256:, :300], labels).metrics()
+    numbers = tally(TRUTH[256:, :300], LabelReader(predicted[0] / "predictions").mask("nuclei")).metrics()
     assert numbers["dice"] > 0.8 and numbers["f1"] > 0.6
-    assert not tifffile.imread(out / "labels/empty.tif").any()
 
 
-def test_label_images_are_those_of_the_probability(predicted):
-    out, _ = predicted
-    image = IMAGE[256:, :300, None]
-    maps = predict_maps(trained(), CONFIG, image, tile=128, batch_size=4, device="cpu")
-    expected = find(maps.copy(), image, sure=CONFIG.sure, sharpen="none")
-    labels = tifffile.imread(out / "labels/nuclei.tif")
-    assert labels.dtype == np.uint16
-    assert np.array_equal(labels, expected.cells(CONFIG.saddle))
-    semantic = imagecodecs.imread(str(out / "semantic/nuclei.png"))
-    assert semantic.dtype == np.uint8 and np.array_equal(semantic, (maps[0] >= 0.5) * 255)
-    drawn = imagecodecs.imread(str(out / "overlays/nuclei.png"))
-    assert drawn.shape == (*labels.shape, 3) and (drawn[edges(labels)] == (255, 220, 0)).all()
+def test_scores_are_the_mean_foreground_probability(predicted):
+    reader = LabelReader(predicted[0] / "predictions")
+    for key, image in (("nuclei", NUCLEI), ("colour", COLOUR)):
+        labels, scores = reader.mask(key), reader.entries[key].scores
+        probability = predict_maps(image)[0]
+        means = ndimage.mean(probability, labels, np.arange(1, int(labels.max()) + 1))
+        assert len(scores) == labels.max() and 0.5 < min(scores) <= max(scores) <= 1
+        assert scores == pytest.approx(means, abs=0.5 / 255 + 1e-4)
+    assert reader.entries["empty"].scores == ()
 
 
-def test_label_tiff_opens_with_its_scale(predicted):
-    with tifffile.TiffFile(predicted[0] / "labels/nuclei.tif") as file:
-        tags = file.pages[0].tags
-        pixels, unit = tags["XResolution"].value, tags["ResolutionUnit"].value
-        assert unit.name == "CENTIMETER" and pixels[0] / pixels[1] == pytest.approx(1e4 / SCALE)
-        assert file.pages[0].compression.name == "ADOBE_DEFLATE" and "DateTime" not in tags and "Software" not in tags
-    opened = imagecodecs.tiff_decode((predicted[0] / "labels/nuclei.tif").read_bytes())  # libtiff, as ImageJ's cousins
-    assert np.array_equal(opened, tifffile.imread(predicted[0] / "labels/nuclei.tif"))
+def test_instances_are_those_of_the_maps_and_the_models_settings(predicted):
+    expected = postprocess(predict_maps(NUCLEI), NUCLEI, CONFIG.postprocessing)
+    labels = LabelReader(predicted[0] / "predictions").mask("nuclei")
+    assert np.array_equal(labels, expected.labels)
+    mask = imagecodecs.imread(str(predicted[0] / "files/semantic/nuclei.png"))
+    assert np.array_equal(mask, expected.mask * 255)
 
 
-def test_cells_csv_as_skimage_measures(predicted, images):
-    out, _ = predicted
-    rows = cells(out)
-    assert [row["image"] for row in rows] == sorted(row["image"] for row in rows)
-    for key, image in (("nuclei", IMAGE[256:, :300, None]), ("colour", COLOUR)):
-        mine = [row for row in rows if row["image"] == key]
-        theirs = regionprops(tifffile.imread(out / f"labels/{key}.tif"), intensity_image=image)
-        assert len(mine) == len(theirs) > 2
-        for row, prop in zip(mine, theirs, strict=True):
-            assert row["source"] == f"{key}.tif" and int(row["label"]) == prop.label
-            assert int(row["area_px"]) == prop.area
-            assert [int(row[name]) for name in ("y0", "x0", "y1", "x1")] == list(prop.bbox)
-            assert [float(row["centroid_y"]), float(row["centroid_x"])] == pytest.approx(prop.centroid, rel=1e-6)
-            assert float(row["eccentricity"]) == pytest.approx(prop.eccentricity, abs=1e-5)
-            means = [float(row[f"mean_{c}"]) for c in range(image.shape[2])]
-            assert means == pytest.approx(np.ravel(prop.intensity_mean), rel=1e-6)
-            if key == "nuclei":
-                assert row["mean_1"] == "" and float(row["area_um2"]) == pytest.approx(prop.area * SCALE**2)
-                assert float(row["centroid_x_um"]) == pytest.approx(prop.centroid[1] * SCALE, rel=1e-6)
-            else:
-                assert row["area_um2"] == ""
+def test_auto_is_the_models_setting_and_a_value_overrides_it(images, tmp_path):
+    strict = CONFIG.postprocessing.model_copy(update={"foreground_threshold": 0.8, "min_area_px": 60})
+    config = CONFIG.model_copy(update={"postprocessing": strict})
+    model = write_model(tmp_path / "strict", config)
+    maps = predict_maps(NUCLEI)
+    given = {
+        "auto": ({}, strict),
+        "value": ({"foreground_threshold": 0.4}, strict.model_copy(update={"foreground_threshold": 0.4})),
+        "zero": ({"min_area_px": 0}, strict.model_copy(update={"min_area_px": 0})),
+    }
+    found = {}
+    for name, (parameters, settings) in given.items():
+        found[name] = predict(images, model, tmp_path / name, **parameters).mask("nuclei")
+        assert np.array_equal(found[name], postprocess(maps.copy(), NUCLEI, settings).labels), name
+    assert (found["value"] > 0).sum() > (found["auto"] > 0).sum() and found["zero"].max() > found["auto"].max()
 
 
-@pytest.mark.parametrize("mistake", ["split", "merged", "same"])
-def test_measures_of_every_shape_as_skimage_has_them(mistake, monkeypatch):
-    labels = np.unique(mistakes(TRUTH)[mistake], return_inverse=True)[1].reshape(TRUTH.shape).astype(np.uint32)
-    labels[0, 0] = labels.max() + 1  # one pixel
-    monkeypatch.setattr("shared.imaging.region_properties.ROWS", 100)  # objects across strips
-    columns = measure(labels, IMAGE[..., None])
-    theirs = regionprops(labels, intensity_image=IMAGE)
-    assert columns["eccentricity"] == pytest.approx([prop.eccentricity for prop in theirs], abs=1e-6)
-    places = np.stack([columns["centroid_y"], columns["centroid_x"]], axis=1)
-    assert places == pytest.approx(np.array([prop.centroid for prop in theirs]))
-    assert columns["mean_0"] == pytest.approx([prop.intensity_mean for prop in theirs])
-    assert columns["area_px"].tolist() == [prop.area for prop in theirs]
+def test_hysteresis_of_the_model_can_be_switched_off(images, tmp_path):
+    """`high_threshold=0` once meant: as the model says."""
+    settings = CONFIG.postprocessing.model_copy(update={"high_threshold": 0.95})
+    model = write_model(tmp_path / "model", CONFIG.model_copy(update={"postprocessing": settings}))
+    counts = {
+        name: predict(images, model, tmp_path / name, **parameters).mask("nuclei").max()
+        for name, parameters in (("auto", {}), ("off", {"high_threshold": 0}), ("same", {"high_threshold": 0.95}))
+    }
+    plain = postprocess(predict_maps(NUCLEI), NUCLEI, CONFIG.postprocessing).labels.max()
+    assert counts["off"] == plain > counts["auto"] == counts["same"]
 
 
-def test_intensities_that_are_not_finite_are_left_out():
-    image = np.ones((4, 4, 1), np.float32)
-    image[0, 0], image[0, 1], image[1, 1] = np.nan, np.inf, 3
-    columns = measure((np.indices((4, 4)).sum(0) < 3).astype(np.uint8), image)
-    assert columns["mean_0"].tolist() == [(3 + 3) / 4]
+@pytest.mark.parametrize("formats", [[], ["cells_csv"], ["overlay_png", "label_tiff"]])
+def test_only_the_chosen_formats_are_written(images, model, predicted, formats, tmp_path):
+    run(stage(images, model, tmp_path, formats=formats))
+    parts = {"cells_csv": {"cells.csv"}, "overlay_png": {"overlays"}, "label_tiff": {"labels"}}
+    written = {path.name for path in (tmp_path / "files").iterdir()}
+    assert written == set().union(*(parts[name] for name in formats))
+    for path in (tmp_path / "files").rglob("*.*"):
+        assert path.read_bytes() == (predicted[0] / "files" / path.relative_to(tmp_path / "files")).read_bytes()
 
 
-def test_coco_holds_the_same_objects(predicted):
-    out, _ = predicted
-    coco = COCO(str(out / "coco.json"))
-    names = [image["file_name"] for image in coco.dataset["images"]]
-    assert names == ["colour.tif", "empty.tif", "nuclei.tif", "odd.tif"]
-    for image in coco.dataset["images"]:
-        labels = tifffile.imread(out / f"labels/{image['key']}.tif")
-        assert (image["height"], image["width"]) == labels.shape
-        drawn = np.zeros_like(labels)
-        for item in coco.loadAnns(coco.getAnnIds(imgIds=image["id"])):
-            drawn[coco.annToMask(item) > 0] = item["label"]
-        assert np.array_equal(drawn, labels)
+def test_an_unknown_format_is_refused_with_the_list_of_those_known(images, model, tmp_path):
+    with pytest.raises(ValidationError) as caught:
+        stage(images, model, tmp_path, formats=["label_tiff", "geojson"])
+    [error] = caught.value.errors()
+    assert error["loc"] == ("formats", 1) and "cells_csv" in error["msg"]
+
+
+def test_images_are_rescaled_only_where_both_pixel_sizes_are_known(tmp_path):
+    """The model was trained at 0.5 um/px. An image at 0.25 um/px shows the same nuclei twice as large."""
+    half = IMAGE[256:400, :160, None]
+    large = np.kron(half[..., 0], np.ones((2, 2), half.dtype))[..., None]
+    images = write_images(tmp_path / "images", {"known": large, "unknown": large}, {"known": 0.25})
+    scaled = CONFIG.model_copy(update={"input": CONFIG.input.model_copy(update={"um_per_px": 0.5})})
+    found = {}
+    for name, config in (("scaled", scaled), ("unscaled", CONFIG)):
+        model = write_model(tmp_path / name, config)
+        for rescale in ("never", "um_per_px"):
+            reader = predict(images, model, tmp_path / f"{name}-{rescale}", rescale=rescale)
+            found[name, rescale] = {key: reader.mask(key) for key in ("known", "unknown")}
+    as_it_is = found["scaled", "never"]["known"]
+    assert np.array_equal(found["scaled", "um_per_px"]["unknown"], as_it_is), "the image's size is not known"
+    assert np.array_equal(found["unscaled", "um_per_px"]["known"], as_it_is), "the model's size is not known"
+    rescaled = found["scaled", "um_per_px"]["known"]
+    assert rescaled.shape == large.shape[:2] and not np.array_equal(rescaled, as_it_is)
+    truth = np.kron(TRUTH[256:400, :160], np.ones((2, 2), TRUTH.dtype))
+    assert tally(truth, rescaled).metrics()["f1"] > tally(truth, as_it_is).metrics()["f1"]
 
 
 def test_the_block_size_leaves_no_trace(model, tmp_path):
     """A mosaic of the real image, larger than two blocks, in memory and by way of the disk: the same bytes."""
     mosaic = np.vstack([np.hstack([IMAGE, IMAGE[:, ::-1]]), np.hstack([IMAGE[::-1], IMAGE])])[:610, :777, None]
     images = write_images(tmp_path / "images", {"mosaic": mosaic})
-    manifests = {}
+    manifests = []
     for block in (256, 4096):
         out = tmp_path / f"block{block}"
         run(stage(images, model, out, block=block))
-        manifests[block] = seal(out, Model).files
-    assert manifests[256] == manifests[4096]
-    assert {path.name for path in tmp_path.iterdir()} == {"images", "block256", "block4096"}  # nothing left behind
-    labels = tifffile.imread(tmp_path / "block256/labels/mosaic.tif")
+        assert {path.name for path in out.iterdir()} == {"predictions", "files"}  # nothing left behind
+        manifests.append((seal(out / "predictions", LabelSet).files, seal(out / "files", Files).files))
+    assert manifests[0] == manifests[1]
+    labels = tifffile.imread(tmp_path / "block256/files/labels/mosaic.tif")
     assert labels.shape == (610, 777) and int(labels.max()) > 80
 
 
+def test_maps_lie_on_disk_above_the_block_size(model, images, tmp_path):
+    for block, kind in ((256, np.memmap), (512, np.ndarray)):
+        predictor = InstancePredictor(stage(images, model, tmp_path / str(block), block=block))
+        assert type(predictor.maps(IMAGE[:, :300, None], None)) is kind
+
+
 def test_by_the_command_line_the_same_bytes_again(images, model, predicted, tmp_path):
-    arguments = ["--images", str(images), "--model", str(model), "--tile", "128"]
-    execute(parse(Infer, [*arguments, "--predictions", str(tmp_path / "p"), "--report", str(tmp_path / "r.html")]))
-    manifest = verify(tmp_path / "p")
-    assert manifest.type == "Predictions" and not manifest.skipped
-    for name in manifest.files:
-        assert (tmp_path / "p" / name).read_bytes() == (predicted[0] / name).read_bytes(), name
-    assert "cells in 4 images" in (tmp_path / "r.html").read_text()
+    given = {"images": images, "model": model, "predictions": tmp_path / "p", "files": tmp_path / "f"}
+    given["report"] = tmp_path / "r.html"
+    execute(parse(Infer, [str(word) for name, path in given.items() for word in (f"--{name}", path)]), run)
+    for name, kind, out in (("predictions", "LabelSet", tmp_path / "p"), ("files", "Files", tmp_path / "f")):
+        manifest = verify(out)
+        assert manifest.type == kind and not manifest.skipped
+        assert manifest.digest == verify(predicted[0] / name).digest
+    assert (tmp_path / "r.html").stat().st_size > 1000
 
 
 def test_an_encoder_is_refused(images, tmp_path):
-    save_encoder(tmp_path / "encoder", Encoder(CONFIG.encoder), CONFIG.encoder, "# Encoder")
+    encoder = write_encoder(tmp_path / "encoder")
     with pytest.raises(ArtifactError, match=r"encoder.*segmentor"):
-        run(stage(images, tmp_path / "encoder", tmp_path / "out"))
-
-
-def test_more_labels_than_uint16_holds(tmp_path):
-    labels = np.arange(300 * 300, dtype=np.uint32).reshape(300, 300)
-    write_labels(tmp_path / "l.tif", labels, None)
-    assert np.array_equal(tifffile.imread(tmp_path / "l.tif"), labels)
-    assert tifffile.imread(tmp_path / "l.tif").dtype == np.uint32
-
-
-def test_overlays_of_large_images_are_scaled_down(monkeypatch):
-    monkeypatch.setattr("components.infer.writers.OVERLAY_SIDE", 256)
-    drawn = overlay(IMAGE[..., None], TRUTH)
-    assert drawn.shape == (256, 256, 3)
-    assert dice_masks((drawn == (255, 220, 0)).all(axis=2), edges(TRUTH[1::2, 1::2])) > 0.95
-
-
-def test_probabilities_lie_on_disk_above_the_block_size(model, images, tmp_path):
-    """The array that is predicted into is a memory map just where the image is larger than a block."""
-    kinds = []
-    for block in (256, 512):
-        asked = stage(images, model, tmp_path / str(block), block=block)
-        main.maps_of(asked, lambda image, out: kinds.append(type(out)), CONFIG, IMAGE[:, :300, None])
-    assert kinds == [np.memmap, np.ndarray]
+        run(stage(images, encoder, tmp_path / "out"))

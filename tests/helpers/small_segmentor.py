@@ -11,9 +11,11 @@ from shared.artifacts.image_set import ImageWriter
 from shared.artifacts.kinds import ImageSet, LabelSet, Model
 from shared.artifacts.label_set import LabelWriter
 from shared.artifacts.manifest import seal
+from shared.models.backbones.vit import Encoder
 from shared.models.config import ModelInput, SegmentorArchitecture, SegmentorConfig, VitArchitecture
 from shared.models.files import save_model
 from shared.models.segmentor import Segmentor
+from shared.models.tiled_inference import TiledPredictor
 from shared.targets.foreground_distance import encode
 
 STEPS, CROP = 40, 96
@@ -49,6 +51,18 @@ def write_model(folder: Path, config: SegmentorConfig = CONFIG) -> Path:
     save_model(folder, trained().state_dict(), config, "# Small segmentor")
     seal(folder, Model)
     return folder
+
+
+def write_encoder(folder: Path) -> Path:
+    """A Model artifact of an encoder of random weights."""
+    save_model(folder, Encoder(CONFIG.encoder).state_dict(), CONFIG.encoder, "# Encoder")
+    seal(folder, Model)
+    return folder
+
+
+def predict_maps(image: np.ndarray, segmentor: Segmentor | None = None, tile: int = 128) -> np.ndarray:
+    """Maps (2, H, W) float32 in [0, 1] of an image (H, W, C), by the trained segmentor unless another is given."""
+    return TiledPredictor.of(segmentor or trained(), "cpu", tile=tile, batch_size=4)(image)
 
 
 def write_images(folder: Path, images: dict[str, np.ndarray], um_per_px: dict[str, float] | None = None) -> Path:
