@@ -1,4 +1,4 @@
-"""`RUN/run.json`: what a run is made of and how far it got. Written whole, by rename, whenever a task changes state."""
+"""`RUN/run.json`: the tasks of a run, their state and results. Replaced by rename whenever a task changes state."""
 
 import contextlib
 import os
@@ -6,33 +6,33 @@ import uuid
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
 from shared.system.errors import UserError
 
-NAME = "run.json"
+RUN_RECORD = "run.json"
 
 
-class Input(BaseModel):
+class InputRecord(BaseModel):
     """One input artifact of a task."""
 
     model_config = ConfigDict(extra="forbid")
     task: str
     """Task that made it."""
     output: str
-    """Which of that task's outputs."""
+    """Output of that task."""
     digest: str = ""
     """Content digest; empty until the task starts."""
 
 
-class Output(BaseModel):
+class OutputRecord(BaseModel):
     """One output of a task."""
 
     model_config = ConfigDict(extra="forbid")
     path: str
     """Relative to the run folder."""
     kind: str = ""
-    """Artifact type, such as ImageSet; for components that are no stages Kubeflow's, such as system.Dataset."""
+    """Artifact kind, such as ImageSet; of components that are not stages Kubeflow's type, such as system.Dataset."""
     digest: str = ""
     """Content digest; empty for pages and metrics."""
 
@@ -42,74 +42,78 @@ class TaskRecord(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     stage: str = ""
-    """Folder under `components/`; empty for a component that is no stage."""
-    state: Literal["waiting", "running", "done", "failed", "stopped", "left out"] = "waiting"
-    """stopped: ended because another task failed or the run was interrupted. left out: its condition was false."""
+    """Folder under `components/`; empty for a component that is not a stage."""
+    state: Literal["waiting", "running", "done", "failed", "stopped", "omitted"] = "waiting"
+    """stopped: another task failed or the run was interrupted. omitted: its condition was false."""
     origin: Literal["", "computed", "cache", "run folder"] = ""
-    """Where the outputs of a done task come from; run folder: they stood there from an earlier start."""
+    """Where the outputs of a finished task come from. run folder: from an earlier start of the same run."""
     after: list[str] = []
     """Tasks it waits for."""
     started: float = 0.0
     """Unix time in s."""
     seconds: float = 0.0
-    """Wall time of computing it, also where this run only took the outputs from a cache."""
+    """Wall time of the computation, also where this run took the outputs from a cache."""
     attempts: int = 0
     key: str = ""
-    """Cache key: of stage, parameters, input digests and code version."""
+    """Cache key: hash of stage, parameters, input digests and code version."""
     parameters: dict[str, Any] = {}
-    inputs: dict[str, Input] = {}
-    outputs: dict[str, Output] = {}
+    fed: list[str] = []
+    """Names of the parameters whose values are outputs of other tasks, not settings."""
+    inputs: dict[str, InputRecord] = {}
+    outputs: dict[str, OutputRecord] = {}
     values: dict[str, Any] = {}
     """Output parameters."""
     metrics: dict[str, float] = {}
     skipped: str = ""
-    """Why the stage passed through without computing."""
+    """Why the stage passed through without computing; empty where it computed."""
+    remark: str = ""
+    """One or two sentences on the outcome, from `Result.remark`."""
     rerun: str = ""
-    """Command that runs it again by hand, outputs beside the present ones."""
+    """Command that repeats the task by hand and writes its outputs beside the present ones."""
     error: str = ""
 
 
 class RunRecord(BaseModel):
-    """The whole run; tasks are in an order in which they could have run."""
+    """The whole run. Each task comes after the tasks it waits for."""
 
     model_config = ConfigDict(extra="forbid")
     schema_version: int = 1
     identity: str = ""
-    """Which run this is: the same however often it goes on in its folder."""
+    """Identifies the run; it stays the same when the run is resumed in its folder."""
     pipeline: str
-    runner: str = "process"
+    backend: str = Field("process", validation_alias=AliasChoices("backend", "runner"))  # the latter in old records
     state: Literal["running", "done", "failed", "interrupted"] = "running"
     started: float = 0.0
     """Unix time in s of the latest start."""
     seconds: float = 0.0
     """Wall time of the latest start."""
     command: list[str] = []
-    """The command line that started it."""
+    """Command line of the latest start."""
     parameters: dict[str, Any] = {}
     """Run-time parameters."""
     tasks: dict[str, TaskRecord] = {}
-    """Name, such as `em-1/refine-masks`, which is also its folder, -> task. Its log is `log.txt` in there."""
+    """Name -> task. The name, such as `em-1/refine-masks`, is also the task's folder, which holds its `log.txt`."""
 
     def save(self, run: Path) -> None:
-        """Write `run/run.json` as a whole."""
-        temporary = run / f".{NAME}.partial-{os.getpid()}"
+        """Replace `run/run.json`."""
+        temporary = run / f".{RUN_RECORD}.partial-{os.getpid()}"
         temporary.write_text(self.model_dump_json(indent=1) + "\n")
-        temporary.replace(run / NAME)
+        temporary.replace(run / RUN_RECORD)
 
 
 def load(run: Path) -> RunRecord:
-    """Read `run/run.json`. Raises UserError where there is none or it cannot be read."""
-    path = run / NAME
+    """Read `run/run.json`. Raises UserError where it is missing or cannot be read."""
+    path = run / RUN_RECORD
     if not path.is_file():
-        raise UserError(f"{run}: not a run folder (no {NAME})")
+        raise UserError(f"{run}: not a run folder, {RUN_RECORD} is missing; give a folder that `cytoloom run` wrote")
     try:
         return RunRecord.model_validate_json(path.read_text())
     except (ValidationError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not a run record this version reads; start a new run folder") from error
+        raise UserError(f"{path}: not a run record that this version reads; start a new run folder") from error
 
 
 def identity(run: Path) -> str:
-    """Of the run in that folder; a new one where there is none yet."""
+    """Return the identity of the run in a folder, or a new one where there is no run yet."""
     with contextlib.suppress(UserError):
         if known := load(run).identity:
             return known
