@@ -1,43 +1,15 @@
 import base64
 import math
 import re
-from html.parser import HTMLParser
 from xml.etree import ElementTree
 
 import cv2
 import numpy as np
 import pytest
+from page_dom import Dom
 
-from shared.reporting.page import Page, plots_in
+from shared.reporting.page import Fragment, Page, escape, link, plots_in
 from shared.reporting.plots import line_plot, ticks
-
-
-class Outline(HTMLParser):
-    """Every tag and attribute of a page, and whether the tags are closed in order."""
-
-    VOID = ("meta", "img", "br")
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags, self.attributes, self.text, self._open = [], [], "", []
-        self.feed(text)
-        assert self._open == []
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append(tag)
-        self.attributes += attrs
-        if tag not in self.VOID:
-            self._open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        self.tags.append(tag)
-        self.attributes += attrs
-
-    def handle_endtag(self, tag):
-        assert self._open.pop() == tag
-
-    def handle_data(self, data):
-        self.text += data
 
 
 @pytest.fixture
@@ -53,19 +25,31 @@ def page(nuclei):
 
 
 def test_a_page_is_well_formed_and_self_contained(page):
-    outline = Outline(page.html())
-    assert {"script", "link", "iframe", "b"}.isdisjoint(outline.tags)
-    addresses = [value for name, value in outline.attributes if name in ("src", "href")]
+    dom = Dom(page.html())
+    assert {"script", "link", "iframe", "b"}.isdisjoint(dom.tags)
+    addresses = dom.values("src", "href")
     assert addresses and all(value.startswith("data:image/") for value in addresses)
     assert "url(" not in page.html() and "http" not in re.sub(r"base64,[^']*", "", page.html())
-    assert "alert(1)" in outline.text and "ls > /dev/null" in outline.text
+    assert "alert(1)" in dom.text and "ls > /dev/null" in dom.text
 
 
-def test_numbers_have_four_digits_and_stand_right(page):
-    assert "<td class='n'>0.1235</td>" in page.html() and "<td class='n'>3</td>" in page.html()
+def test_numbers_have_four_digits_and_are_right_aligned(page):
+    assert Dom(page.html()).table("name", "n") == [["<b>", "3"], ["x", "0.1235"], ["y", "nan"]]
+    assert page.html().count("<td class='n'>") == 3
 
 
-def test_a_small_picture_comes_back_pixel_by_pixel():
+def test_only_fragments_are_put_on_a_page_as_they_are():
+    page = Page("x")
+    page.table(["a", "b"], [[link("<files>", "./a?b&c"), "<i>text</i>"]])
+    page.heading("here", anchor="<at>")
+    page.raw(Fragment("<hr/>"))
+    dom = Dom(page.html())
+    assert dom.tables[0][1] == ["<files>", "<i>text</i>"] and dom.values("href", "id") == ["./a?b&c", "<at>"]
+    assert "hr" in dom.tags and "i" not in dom.tags
+    assert escape(escape("a & b")) == "a &amp; b"
+
+
+def test_a_small_image_comes_back_pixel_by_pixel():
     rgb = np.random.default_rng(0).integers(0, 255, (40, 30, 3), np.uint8)
     page = Page("x")
     page.images([(rgb, "noise")])
@@ -74,7 +58,7 @@ def test_a_small_picture_comes_back_pixel_by_pixel():
     assert (back[..., ::-1] == rgb).all()
 
 
-def test_a_large_picture_is_scaled_down_and_compressed():
+def test_a_large_image_is_scaled_down_and_compressed():
     rgb = np.random.default_rng(0).integers(0, 255, (3000, 4000, 3), np.uint8)
     page = Page("x")
     page.images([(rgb, "noise")], width=200)
@@ -99,6 +83,14 @@ def test_a_plot_draws_finite_points_in_proportion():
 def test_a_constant_line_is_drawn_level(value):
     points = points_of(line_plot("t", {"a": [(0, value), (1, value)]}))
     assert points[0][1] == points[1][1] and 34 < points[0][1] < 224
+
+
+def test_a_plot_is_as_wide_as_its_legend_needs():
+    widths = [
+        float(ElementTree.fromstring(line_plot("t", {name: [(0, 0), (1, 1)]})).get("width"))
+        for name in ("a", "b" * 20, "c" * 40)
+    ]
+    assert widths[0] == 520 < widths[1] < widths[2] and widths[2] - widths[1] == 120
 
 
 def test_nothing_to_plot_says_so():
