@@ -16,7 +16,7 @@ import pytest
 import yaml
 from real_labels import ROOT
 
-from pipelines.cli import _parser
+from pipelines.cli_parser import build_parser
 from pipelines.kubeflow import resources
 
 K8S = ROOT / "k8s"
@@ -191,7 +191,7 @@ def test_the_commands_are_ones_that_exist():
     asked = {word for line in COMMANDS for word in re.findall(r"\bmake (?:-s )?([a-z-]+)", line)}
     assert {"venv", "deploy", "push", "images"} <= asked <= targets
     ours = [shlex.split(line, comments=True)[1:] for line in COMMANDS if line.startswith("cytoloom ")]
-    assert {_parser().parse_args(words).do.__name__ for words in ours} == {"_submit", "_compile", "_lint"}
+    assert {build_parser().parse_args(words).command for words in ours} == {"submit", "compile", "lint"}
     for path in re.findall(r"k8s/[\w./-]+", "\n".join(COMMANDS)):
         assert (ROOT / path).exists() or path == "k8s/s3-secret.yaml", path
     for block in BLOCKS:
