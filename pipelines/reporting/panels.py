@@ -11,7 +11,7 @@ from pipelines.reporting.run_artifacts import RunArtifacts
 from pipelines.run_folder.record import RunRecord
 from shared.artifacts.keys import evenly_spaced
 from shared.artifacts.label_set import LabelReader
-from shared.imaging.overlays import PREDICTION, TRUTH, colour_labels, outline, thumbnail, to_rgb8
+from shared.imaging.overlays import PREDICTION_COLOUR, TRUTH_COLOUR, colour_labels, outline, thumbnail, to_rgb8
 
 LABELLED_SHOWN, UNLABELLED_SHOWN = 2, 3
 """Images with and without labels."""
@@ -86,7 +86,10 @@ def _overview(subject: _Subject) -> list[Captioned]:
     """The whole image, with the outlines of its prediction and its truth."""
     width = 2 if max(subject.rgb.shape[:2]) > OVERVIEW else 1
     images = [(thumbnail(subject.rgb, OVERVIEW), "input")]
-    for name, labels, colour in (("prediction", subject.predicted, PREDICTION), ("truth", subject.true, TRUTH)):
+    for name, labels, colour in (
+        ("prediction", subject.predicted, PREDICTION_COLOUR),
+        ("truth", subject.true, TRUTH_COLOUR),
+    ):
         if labels is not None:
             caption = f"{name}: {len(np.unique(labels[labels > 0]))} cells"
             images.append((thumbnail(outline(subject.rgb, labels, colour, width), OVERVIEW), caption))
@@ -100,9 +103,9 @@ def _results(artifacts: RunArtifacts, subject: _Subject) -> Iterator[Captioned]:
     yield crop, f"input, from x {window[1].start}, y {window[0].start} px"
     yield from _other_members(artifacts, subject)
     if predicted is not None:
-        yield outline(crop, predicted[window], PREDICTION), "prediction"
+        yield outline(crop, predicted[window], PREDICTION_COLOUR), "prediction"
     if true is not None:
-        yield outline(crop, true[window], TRUTH), "truth"
+        yield outline(crop, true[window], TRUTH_COLOUR), "truth"
     if predicted is not None and true is not None:
         drawn = compare_masks(crop, predicted[window], true[window])
         yield drawn, "green: both; orange: prediction only; magenta: truth only"
@@ -137,7 +140,7 @@ def _pseudo_labels(artifacts: RunArtifacts, subject: _Subject) -> list[list[Capt
 def predictions_of(artifacts: RunArtifacts, key: str) -> np.ndarray:
     """Draw the outlines of the predictions on an image: (H, W, 3) uint8."""
     assert artifacts.images is not None and artifacts.predictions is not None
-    return outline(to_rgb8(artifacts.images.read(key)), artifacts.predictions.mask(key), PREDICTION, 2)
+    return outline(to_rgb8(artifacts.images.read(key)), artifacts.predictions.mask(key), PREDICTION_COLOUR, 2)
 
 
 def compare_masks(rgb: np.ndarray, predicted: np.ndarray, true: np.ndarray) -> np.ndarray:

@@ -6,7 +6,7 @@ from urllib.parse import quote
 from pipelines.reporting.graph_drawing import appearance
 from pipelines.run_folder.folder import within
 from pipelines.run_folder.record import RunRecord, TaskRecord
-from shared.reporting.page import Fragment, Page, escape, link
+from shared.reporting.page import Fragment, Number, Page, escape, link
 
 _MAX_METRICS = 6
 """Metrics of a task in the table; its own page has all."""
@@ -20,7 +20,7 @@ def task_section(page: Page, run: Path, record: RunRecord) -> None:
         [
             _nowrap(name),
             _state(task),
-            Fragment(f"{task.seconds:.1f}"),
+            Number(f"{task.seconds:.1f}"),
             task.attempts or "",
             ", ".join(f"{key} {value:.4g}" for key, value in list(task.metrics.items())[:_MAX_METRICS]),
             _links(run, name),
@@ -30,7 +30,7 @@ def task_section(page: Page, run: Path, record: RunRecord) -> None:
     total = sum(task.seconds for task in record.tasks.values())
     page.table(
         ["task", "state", "seconds", "attempts", "metrics", "more"],
-        [*rows, ["all", "", Fragment(f"{total:.1f}"), "", "", ""]],
+        [*rows, ["all", "", Number(f"{total:.1f}"), "", "", ""]],
     )
     page.text("The links lead to files of the run folder. The page itself is complete without them.")
 

@@ -20,7 +20,7 @@ from pipelines.run_folder.folder import within
 from pipelines.run_folder.record import RunRecord, TaskRecord, load
 from shared.artifacts.kinds import ImageSet
 from shared.artifacts.manifest import read_manifest
-from shared.reporting.page import Fragment, Page, escape, link, plots_in
+from shared.reporting.page import Fragment, Number, Page, escape, link, plots_in
 from shared.stage.declaration import is_external
 
 RUN_PAGE = "report.html"
@@ -110,7 +110,8 @@ def _loops(page: Page, run: Path, record: RunRecord) -> None:
     for loop in found:
         if len(found) > 1:
             page.heading(loop.name, 3)
-        page.table(*loop_table(record, loop))
+        header, rows = loop_table(record, loop)
+        page.table(header, [[name, *map(Number, cells), note] for name, *cells, note in rows])
         for artifact in started_from(record, loop):
             page.text(f"Selected: {artifact}, from before {loop.name}-0.")
         _plots(page, loop)

@@ -8,7 +8,7 @@ from pipelines.reporting.headlines import Headline, headlines, numbers
 from pipelines.reporting.run_list import quoted, run_url
 from pipelines.run_folder.folder import within
 from pipelines.run_folder.record import RunRecord, load
-from shared.reporting.page import Fragment, Page, escape, link
+from shared.reporting.page import Fragment, Number, Page, escape, link
 from shared.system.errors import UserError
 
 
@@ -72,7 +72,7 @@ def local_time(seconds: float) -> str:
 def _scores(found: dict[str, Headline], labels: list[str]) -> list[str]:
     """One cell for each label; a star where the task has a remark, which stands below the table."""
     cells = [found.get(label) for label in labels]
-    return ["" if one is None else numbers([one.value])[0] + (" *" if one.remark else "") for one in cells]
+    return [Number("" if one is None else numbers([one.value])[0] + (" *" if one.remark else "")) for one in cells]
 
 
 def listing(name: str, folder: Path, inner: Path) -> Page:
@@ -89,7 +89,7 @@ def listing(name: str, folder: Path, inner: Path) -> Page:
             continue
         slash, size = ("/", "") if file.is_dir() else ("", size)
         address = f"{run_url(name)}files/{quoted(file.relative_to(folder.resolve()).as_posix())}{slash}"
-        rows.append([link(file.name + slash, address), size])
+        rows.append([link(file.name + slash, address), Number(size)])
     page.table(["name", "bytes"], rows)
     page.raw(Fragment(f"<p>{link('page of the run', run_url(name))}</p>"))
     return page

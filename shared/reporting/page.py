@@ -49,6 +49,10 @@ class Fragment(str):
     """HTML or SVG that is put on a page as it is. Only this project's own code makes it; anything else is escaped."""
 
 
+class Number(str):
+    """A number that is already text; a table aligns it right, as it does int and float."""
+
+
 class Page:
     """Collects sections; `html()` returns the page. All text is escaped, except for a `Fragment`."""
 
@@ -126,13 +130,13 @@ def link(text: str, address: str) -> Fragment:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return isinstance(value, (int, float, Number)) and not isinstance(value, bool)
 
 
 def _cell(value: Any) -> str:
     if not _is_number(value):
         return f"<td>{escape(value)}</td>"
-    return f"<td class='n'>{value if isinstance(value, int) else format(value, '.4g')}</td>"
+    return f"<td class='n'>{format(value, '.4g') if isinstance(value, float) else escape(value)}</td>"
 
 
 def _figure(image: "np.ndarray", caption: str, width: int) -> str:

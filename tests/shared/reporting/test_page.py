@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from page_dom import Dom
 
-from shared.reporting.page import Fragment, Page, escape, link, plots_in
+from shared.reporting.page import Fragment, Number, Page, escape, link, plots_in
 from shared.reporting.plots import line_plot, ticks
 
 
@@ -36,6 +36,8 @@ def test_a_page_is_well_formed_and_self_contained(page):
 def test_numbers_have_four_digits_and_are_right_aligned(page):
     assert Dom(page.html()).table("name", "n") == [["<b>", "3"], ["x", "0.1235"], ["y", "nan"]]
     assert page.html().count("<td class='n'>") == 3
+    page.table(["text"], [[Number("1,234 <")]])
+    assert Dom(page.html()).tables[-1] == [["text"], ["1,234 <"]] and page.html().count("<td class='n'>") == 4
 
 
 def test_only_fragments_are_put_on_a_page_as_they_are():
