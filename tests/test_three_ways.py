@@ -27,7 +27,7 @@ SMALL = {
     "evaluate": {"tile": 128},
     "infer": {"tile": 128},
 }
-TASKS = {"ingest", "pretrain", "evaluate", "infer", "export-model"} | {
+TASKS = {"ingest", "pretrain", "evaluate-predictions", "infer", "export-model"} | {
     f"em-{number}/{stage}"
     for number in range(2)
     for stage in ("extract-features", "cluster", "refine-masks", "train-segmentor", "select-model", "evaluate")
@@ -188,7 +188,7 @@ def test_a_failing_container_fails_the_run(graph: Path, tmp_path: Path) -> None:
     done = pipelines("run", graph, "--source", tmp_path / "source", "--out", tmp_path / "run", *options)
     assert done.returncode == 1
     errors = [line for line in done.stderr.splitlines() if "error" in line.lower()]
-    assert "not one of 1 images can be used" in errors[0], done.stderr
+    assert "none of 1 images can be used" in errors[0], done.stderr
     assert "a.tif: not a TIF" in done.stderr, "why, too"
     assert "Traceback" not in done.stdout + done.stderr
     assert not is_artifact(tmp_path / "run/ingest/images")

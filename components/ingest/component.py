@@ -9,9 +9,9 @@ from shared.stage.declaration import External, Out, Stage
 
 
 class Ingest(Stage):
-    """Read plain images and whatever labels lie beside them into checked artifacts.
+    """Read plain images, and the labels that belong to them, into verified artifacts.
 
-    Decodes every file, lists those it cannot use with the reason, and recognises the layout of the folder.
+    Decodes every file, lists the files that cannot be used with the reason, and recognises the layout of the folder.
     """
 
     image: ClassVar[str] = "cpu"
@@ -19,18 +19,18 @@ class Ingest(Stage):
     source: Annotated[str, External]
     """Folder, file or `s3://bucket/prefix` of images."""
     images: Out[ImageSet]
-    """Every readable image, in its own bit depth and channels."""
+    """Every readable image, with its bit depth and channels."""
     labels: Out[LabelSet]
-    """The labels found beside the images, origin truth; empty where there were none."""
+    """Labels of the images, origin truth: label images, annotations, classes; empty where the source has none."""
     no_labels: Out[LabelSet]
-    """An empty LabelSet: what the first EM round has for `previous`."""
+    """An empty LabelSet: input `previous` of the first EM round."""
     fingerprint_out: Out[str]
-    """The fingerprint handed on, or made here where none was given."""
+    """The given fingerprint, or one computed from the source."""
     fingerprint: str = ""
-    """Hash of the source's listing, given by whoever submits: new images under the same path run the stage again."""
+    """Hash of the source's listing, set when a run is submitted: new images under the same path re-run the stage."""
     max_rejects: float = Field(0.5, ge=0, le=1)
-    """Share of rejected files above which the stage fails."""
+    """Share of rejected images above which the stage fails."""
     min_size: int = Field(8, ge=1)
     """px; images smaller than this in either direction are rejected."""
     max_megapixels: float = Field(400.0, gt=0)
-    """Images of more megapixels (one plane) are rejected before they are decoded."""
+    """Images with more megapixels (of one plane) are rejected before they are decoded."""

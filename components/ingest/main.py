@@ -1,39 +1,45 @@
-"""`ingest`: plain files -> ImageSet and LabelSet. The work is done in `shared.readers.ingestion`."""
+"""Turn plain files into an ImageSet and a LabelSet, see `shared.readers.ingestion`."""
 
 from components.ingest.component import Ingest
 from components.ingest.page import make_page
+from shared.artifacts.label_set import LabelWriter
+from shared.readers.decode.limits import Limits
 from shared.readers.fingerprint import fingerprint
-from shared.readers.ingestion import ingest, local_source
+from shared.readers.ingestion import IngestSummary, ingest, local_source
 from shared.stage.declaration import Result
 from shared.system.log import log
 
 
 def run(stage: Ingest) -> Result:
-    """Decode, check and store every image of the source, and the labels beside them."""
-    mark = stage.fingerprint or fingerprint(stage.source)
+    """Decode, check and store every image of the source with its labels."""
+    source_fingerprint = stage.fingerprint or fingerprint(stage.source)
+    limits = Limits(stage.min_size, stage.max_megapixels)
     with local_source(stage.source) as source:
-        summary = ingest(
-            source,
-            stage.images,
-            stage.labels,
-            stage.no_labels,
-            min_size=stage.min_size,
-            max_megapixels=stage.max_megapixels,
-            max_rejects=stage.max_rejects,
-        )
-    log.info("%d images, %d with labels, %d rejects", len(summary.images), len(summary.labelled), len(summary.rejects))
+        summary = ingest(source, stage.images, stage.labels, limits=limits, max_rejects=stage.max_rejects)
+    with LabelWriter(stage.no_labels, "truth"):
+        pass
+    log.info(
+        "%d images, %d with labels, %d rejects",
+        len(summary.images),
+        len(summary.labelled_keys),
+        len(summary.rejects),
+    )
+    return Result(
+        metrics=_metrics(summary),
+        values={"fingerprint_out": source_fingerprint},
+        page=make_page(stage.source, summary, stage.images, stage.labels),
+        remark=f"Layout: {summary.layout}.",
+    )
+
+
+def _metrics(summary: IngestSummary) -> dict[str, float]:
     metrics = {
         "images": len(summary.images),
-        "labelled": len(summary.labelled),
+        "labelled": len(summary.labelled_keys),
         "rejects": summary.rejected_images,
         "label_rejects": len(summary.rejects) - summary.rejected_images,
-        "instances": summary.instances,
-        "boxes": summary.boxes,
+        "instances": summary.instance_count,
+        "boxes": summary.annotation_count,
         "megapixels": sum(entry.height * entry.width for entry in summary.images) / 1e6,
     }
-    page = make_page(stage.source, summary, stage.images, stage.labels)
-    return Result(
-        metrics={name: float(value) for name, value in metrics.items()},
-        values={"fingerprint_out": mark},
-        page=page,
-    )
+    return {name: float(value) for name, value in metrics.items()}

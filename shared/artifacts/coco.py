@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as rle
 
+from shared.artifacts.annotation import Annotation, coco_row
+
 CELL = [{"id": 1, "name": "cell", "supercategory": ""}]
 """Categories of instances whose class is not known."""
 
@@ -16,7 +18,7 @@ def dataset(
     categories: list[dict[str, Any]],
     description: str = "",
 ) -> dict[str, Any]:
-    """The whole COCO file; images: dicts with id, file_name, height, width."""
+    """Assemble a COCO file; images: dicts with id, file_name, height, width."""
     return {
         "info": {"description": description},
         "images": images,
@@ -25,29 +27,64 @@ def dataset(
     }
 
 
-def label_rles(labels: np.ndarray) -> dict[int, dict[str, Any]]:
-    """Label image (H, W) -> label -> compressed run-length encoding, `counts` as text, ascending by label.
+def annotation_dataset(images: Iterable[tuple[str, tuple[int, int], list[Annotation]]]) -> dict[str, Any]:
+    """Assemble a COCO file of (key, (height, width), annotations).
 
-    All objects in one pass over the pixels: runs of equal labels down the columns are cut out and sorted by label.
+    Images and annotations are numbered from 1 in the given order, categories from 1 in alphabetical order. `file_name`
+    is the key.
     """
-    height, width = labels.shape
+    images = list(images)
+    names = sorted({annotation.category for _, _, annotations in images for annotation in annotations})
+    ids = {name: number for number, name in enumerate(names, 1)}
+    rows: list[dict[str, Any]] = []
+    for image_id, (_, _, annotations) in enumerate(images, 1):
+        for annotation in annotations:
+            rows.append(coco_row(annotation, len(rows) + 1, image_id, ids[annotation.category]))
+    entries = [
+        {"id": number, "file_name": key, "height": height, "width": width}
+        for number, (key, (height, width), _) in enumerate(images, 1)
+    ]
+    return dataset(entries, rows, [{"id": ids[name], "name": name} for name in names])
+
+
+def instance_annotations(
+    labels: np.ndarray, image_id: int, first_id: int = 1, scores: Sequence[float] | np.ndarray | None = None
+) -> list[dict[str, Any]]:
+    """Return the COCO annotations of one label image (H, W), ascending by label, which each row holds as `label`.
+
+    `bbox` is x, y, width, height in px and `area` px²; scores: in [0, 1], of the instances 1, 2, ...
+    """
+    rows = []
+    for number, (label, code) in enumerate(label_rles(labels).items()):
+        x, y, width, height = (int(value) for value in rle.toBbox(code))
+        score = None if scores is None else float(scores[label - 1])
+        annotation = Annotation("cell", (x, y, width, height), int(rle.area(code)), code, score=score)
+        rows.append(coco_row(annotation, first_id + number, image_id, CELL[0]["id"]) | {"label": label})
+    return rows
+
+
+def label_rles(labels: np.ndarray) -> dict[int, dict[str, Any]]:
+    """Map each label of a label image (H, W), ascending, to its compressed run-length encoding, `counts` as text.
+
+    One pass over the pixels serves all objects: runs of equal labels along the columns are found and sorted by label.
+    """
     flat = labels.ravel(order="F")
     starts = np.concatenate([[0], np.flatnonzero(flat[1:] != flat[:-1]) + 1])
     stops = np.append(starts[1:], flat.size)
-    of_object = flat[starts] > 0
-    starts, stops = starts[of_object], stops[of_object]
+    is_object = flat[starts] > 0
+    starts, stops = starts[is_object], stops[is_object]
     order = np.argsort(flat[starts], kind="stable")
     starts, stops = starts[order], stops[order]
     names, first = np.unique(flat[starts], return_index=True)
     bounds = np.append(first, len(starts))
     return {
-        name: _encode(starts[low:high], stops[low:high], labels.shape)
+        name: _encode_runs(starts[low:high], stops[low:high], labels.shape)
         for name, low, high in zip(names.tolist(), bounds[:-1], bounds[1:], strict=True)
     }
 
 
-def _encode(starts: np.ndarray, stops: np.ndarray, shape: tuple[int, ...]) -> dict[str, Any]:
-    """Runs of an object, first and end in column order -> compressed run-length encoding."""
+def _encode_runs(starts: np.ndarray, stops: np.ndarray, shape: tuple[int, ...]) -> dict[str, Any]:
+    """Encode the runs of one object, given by first and end index in column-major order."""
     height, width = shape
     edges = np.stack([starts, stops], axis=1).ravel()
     counts = np.diff(edges, prepend=0, append=height * width)  # background, object, background, ...
@@ -55,26 +92,3 @@ def _encode(starts: np.ndarray, stops: np.ndarray, shape: tuple[int, ...]) -> di
         counts = counts[:-1]
     packed = rle.frPyObjects({"size": [height, width], "counts": counts.tolist()}, height, width)
     return {"size": [height, width], "counts": packed["counts"].decode()}
-
-
-def instance_annotations(
-    labels: np.ndarray, image_id: int, first_id: int = 1, scores: Sequence[float] | np.ndarray | None = None
-) -> list[dict[str, Any]]:
-    """COCO annotations of one label image (H, W), ascending by label; `label` is its number there.
-
-    `bbox` is x, y, width, height in px and `area` px²; scores: of the instances 1, 2, ...
-    """
-    found = []
-    for number, (name, code) in enumerate(label_rles(labels).items()):
-        row = {
-            "id": first_id + number,
-            "image_id": image_id,
-            "category_id": CELL[0]["id"],
-            "label": name,
-            "segmentation": code,
-            "area": int(rle.area(code)),
-            "bbox": [int(value) for value in rle.toBbox(code)],
-            "iscrowd": 0,
-        }
-        found.append(row | ({} if scores is None else {"score": round(float(scores[name - 1]), 4)}))
-    return found

@@ -1,6 +1,7 @@
-"""FeatureSet: float16 tokens of a regular grid over each image, in `.npy` shards read by memory map.
+"""FeatureSet: float16 tokens of a regular grid over each image, in `.npy` shards that are memory-mapped.
 
-Token (i, j) of an image describes the stride x stride pixels whose first is (offset + i * stride, offset + j * stride).
+Token (i, j) of an image describes the square of stride x stride pixels whose upper left corner is
+(offset + i * stride, offset + j * stride).
 """
 
 from pathlib import Path
@@ -11,11 +12,11 @@ from pydantic import BaseModel, ConfigDict
 
 from shared.artifacts.kinds import FeatureSet
 from shared.artifacts.manifest import read_manifest
-from shared.artifacts.shards import Member, ShardWriter, read_jsonl, read_member, write_jsonl
+from shared.artifacts.shards import INDEX, Member, ShardWriter, check_ascending, read_jsonl, read_member, write_jsonl
 from shared.system.errors import ArtifactError
 
-INDEX = "index.jsonl"
 SHARD_TOKENS_BYTES = 256 * 2**20
+"""Size from which a new shard is started."""
 
 
 class FeatureEntry(BaseModel):
@@ -27,19 +28,21 @@ class FeatureEntry(BaseModel):
     row: int
     """First row of the image in its shard."""
     grid: tuple[int, int]
-    """Tokens down and across; the image has their product as rows, row by row."""
+    """Tokens down and across; the image has their product as rows of the shard, in row-major order."""
     stride: int
     """px between neighbouring tokens."""
     offset: int = 0
-    """px from the image's edge to the first token's own square; negative where it begins outside."""
+    """px from the image's edge to the first token's square; negative where the square begins outside."""
     height: int
+    """px"""
     width: int
+    """px"""
     probability: Member | None = None
-    """The segmentor's foreground probability as uint8 PNG (height, width), where the model was a segmentor."""
+    """The segmentor's foreground probability as uint8 PNG (height, width); None for features of an encoder."""
 
 
 class FeatureWriter:
-    """Writes the payload of a FeatureSet, holding one shard in memory at most. Keys in ascending order."""
+    """Write the payload of a FeatureSet; at most one shard is in memory. Keys must be added in ascending order."""
 
     def __init__(self, folder: Path, shard_bytes: int = SHARD_TOKENS_BYTES) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -73,16 +76,11 @@ class FeatureWriter:
         tokens: (grid_h, grid_w, channels) floating point; size: (height, width) of the image in px;
         probability: (height, width) float in [0, 1].
         """
-        if self.entries and key <= self.entries[-1].key:
-            raise ValueError(f"key {key!r} after {self.entries[-1].key!r}: keys must be added in ascending order")
+        check_ascending(key, self.entries[-1].key if self.entries else None)
         grid_h, grid_w, channels = tokens.shape
         rows = np.ascontiguousarray(tokens, np.float16).reshape(-1, channels)
         if self._pending and (self._rows + len(rows)) * channels * 2 > self.shard_bytes:
             self._flush()
-        member = None
-        if probability is not None:
-            data = imagecodecs.png_encode(np.rint(probability * 255).clip(0, 255).astype(np.uint8), 1)
-            member = self._probabilities.add(f"{key}.probability.png", bytes(data))
         entry = FeatureEntry(
             key=key,
             shard=f"features-{self._count:05d}.npy",
@@ -92,12 +90,16 @@ class FeatureWriter:
             offset=offset,
             height=size[0],
             width=size[1],
-            probability=member,
+            probability=None if probability is None else self._add_probability(key, probability),
         )
         self.entries.append(entry)
         self._pending.append(rows)
         self._rows += len(rows)
         return entry
+
+    def _add_probability(self, key: str, probability: np.ndarray) -> Member:
+        data = imagecodecs.png_encode(np.rint(probability * 255).clip(0, 255).astype(np.uint8), 1)
+        return self._probabilities.add(f"{key}.probability.png", bytes(data))
 
     def _flush(self) -> None:
         if self._pending:
@@ -106,7 +108,7 @@ class FeatureWriter:
 
 
 class FeatureReader:
-    """Random access to a FeatureSet by memory map."""
+    """Random access to a FeatureSet through memory maps."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -118,25 +120,25 @@ class FeatureReader:
         return len(self.entries)
 
     def keys(self) -> list[str]:
-        """Keys in ascending order."""
+        """Keys, ascending."""
         return sorted(self.entries)
 
     @property
     def channels(self) -> int:
-        """Features of a token."""
+        """Number of features per token."""
         return next((self._shard(entry.shard).shape[1] for entry in self.entries.values()), 0)
 
     def tokens(self, key: str) -> np.ndarray:
-        """(grid_h, grid_w, channels) float16, a view into the memory map."""
+        """Return the tokens (grid_h, grid_w, channels) float16 as a view into the memory map."""
         entry = self.entries[key]
         count = entry.grid[0] * entry.grid[1]
         rows = self._shard(entry.shard)[entry.row : entry.row + count]
         if len(rows) != count:
-            raise ArtifactError(f"{self.folder / entry.shard}: too short for image {key!r}; extract again")
+            raise ArtifactError(f"{self.folder / entry.shard}: too short for image {key!r}; extract the features again")
         return rows.reshape(*entry.grid, -1)
 
     def probability(self, key: str) -> np.ndarray | None:
-        """(height, width) float32 in [0, 1], or None where the model was no segmentor."""
+        """Read the foreground probability (height, width) float32 in [0, 1]; None for features of an encoder."""
         member = self.entries[key].probability
         if member is None:
             return None

@@ -1,4 +1,4 @@
-"""Keys: the name of an image throughout a run, made from its path."""
+"""Make the key of each image, its name throughout a run, from its path; and choose among keys."""
 
 import hashlib
 import os
@@ -6,11 +6,12 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import PurePosixPath
-from typing import Protocol
+from typing import Protocol, TypeVar
 
-LONGEST = 72
-"""Characters of a key, without the number of a frame."""
-_CHANGED = re.compile(r"[^A-Za-z0-9_-]+")
+MAX_KEY_LENGTH = 72
+"""Characters of a key, without the frame number."""
+_REPLACED = re.compile(r"[^A-Za-z0-9_-]+")
+T = TypeVar("T")
 
 
 class Keyed(Protocol):
@@ -21,15 +22,15 @@ class Keyed(Protocol):
 
 
 def printable(path: PurePosixPath | str) -> str:
-    r"""A path as text that UTF-8 can hold: bytes that are not UTF-8 appear as \xff."""
+    r"""Return a path as text that UTF-8 can encode: bytes that are not UTF-8 appear as \xff."""
     return os.fsencode(str(path)).decode("utf-8", "backslashreplace")
 
 
 def key_of(relative: PurePosixPath) -> str:
-    """Key made from a path and nothing else: letters, digits, `_`, `-`, up to `LONGEST`.
+    """Derive a key of letters, digits, `_` and `-`, at most `MAX_KEY_LENGTH` long, from the relative path alone.
 
-    `plate/a1.tif` is `plate__a1`. Where that could not be told from another path (other characters, double
-    underscores, too long), a hash of the path follows.
+    `plate/a1.tif` becomes `plate__a1`. A hash of the path is appended where two paths could give the same key: other
+    characters, double underscores, long paths.
 
     >>> key_of(PurePosixPath("well 3/a.tif"))
     'well_3__a-5d66f398'
@@ -40,40 +41,40 @@ def key_of(relative: PurePosixPath) -> str:
     ambiguous = len(parts) > 1 and any(part[0] in "_-" or part.endswith("_") or "__" in part for part in parts)
     if len(parts) == 1:
         ambiguous = "__" in name or name.startswith("-")
-    if not ambiguous and len(joined) <= LONGEST and not _CHANGED.search(joined):
+    if not ambiguous and len(joined) <= MAX_KEY_LENGTH and not _REPLACED.search(joined):
         return joined
-    return with_hash(relative)
+    return hashed_key(relative)
 
 
-def with_hash(relative: PurePosixPath, number: int | None = None) -> str:
-    """A readable beginning and 8 hex digits of a hash of the whole path, and of a frame's number."""
-    path = os.fsencode(str(relative)) + (b"" if number is None else f"#{number}".encode())
+def hashed_key(relative: PurePosixPath, frame: int | None = None) -> str:
+    """Join a readable beginning and 8 hex digits of the hash of the whole path, and of the frame number if given."""
+    path = os.fsencode(str(relative)) + (b"" if frame is None else f"#{frame}".encode())
     digest = hashlib.sha256(path).hexdigest()[:8]
-    plain = _CHANGED.sub("_", printable(relative.with_suffix("")).replace("/", "__"))
-    return f"{plain[: LONGEST - 9].strip('_-') or 'image'}-{digest}"
+    plain = _REPLACED.sub("_", printable(relative.with_suffix("")).replace("/", "__"))
+    return f"{plain[: MAX_KEY_LENGTH - 9].strip('_-') or 'image'}-{digest}"
 
 
-def assign(items: Iterable[Keyed]) -> None:
-    """Give every item its key. Files that would share one (a.tif, a.png) get the hash as well."""
-    items = list(items)
-    wanted = [key_of(item.relative) for item in items]
-    shared = {key for key, number in Counter(wanted).items() if number > 1}
-    for item, key in zip(items, wanted, strict=True):
-        item.key = with_hash(item.relative) if key in shared else key
+def assign_keys(images: Iterable[Keyed]) -> None:
+    """Set the key of every image. Files that would share a key (a.tif, a.png) get a hash of their path each."""
+    images = list(images)
+    wanted = [key_of(image.relative) for image in images]
+    shared = {key for key, count in Counter(wanted).items() if count > 1}
+    for image, key in zip(images, wanted, strict=True):
+        image.key = hashed_key(image.relative) if key in shared else key
 
 
-def frame_key(key: str, number: int) -> str:
-    """Key of one of several images in a file."""
-    return f"{key}_f{number:04d}"
+def frame_key(key: str, frame: int) -> str:
+    """Return the key of one of several images in a file."""
+    return f"{key}_f{frame:04d}"
 
 
-def evenly_spaced(keys: list[str], most: int) -> list[str]:
-    """At most so many keys (1 or more), evenly spread, the first and the last among them.
+def evenly_spaced(items: list[T], max_count: int) -> list[T]:
+    """Choose at most `max_count` (1 or more) evenly spaced items, the first among them, and the last from 2 on.
 
     >>> evenly_spaced(["a", "b", "c", "d", "e"], 3)
     ['a', 'c', 'e']
     """
-    if len(keys) <= most:
-        return keys
-    step = (len(keys) - 1) / max(1, most - 1)
-    return [keys[round(i * step)] for i in range(most)]
+    if len(items) <= max_count:
+        return items
+    step = (len(items) - 1) / max(1, max_count - 1)
+    return [items[round(i * step)] for i in range(max_count)]

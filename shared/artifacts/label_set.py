@@ -1,12 +1,15 @@
-"""LabelSet: what is known or believed about the images of one ImageSet, under the same keys.
+"""LabelSet: what is known or predicted about the images of one ImageSet, under the same keys.
 
-A label image is (height, width); 0 is background. Instances are 1, 2, ...; in a foreground mask 1 is cell.
-Confidence is uint8: 0 = ignore, 255 = certain. A foreground mask m with confidence c also stands for the
-foreground probability 0.5 + (m - 0.5) * c / 255, which is how soft masks pass between stages.
+A LabelSet holds any of: label images, annotations (boxes, outlines, categories; objects may overlap) and classes of
+whole images. A label image is (height, width); 0 is background. Instances are 1, 2, ...; in a foreground mask 1 is
+cell. Confidence is uint8: 0 = ignore, 255 = certain. A foreground mask m with confidence c also stands for the
+foreground probability 0.5 + (m - 0.5) * c / 255: stages pass probabilities in this form.
 """
 
+import csv
 import json
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,25 +17,22 @@ import imagecodecs
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from shared.artifacts.annotation import Annotation, Box, annotations_by_key
 from shared.artifacts.kinds import LabelSet
 from shared.artifacts.manifest import read_manifest
-from shared.artifacts.shards import Member, ShardWriter, read_jsonl, read_member, write_jsonl
+from shared.artifacts.shards import INDEX, Member, ShardWriter, check_ascending, read_jsonl, read_member, write_jsonl
 from shared.system.errors import ArtifactError
 
-Box = tuple[float, float, float, float]
-INDEX, INFO, COCO, CLASSES = "index.jsonl", "labelset.json", "annotations.coco.json", "classes.csv"
-
-
+INFO_FILE, COCO_FILE, CLASSES_FILE = "labelset.json", "annotations.coco.json", "classes.csv"
 BORDER_REFINEMENT = "border_refinement"
-"""Note of a pseudo LabelSet: how its masks' borders were moved to where the image changes, see `shared.instances.border_refinement`."""
+"""Note of a pseudo LabelSet: how the borders of its masks were moved, see `shared.instances.border_refinement`."""
 LABELLED = "labelled"
-"""Note of a pseudo LabelSet: keys of the images whose masks are a person's, taken over where `use_labels` allows it."""
-
+"""Note of a pseudo LabelSet: keys of the images whose masks are hand-labelled, used where `use_labels` allows it."""
 
 Origin = Literal["truth", "corrected", "pseudo", "prediction"]
-"""Where labels come from: a person, a person who corrected predictions, the EM loop, or a model."""
-Kind = Literal["instances", "foreground"]
-"""What a label image holds: numbered instances, or a mask of the foreground."""
+"""Source of labels: a person, a person who corrected predictions, the EM loop, or a model."""
+LabelKind = Literal["instances", "foreground"]
+"""Content of a label image: numbered instances, or a mask of the foreground."""
 
 
 class LabelInfo(BaseModel):
@@ -41,35 +41,61 @@ class LabelInfo(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
     origin: Origin
     notes: dict[str, Any] = {}
-    """What the stage that made it wants to hand on: the chosen foreground clusters, a threshold, ..."""
+    """Values that the stage passes on with its labels: the chosen foreground clusters, a threshold, ..."""
 
 
 class LabelEntry(BaseModel):
-    """One line of `index.jsonl`: the labels of one image, drawn as pictures."""
+    """One line of `index.jsonl`: the label images of one image."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     key: str
     """Key of the image in its ImageSet."""
-    kind: Kind
+    kind: LabelKind
     height: int
+    """px"""
     width: int
+    """px"""
     members: dict[str, Member]
-    """`mask` always; `conf` and others, such as `cluster` (the cluster of each pixel plus 1), where there are any."""
+    """`mask`, and optional planes: `conf`, `cluster` (cluster of each pixel plus 1), ..."""
     scores: tuple[float, ...] | None = None
-    """Of predictions, the score of each instance 1, 2, ... in [0, 1]; None where there are none."""
+    """Of a prediction: the score of each instance 1, 2, ... in [0, 1]; else None."""
+
+
+@dataclass(frozen=True)
+class LabelContents:
+    """Number of images with each kind of label; as text: `label images of 5 images, classes of 3 images`."""
+
+    label_images: int
+    annotations: int
+    """Images whose objects are annotated; an image known to hold none counts."""
+    classes: int
+
+    def __str__(self) -> str:
+        counts = {"label images": self.label_images, "annotations": self.annotations, "classes": self.classes}
+        return ", ".join(f"{kind} of {count} images" for kind, count in counts.items() if count) or "no labels"
+
+    def __bool__(self) -> bool:
+        return bool(self.label_images or self.annotations or self.classes)
 
 
 class LabelWriter:
-    """Writes the payload of a LabelSet. Keys must be added in ascending order."""
+    """Write the payload of a LabelSet. Label images must be added in ascending order of their keys.
+
+    >>> with LabelWriter(folder, "truth") as writer:
+    ...     writer.add("a", mask, "instances")
+    ...     writer.classes["a"] = "positive"
+    """
 
     def __init__(self, folder: Path, origin: Origin, notes: dict[str, Any] | None = None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.origin, self.notes = folder, origin, notes or {}
         self.entries: list[LabelEntry] = []
         self.coco: dict[str, Any] | None = None
-        """COCO dict (`images` with `file_name` = key), for boxes, classes per instance, and overlap."""
+        """COCO file (`shared.artifacts.coco.annotation_dataset`) with the annotations of all images, if any."""
         self.classes: dict[str, str] = {}
         """Key -> class of the image."""
+        self.class_scores: dict[str, float] = {}
+        """Of predictions: key -> score of the image's class in [0, 1], for every key of `classes`."""
         self._shards = ShardWriter(folder, "labels")
 
     def __enter__(self) -> "LabelWriter":
@@ -81,29 +107,36 @@ class LabelWriter:
             return
         write_jsonl(self.folder / INDEX, self.entries)
         info = LabelInfo(origin=self.origin, notes=self.notes).model_dump(mode="json")
-        (self.folder / INFO).write_text(json.dumps(info, sort_keys=True, indent=1) + "\n")
+        (self.folder / INFO_FILE).write_text(json.dumps(info, sort_keys=True, indent=1) + "\n")
         if self.coco is not None:
-            (self.folder / COCO).write_text(json.dumps(self.coco, sort_keys=True) + "\n")
+            (self.folder / COCO_FILE).write_text(json.dumps(self.coco, sort_keys=True) + "\n")
         if self.classes:
-            rows = "".join(f"{key},{self.classes[key]}\n" for key in sorted(self.classes))
-            (self.folder / CLASSES).write_text("key,class\n" + rows)
+            self._write_classes()
+
+    def _write_classes(self) -> None:
+        """Write `classes.csv`: key, class, and score where there are scores."""
+        with (self.folder / CLASSES_FILE).open("w", newline="", encoding="utf-8") as stream:
+            table = csv.writer(stream, lineterminator="\n")
+            table.writerow(["key", "class", *(["score"] if self.class_scores else [])])
+            for key in sorted(self.classes):
+                score = [round(float(self.class_scores[key]), 4)] if self.class_scores else []
+                table.writerow([key, self.classes[key], *score])
 
     def add(
         self,
         key: str,
         mask: np.ndarray,
-        kind: Kind,
+        kind: LabelKind,
         conf: np.ndarray | None = None,
         others: Mapping[str, np.ndarray] | None = None,
         scores: Sequence[float] | np.ndarray | None = None,
     ) -> LabelEntry:
         """Append the label images of one image.
 
-        mask: (H, W) uint8, uint16 or uint32 (stored as the smallest that fits); conf and others: (H, W) uint8; scores:
-        of the instances 1, 2, ... in [0, 1].
+        mask: (H, W) uint8, uint16 or uint32 (stored in the smallest dtype that fits); conf and others: (H, W) uint8;
+        scores: of the instances 1, 2, ... in [0, 1].
         """
-        if self.entries and key <= self.entries[-1].key:
-            raise ValueError(f"key {key!r} after {self.entries[-1].key!r}: keys must be added in ascending order")
+        check_ascending(key, self.entries[-1].key if self.entries else None)
         planes = {"mask": mask, **({"conf": conf} if conf is not None else {}), **(others or {})}
         members = {}
         for name in sorted(planes):
@@ -111,112 +144,117 @@ class LabelWriter:
                 raise ValueError(f"{key}: {name} is {planes[name].shape}, the mask {mask.shape}")
             extension, data = encode_labels(planes[name])
             members[name] = self._shards.add(f"{key}.{name}.{extension}", data)
-        entry = LabelEntry(
-            key=key,
-            kind=kind,
-            height=mask.shape[0],
-            width=mask.shape[1],
-            members=members,
-            scores=None if scores is None else tuple(round(float(score), 4) for score in scores),
-        )
+        rounded = None if scores is None else tuple(round(float(score), 4) for score in scores)
+        height, width = mask.shape
+        entry = LabelEntry(key=key, kind=kind, height=height, width=width, members=members, scores=rounded)
         self.entries.append(entry)
         return entry
 
 
 class LabelReader:
-    """Random access to a LabelSet whose contents were checked before."""
+    """Random access to a LabelSet whose contents were verified before."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, sealed: bool = True) -> None:
+        """Read the index. sealed: False for a payload that this process wrote and that has no manifest yet."""
         self.folder = folder
-        self.skipped = read_manifest(folder, LabelSet).skipped
+        self.skipped = read_manifest(folder, LabelSet).skipped if sealed else None
         self.entries = {entry.key: entry for entry in read_jsonl(folder / INDEX, LabelEntry)}
         try:
-            self.info = LabelInfo.model_validate_json((folder / INFO).read_text())
+            self.info = LabelInfo.model_validate_json((folder / INFO_FILE).read_text())
         except (OSError, ValidationError) as error:
-            raise ArtifactError(f"{folder / INFO}: cannot be read; make the artifact again") from error
+            raise ArtifactError(f"{folder / INFO_FILE}: not readable; make the artifact again") from error
 
     def __len__(self) -> int:
+        """Number of images with label images."""
         return len(self.entries)
 
+    def contents(self) -> LabelContents:
+        """Count the images with each kind of label. False, or `no labels` as text, where the set is empty."""
+        return LabelContents(len(self), len(self.annotations()), len(self.classes()))
+
     def keys(self) -> list[str]:
-        """Keys with label images, in ascending order."""
+        """Keys of the images with label images, ascending."""
         return sorted(self.entries)
 
     def mask(self, key: str) -> np.ndarray:
-        """(H, W) label image, uint8, uint16 or uint32."""
+        """Read the label image (H, W), uint8, uint16 or uint32."""
         return self.plane(key, "mask")
 
     def conf(self, key: str) -> np.ndarray:
-        """(H, W) uint8 confidence; 255 everywhere where none was stored."""
+        """Read the confidence (H, W) uint8; 255 everywhere where none is stored."""
         entry = self.entries[key]
         if "conf" not in entry.members:
             return np.full((entry.height, entry.width), 255, np.uint8)
         return self.plane(key, "conf")
 
     def probability(self, key: str) -> np.ndarray:
-        """(H, W) float32 in [0, 1]: the foreground probability that mask and confidence stand for."""
+        """Return the foreground probability (H, W) float32 in [0, 1] that mask and confidence stand for."""
         sign = (self.mask(key) > 0).astype(np.float32) - 0.5
         return 0.5 + sign * (self.conf(key).astype(np.float32) / 255)
 
     def plane(self, key: str, name: str) -> np.ndarray:
-        """(H, W) label image of one member, such as `cluster`. Raises KeyError where there is none."""
+        """Read one plane (H, W) of an image, such as `cluster`. Raises KeyError where there is none."""
         return decode_labels(read_member(self.folder, self.entries[key].members[name]))
 
     def coco(self) -> dict[str, Any]:
-        """`annotations.coco.json`: boxes, outlines and categories; without images where there is none."""
-        path = self.folder / COCO
+        """Read the COCO file of the set; it lists no images where there are no annotations."""
+        path = self.folder / COCO_FILE
         return json.loads(path.read_text()) if path.is_file() else {"images": [], "annotations": [], "categories": []}
 
+    def annotations(self) -> dict[str, list[Annotation]]:
+        """Map the keys of the annotated images to their objects, which an image may have none of."""
+        try:
+            return annotations_by_key(self.coco())
+        except (ValueError, KeyError, TypeError) as error:
+            raise ArtifactError(f"{self.folder / COCO_FILE}: not readable; make the artifact again") from error
+
     def boxes(self) -> dict[str, list[Box]]:
-        """Key -> boxes (x, y, width, height) in px, of the images with annotations; an image may have none."""
-        coco = self.coco()
-        keys = {image["id"]: image["file_name"] for image in coco["images"]}
-        found: dict[str, list[Box]] = {key: [] for key in keys.values()}
-        for row in coco["annotations"]:
-            found[keys[row["image_id"]]].append(tuple(row["bbox"]))
-        return found
+        """Map the keys of the annotated images to boxes (x, y, width, height) in px."""
+        return {key: [item.bbox for item in found] for key, found in self.annotations().items()}
 
     def classes(self) -> dict[str, str]:
-        """Key -> class of the image; empty where none are known."""
-        path = self.folder / CLASSES
-        if not path.is_file():
-            return {}
-        return dict(line.rsplit(",", 1) for line in path.read_text().splitlines()[1:])
+        """Map keys to the class of the image; empty where none are known."""
+        return {row["key"]: row["class"] for row in self._class_rows()}
 
-    def contents(self) -> str:
-        """What the set holds, in words: `label images of 5 images, classes of 3 images`, or `nothing`."""
-        counts = {"label images": len(self), "annotations": len(self.boxes()), "classes": len(self.classes())}
-        return ", ".join(f"{what} of {number} images" for what, number in counts.items() if number) or "nothing"
+    def class_scores(self) -> dict[str, float]:
+        """Map keys to the score in [0, 1] of the image's class; empty unless the classes are predictions."""
+        return {row["key"]: float(row["score"]) for row in self._class_rows() if "score" in row}
+
+    def _class_rows(self) -> list[dict[str, str]]:
+        path = self.folder / CLASSES_FILE
+        if not path.is_file():
+            return []
+        with path.open(newline="", encoding="utf-8") as stream:
+            return list(csv.DictReader(stream))
 
 
 def learned_labels(truth: LabelReader, train: Collection[str], use_labels: int) -> list[str]:
-    """Keys of the images whose labels the loop learns from: the first `use_labels` labelled ones of the keys `train`.
+    """Return the keys of the images whose labels the loop learns from: the first `use_labels` labelled ones of `train`.
 
-    Every stage that looks at labels asks here, so that what one learns from is known to those that judge and score.
+    Every stage that uses labels calls this function, so that images learned from can be told from images scored.
     """
     return [key for key in sorted(truth.entries) if key in train][:use_labels]
 
 
 def soft_mask(probability: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Foreground probability (H, W) float in [0, 1] -> mask uint8 {0, 1} and confidence uint8, as one stores it."""
+    """Convert a foreground probability (H, W) float in [0, 1] to mask uint8 {0, 1} and confidence uint8."""
     mask = (probability >= 0.5).astype(np.uint8)
     conf = np.rint(np.abs(probability - 0.5) * 510).clip(0, 255).astype(np.uint8)
     return mask, conf
 
 
 def encode_labels(labels: np.ndarray) -> tuple[str, bytes]:
-    """Lossless bytes of a label image: PNG up to uint16, else zlib-compressed TIFF. Returns extension and bytes."""
+    """Encode a label image without loss: PNG up to uint16, else zlib-compressed TIFF. Returns extension and bytes."""
     if labels.ndim != 2 or labels.dtype.kind not in "ub":
         raise ValueError(f"a label image is (height, width) of unsigned integers, not {labels.dtype} {labels.shape}")
-    top = int(labels.max(initial=0))
-    if top < 2**16:
-        return "png", bytes(
-            imagecodecs.png_encode(np.ascontiguousarray(labels, np.uint8 if top < 256 else np.uint16), 1)
-        )
+    highest = int(labels.max(initial=0))
+    if highest < 2**16:
+        dtype = np.uint8 if highest < 256 else np.uint16
+        return "png", bytes(imagecodecs.png_encode(np.ascontiguousarray(labels, dtype), 1))
     data = imagecodecs.tiff_encode(np.ascontiguousarray(labels, np.uint32), compression=8)  # Adobe deflate
     return "tif", bytes(data)
 
 
 def decode_labels(data: bytes) -> np.ndarray:
-    """The label image that `encode_labels` made bytes of."""
+    """Decode the bytes of `encode_labels`."""
     return imagecodecs.png_decode(data) if data[:4] == b"\x89PNG" else imagecodecs.tiff_decode(data)

@@ -1,4 +1,8 @@
-"""Deterministic tar shards with random access: equal members give equal bytes."""
+"""Write deterministic tar shards with random access: equal members give equal bytes.
+
+A shard is a POSIX ustar file, as WebDataset reads it (https://github.com/webdataset/webdataset): members of one sample
+share their name up to the first dot. An index (`index.jsonl`) beside the shards holds the position of each member.
+"""
 
 import io
 import json
@@ -12,16 +16,20 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from shared.system.errors import ArtifactError
 
+INDEX = "index.jsonl"
+"""File of an ImageSet, LabelSet or FeatureSet with one line per image."""
 SHARD_BYTES = 256 * 2**20
+"""Size from which a new shard is started."""
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
 M = TypeVar("M", bound=BaseModel)
 
 
 class Member(BaseModel):
-    """Where the bytes of one tar member lie."""
+    """Position of a tar member's data."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     shard: str
+    """File name, relative to the artifact."""
     offset: int
     """Bytes from the start of the shard to the member's data."""
     size: int
@@ -29,9 +37,9 @@ class Member(BaseModel):
 
 
 class ShardWriter:
-    """Appends members to `PREFIX-00000.tar`, `PREFIX-00001.tar`, ... below `folder`.
+    """Append members to `PREFIX-00000.tar`, `PREFIX-00001.tar`, ... in `folder`.
 
-    Names must arrive in ascending order, so that equal contents give equal shards whoever writes them.
+    Names must ascend, so that equal contents give equal shards.
     """
 
     def __init__(self, folder: Path, prefix: str = "shard", shard_bytes: int = SHARD_BYTES) -> None:
@@ -40,13 +48,13 @@ class ShardWriter:
         self._shard, self._count, self._last = "", 0, ""
 
     def add(self, name: str, data: bytes) -> Member:
-        """Append one member; a full shard is closed and the next one begun."""
-        if name.split(".") <= self._last.split("."):  # by key: "a" before "a-b", though "." comes after "-"
+        """Append one member; start a new shard where this one is full."""
+        if name.split(".") <= self._last.split("."):  # by key: "a" before "a-b", although "." sorts after "-"
             raise ValueError(f"member {name!r} after {self._last!r}: members must be added in ascending order")
         if not _PLAIN_NAME.fullmatch(name) or len(name) > 100:
             raise ValueError(f"{name!r}: a member's name is up to 100 letters, digits, '.', '_' and '-'")
         if self._tar is None or (self._tar.offset + len(data) > self.shard_bytes and self._tar.offset > 0):
-            self._next()
+            self._next_shard()
         assert self._tar is not None
         info = tarfile.TarInfo(name)  # mtime, uid, gid 0 and mode 0644 by default
         info.size = len(data)
@@ -55,23 +63,23 @@ class ShardWriter:
         self._last = name
         return Member(shard=self._shard, offset=offset, size=len(data))
 
-    def _next(self) -> None:
+    def _next_shard(self) -> None:
         self.close()
         self._shard = f"{self.prefix}-{self._count:05d}.tar"
         self._tar = tarfile.open(self.folder / self._shard, "w", format=tarfile.USTAR_FORMAT)  # noqa: SIM115
         self._count += 1
 
     def close(self) -> None:
-        """Finish the shard in hand."""
+        """Finish the current shard."""
         if self._tar is not None:
             self._tar.close()
             self._tar = None
 
 
 def read_member(folder: Path, member: Member) -> bytes:
-    """Bytes of one member. Raises ArtifactError where the shard is missing or too short."""
+    """Read the bytes of one member. Raises ArtifactError where the shard is missing or too short."""
     if not _PLAIN_NAME.fullmatch(member.shard):
-        raise ArtifactError(f"{folder}: the index names {member.shard!r}, which is no shard of this folder")
+        raise ArtifactError(f"{folder}: the index names {member.shard!r}, not a shard of this folder; make it again")
     try:
         with (folder / member.shard).open("rb") as stream:
             stream.seek(member.offset)
@@ -79,19 +87,27 @@ def read_member(folder: Path, member: Member) -> bytes:
     except OSError as error:
         raise ArtifactError(f"{folder / member.shard}: {error.strerror}; make the artifact again") from error
     if len(data) != member.size:
-        raise ArtifactError(f"{folder / member.shard}: ends before byte {member.offset + member.size}; make it again")
+        raise ArtifactError(
+            f"{folder / member.shard}: ends before byte {member.offset + member.size}; make the artifact again"
+        )
     return data
 
 
+def check_ascending(key: str, last: str | None) -> None:
+    """Raise ValueError unless `key` sorts after the key added last."""
+    if last is not None and key <= last:
+        raise ValueError(f"key {key!r} after {last!r}: keys must be added in ascending order")
+
+
 def write_jsonl(path: Path, rows: Iterable[BaseModel]) -> None:
-    """One JSON object a line, keys sorted."""
+    """Write one JSON object per line, keys sorted."""
     with path.open("w", encoding="utf-8") as stream:
         for row in rows:
             stream.write(json.dumps(row.model_dump(mode="json"), sort_keys=True, ensure_ascii=False) + "\n")
 
 
 def read_jsonl(path: Path, row: type[M]) -> Iterator[M]:
-    """Rows of a file that `write_jsonl` wrote. Raises ArtifactError that names the line."""
+    """Yield the rows of a file written by `write_jsonl`. Raises ArtifactError with the number of a broken line."""
     if not path.is_file():
         raise ArtifactError(f"{path}: no such file; make the artifact again")
     with path.open(encoding="utf-8") as stream:

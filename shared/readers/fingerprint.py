@@ -1,4 +1,4 @@
-"""Fingerprint of a source: what makes Kubeflow and caches see that files behind one name have changed."""
+"""Compute the fingerprint of a source, so that caches notice changed files under an unchanged name."""
 
 import hashlib
 import os
@@ -9,9 +9,9 @@ from shared.system.errors import UserError
 
 
 def fingerprint(source: str | Path) -> str:
-    """Hash of a listing: names, sizes and times of change (etags in a store). New or changed files, new fingerprint.
+    """Hash the listing of a source: names, sizes and modification times (etags in a store). It opens no file.
 
-    source: folder, file or `s3://bucket/prefix`. Nothing is read but the listing.
+    source: folder, file or `s3://bucket/prefix`. New or changed files change the fingerprint.
     """
     digest, source = hashlib.sha256(), str(source)
     if "://" in source:
@@ -27,7 +27,7 @@ def fingerprint(source: str | Path) -> str:
             try:
                 status = path.stat()
             except OSError:
-                continue  # a broken link; ingest lists it
+                continue  # a broken link; ingest lists it as a reject
             rows.append((os.fsencode(str(relative)), str(status.st_size), str(status.st_mtime_ns)))
     for name, size, mark in rows:
         digest.update(name + f"\0{size}\0{mark}\n".encode())

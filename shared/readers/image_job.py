@@ -1,60 +1,124 @@
-"""Decode one image, check it, and read the labels that belong to it."""
+"""Decode one image of a source, check it, and read the labels that belong to it."""
 
 import threading
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
-from shared.artifacts import keys
-from shared.artifacts.image_set import Packed, pack
+from shared.artifacts.annotation import Annotation
+from shared.artifacts.image_codec import EncodedImage, encode_image
+from shared.artifacts.keys import frame_key, hashed_key, printable
+from shared.artifacts.label_set import LabelKind
 from shared.readers import coco, label_images, voc
-from shared.readers.annotations import Annotation
-from shared.readers.decode.image_file import Frame, ImageFile, Limits, open_image, storable
-from shared.readers.layouts import Item
+from shared.readers.decode.image_file import Frame, ImageFile, Limits, open_image
+from shared.readers.decode.pixel_values import to_storable
+from shared.readers.source_image import SourceImage
 from shared.system.errors import ImageError
+from shared.system.parallel import in_order
+
+MEMORY_PER_DECODED_BYTE = 4
+"""Bytes of memory per byte of decoded pixels while an image is checked, converted and encoded."""
 
 
 @dataclass(frozen=True)
-class Job:
-    """One image to decode."""
+class ImageJob:
+    """One image to decode: one frame of a file."""
 
     key: str
-    item: Item
+    image: SourceImage
     index: int
-    """Which of the file's frames."""
-    frames: int
+    """Position of the frame in `ImageFile.frames`."""
+    frame_count: int
+    """Frames of the file."""
     frame: Frame
 
     @property
     def source(self) -> str:
-        """Relative path, with `#frame` behind it for one of several."""
-        name = keys.printable(self.item.relative)
-        return f"{name}#{self.frame.number}" if self.frames > 1 else name
+        """Relative path; `#frame` is appended for one of several."""
+        name = printable(self.image.relative)
+        return f"{name}#{self.frame.number}" if self.frame_count > 1 else name
 
     @property
     def group(self) -> str:
         """The file where it is a stack (a movie), else its folder (plate, well)."""
-        return keys.printable(self.item.relative) if self.frames > 1 else self.item.group
+        return printable(self.image.relative) if self.frame_count > 1 else self.image.group
 
 
 @dataclass
-class Done:
-    """What became of a job."""
+class DecodedImage:
+    """Result of an `ImageJob`: an image with its labels, or the reason why it is rejected."""
 
-    packed: Packed | None = None
-    reason: str = ""
+    encoded: EncodedImage | None = None
+    """None where the image is rejected."""
+    reject_reason: str = ""
     mask: np.ndarray | None = None
-    kind: label_images.Kind = "instances"
+    """Label image (H, W) of unsigned integers."""
+    mask_kind: LabelKind = "instances"
     conf: np.ndarray | None = None
-    found: list[Annotation] | None = None
-    """Boxes and outlines, None where there is no such file."""
-    problems: list[tuple[str, str]] = field(default_factory=list)
+    """Confidence (H, W) uint8 of the mask."""
+    annotations: list[Annotation] | None = None
+    """Boxes and outlines; None where there is no annotation file."""
+    label_rejects: list[str] = field(default_factory=list)
+    """Reason for each label or annotation that is dropped."""
     remarks: list[str] = field(default_factory=list)
 
 
+def plan_jobs(
+    pool: ThreadPoolExecutor, images: list[SourceImage], limits: Limits
+) -> tuple[list[ImageJob], list[tuple[str, str]]]:
+    """Read all headers; return one job per frame, ascending by key, and (source, reason) of the rejects."""
+
+    def read_header(image: SourceImage) -> list[Frame] | str:
+        try:
+            with open_image(image.path, limits) as file:
+                return file.frames
+        except ImageError as error:
+            return str(error)
+
+    jobs: list[ImageJob] = []
+    rejects: list[tuple[str, str]] = []
+    for image, frames in zip(images, in_order(pool, read_header, images), strict=True):
+        if isinstance(frames, str):
+            rejects.append((printable(image.relative), frames))
+            continue
+        for index, frame in enumerate(frames):
+            key = frame_key(image.key, frame.number) if len(frames) > 1 else image.key
+            jobs.append(ImageJob(key, image, index, len(frames), frame))
+    return sorted(_with_unique_keys(jobs), key=lambda job: job.key), rejects
+
+
+def _with_unique_keys(jobs: list[ImageJob]) -> list[ImageJob]:
+    """Hash the keys that two frames share: `a_f0001` of frame 1 of `a.tif`, and of a file `a_f0001.tif`."""
+    count = Counter(job.key for job in jobs)
+    return [
+        replace(job, key=hashed_key(job.image.relative, job.frame.number)) if count[job.key] > 1 else job
+        for job in jobs
+    ]
+
+
+def decode_images(
+    pool: ThreadPoolExecutor, jobs: list[ImageJob], limits: Limits
+) -> Iterator[tuple[ImageJob, DecodedImage]]:
+    """Decode in the threads of `pool`, with bounded memory; yield in the order of the jobs."""
+    opened = OpenFile(limits)
+    decoded = in_order(
+        pool,
+        lambda job: decode_job(job, opened, limits),
+        jobs,
+        lambda job: MEMORY_PER_DECODED_BYTE * job.frame.nbytes,
+    )
+    try:
+        yield from zip(jobs, decoded, strict=True)
+    finally:
+        opened.close()
+
+
 class OpenFile(threading.local):
-    """The file a thread read last: the frames of a stack come one after another."""
+    """The file that a thread read last: the frames of a stack follow one another."""
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
@@ -62,59 +126,72 @@ class OpenFile(threading.local):
         self.file: ImageFile | None = None
 
     def get(self, path: Path) -> ImageFile:
-        """The file, opened where it is another one than before."""
+        """Return the file; open it unless it is the one read last."""
         if self.file is None or self.path != path:
             self.close()
             self.file, self.path = open_image(path, self.limits), path
         return self.file
 
     def close(self) -> None:
-        """Let go of this thread's file."""
+        """Close this thread's file."""
         if self.file is not None:
             self.file.close()
         self.file = None
 
 
-def decode_job(job: Job, opened: OpenFile, limits: Limits) -> Done:
-    done = Done()
+def decode_job(job: ImageJob, opened: OpenFile, limits: Limits) -> DecodedImage:
+    """Decode, check and encode one image, and read its labels."""
+    decoded = DecodedImage()
     try:
-        file = opened.get(job.item.path)
-        if len(file.frames) != job.frames:
+        file = opened.get(job.image.path)
+        if len(file.frames) != job.frame_count:
             raise ImageError("the file changed while it was read")
-        pixels, done.remarks = file.read(job.index)
-        if job.frames == 1:
+        pixels, decoded.remarks = file.read(job.index)
+        if job.frame_count == 1:
             opened.close()
-        image = storable(pixels)
-        done.packed = pack(image)
+        image = to_storable(pixels)
+        decoded.encoded = encode_image(image)
     except ImageError as error:
-        done.reason = str(error)
-        return done
-    _read_labels(job, image.shape[:2], limits, done)
-    return done
+        decoded.reject_reason = str(error)
+        return decoded
+    _read_labels(job, image.shape[:2], limits, decoded)
+    return decoded
 
 
-def _read_labels(job: Job, size: tuple[int, int], limits: Limits, done: Done) -> None:
-    """Read what lies beside the image; a label that does not fit is listed, the image stays."""
-    item = job.item
+def _read_labels(job: ImageJob, size: tuple[int, int], limits: Limits, decoded: DecodedImage) -> None:
+    """Read the labels of an image; a label that does not fit is listed, the image stays."""
+    path = job.image.mask_path
     try:
-        if item.objects:
-            done.mask, dropped = label_images.paint_objects(item.objects, size, limits)
-            done.problems += [(job.source, f"label: {reason}") for reason in dropped]
-        elif item.mask is not None:
-            done.mask, done.kind, remarks = label_images.read_mask(item.mask, job.index, job.frames, size, limits)
-            done.remarks += remarks
-        if (item.voc or item.coco) and job.frames > 1:
-            raise ImageError("annotations of a file with several frames are not understood")
-        if item.voc is not None:
-            done.found, dropped = voc.voc_annotations(item.voc, size)
-            done.problems += [(job.source, f"label: {reason}") for reason in dropped]
-        if item.coco is not None:
-            outlined, dropped = coco.coco_annotations(item.coco, size)
-            done.found = (done.found or []) + outlined
-            done.problems += [(job.source, f"label: {reason}") for reason in dropped]
-            drawn = coco.rasterise(outlined, size) if done.mask is None else None
-            if drawn is not None:
-                done.mask, done.conf = drawn
+        _read_mask(job, size, limits, decoded)
+        path = job.image.voc_path
+        if (job.image.voc_path or job.image.coco) and job.frame_count > 1:
+            raise ImageError("annotations of a file with several frames are not supported")
+        _read_annotations(job.image, size, decoded)
     except (ImageError, ValueError, SyntaxError) as error:  # SyntaxError: what XML parsers raise
-        name = next((f"{keys.printable(path.name)}: " for path in (item.mask, item.voc) if path), "")
-        done.problems.append((job.source, f"label: {name}{error}"))
+        decoded.label_rejects.append(f"{printable(path.name)}: {error}" if path else str(error))
+
+
+def _read_mask(job: ImageJob, size: tuple[int, int], limits: Limits, decoded: DecodedImage) -> None:
+    image = job.image
+    if image.object_masks:
+        decoded.mask, dropped = label_images.merge_object_masks(image.object_masks, size, limits)
+        decoded.label_rejects += dropped
+    elif image.mask_path is not None:
+        decoded.mask, decoded.mask_kind, remarks = label_images.read_label_image(
+            image.mask_path, size, limits, job.index, job.frame_count
+        )
+        decoded.remarks += remarks
+
+
+def _read_annotations(image: SourceImage, size: tuple[int, int], decoded: DecodedImage) -> None:
+    """Read boxes and outlines; outlines become the label image where the image has no other."""
+    if image.voc_path is not None:
+        decoded.annotations, dropped = voc.voc_annotations(image.voc_path, size)
+        decoded.label_rejects += dropped
+    if image.coco is not None:
+        outlined, dropped = coco.coco_annotations(image.coco, size)
+        decoded.annotations = (decoded.annotations or []) + outlined
+        decoded.label_rejects += dropped
+        drawn = coco.rasterise(outlined, size) if decoded.mask is None else None
+        if drawn is not None:
+            decoded.mask, decoded.conf = drawn

@@ -1,53 +1,58 @@
-"""Label images that people drew, in whatever form, as this project has them: 0 background, 1, 2, ... instances."""
+"""Read label images in their various forms: 0 is background, 1, 2, ... are instances in the result."""
 
 from pathlib import Path
-from typing import Literal
 
 import cv2
 import numpy as np
 
+from shared.artifacts.label_set import LabelKind
 from shared.readers.decode.image_file import Limits, open_image
 from shared.system.errors import ImageError
 
-Kind = Literal["instances", "foreground"]
-PIECES = 4
-"""Pieces a value on average from which numbers look like classes rather than objects."""
+MIN_COMPONENTS_PER_VALUE = 4
+"""Connected components per value from which a remark asks whether the values are classes rather than objects."""
+_JPEG_SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif"}
 
 
-def read_mask(
-    path: Path, index: int, frames: int, size: tuple[int, int], limits: Limits
-) -> tuple[np.ndarray, Kind, list[str]]:
-    """Label image (H, W) of the smallest unsigned dtype for frame `index` of an image with `frames` frames.
+def read_label_image(
+    path: Path, size: tuple[int, int], limits: Limits, index: int = 0, frame_count: int = 1
+) -> tuple[np.ndarray, LabelKind, list[str]]:
+    """Read the label image (H, W) for frame `index` of an image with `frame_count` frames and (height, width) px.
 
-    size: (height, width) that it must have. Also its kind and remarks.
-    A single value in several pieces, or 255, is a foreground mask; anything else is instances, numbered anew from 1
-    in the order of their values. In colour images every colour but black is an instance.
+    Returns the labels in the smallest unsigned dtype, their kind, and remarks. One value in several components, or
+    the value 255 alone, is a foreground mask; anything else is instances, renumbered from 1 in the order of their
+    values. In colour images each colour except black is an instance.
     """
-    if path.suffix.lower() in (".jpg", ".jpeg", ".jpe", ".jfif"):
-        raise ImageError("a JPEG changes the numbers of a label image; save it as PNG or TIFF")
-    with open_image(path, Limits(1, limits.max_megapixels)) as file:
-        if len(file.frames) != frames:
-            raise ImageError(f"a label file of {len(file.frames)} frames for an image of {frames}")
-        frame = file.frames[index]
-        if (frame.height, frame.width) != size:
-            raise ImageError(f"{frame.width} x {frame.height} px, but its image has {size[1]} x {size[0]}")
-        values, _ = file.read(index)
-    labels, names = renumber(_one_plane(values))
-    pieces = cv2.connectedComponents((labels > 0).astype(np.uint8), connectivity=8)[0] - 1
-    if len(names) == 1 and (names[0] == 255 or pieces > 1):
+    values = _read_values(path, size, limits, index, frame_count)
+    labels, names = renumber(_to_integers(values))
+    components = cv2.connectedComponents((labels > 0).astype(np.uint8), connectivity=8)[0] - 1
+    if len(names) == 1 and (names[0] == 255 or components > 1):
         return labels, "foreground", []
     remarks = []
-    if pieces >= PIECES * max(1, len(names)):
-        remarks.append(f"{len(names)} values in {pieces} pieces, taken as instances; are they classes?")
+    if components >= MIN_COMPONENTS_PER_VALUE * max(1, len(names)):
+        remarks.append(f"{len(names)} values in {components} components, read as instances; are they classes?")
     return labels, "instances", remarks
 
 
-def _one_plane(values: np.ndarray) -> np.ndarray:
-    """(H, W, C) of any dtype -> (H, W) unsigned integers; colours become numbers, black 0."""
+def _read_values(path: Path, size: tuple[int, int], limits: Limits, index: int, frame_count: int) -> np.ndarray:
+    """Read pixels (H, W, C) of any dtype of a file that fits its image."""
+    if path.suffix.lower() in _JPEG_SUFFIXES:
+        raise ImageError("JPEG compression changes the values of a label image; save it as PNG or TIFF")
+    with open_image(path, Limits(1, limits.max_megapixels)) as file:
+        if len(file.frames) != frame_count:
+            raise ImageError(f"a label file of {len(file.frames)} frames for an image of {frame_count}")
+        frame = file.frames[index]
+        if (frame.height, frame.width) != size:
+            raise ImageError(f"{frame.width} x {frame.height} px, but its image has {size[1]} x {size[0]}")
+        return file.read(index)[0]
+
+
+def _to_integers(values: np.ndarray) -> np.ndarray:
+    """Convert (H, W, C) of any dtype to (H, W) unsigned integers; each colour becomes a number, black 0."""
     if values.dtype.kind == "f":
         whole = np.isfinite(values).all() and np.array_equal(values, np.rint(values)) and abs(values).max() < 2**53
         if not whole:
-            raise ImageError("label image with values that are no whole numbers")
+            raise ImageError("label image with values that are not whole numbers")
         values = values.astype(np.int64)
     if values.dtype.kind not in "bui":
         raise ImageError(f"label image of type {values.dtype}")
@@ -64,36 +69,36 @@ def _one_plane(values: np.ndarray) -> np.ndarray:
 
 
 def renumber(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(H, W) integers >= 0 -> the same regions as 0, 1, ... n of the smallest unsigned dtype, and the n old values."""
+    """Renumber (H, W) integers >= 0 to 0, 1, ... n in the smallest unsigned dtype; also return the n old values."""
     if values.dtype in (np.bool_, np.uint8, np.uint16):
         present = np.bincount(values.ravel()).nonzero()[0]
         names = present[present > 0]
-        table = np.zeros(int(present.max(initial=0)) + 1, smallest(len(names)))
+        table = np.zeros(int(present.max(initial=0)) + 1, smallest_dtype(len(names)))
         table[names] = np.arange(1, len(names) + 1)
         return table[values.astype(np.uint16)], names
     names, inverse = np.unique(values, return_inverse=True)
     first = 0 if names[0] == 0 else 1
-    return (inverse.reshape(values.shape) + first).astype(smallest(len(names))), names[names > 0]
+    return (inverse.reshape(values.shape) + first).astype(smallest_dtype(len(names))), names[names > 0]
 
 
-def smallest(count: int) -> type[np.unsignedinteger]:
-    """Smallest unsigned dtype that holds `count` instances."""
+def smallest_dtype(count: int) -> type[np.unsignedinteger]:
+    """Return the smallest unsigned dtype that holds `count` instances."""
     return np.uint8 if count < 2**8 else np.uint16 if count < 2**16 else np.uint32
 
 
-def paint_objects(paths: tuple[Path, ...], size: tuple[int, int], limits: Limits) -> tuple[np.ndarray, list[str]]:
-    """Label image (H, W) from one mask per object, in the order given, and a reason for each that was dropped.
+def merge_object_masks(paths: tuple[Path, ...], size: tuple[int, int], limits: Limits) -> tuple[np.ndarray, list[str]]:
+    """Merge one mask per object, in the given order, into a label image (H, W).
 
-    Where two overlap, the first keeps the pixels.
+    The first of two overlapping objects keeps the pixels. Also returns the reason for each object that is dropped.
     """
     labels, dropped, count, overlap = np.zeros(size, np.uint32), list[str](), 0, 0
     for path in paths:
         try:
-            plane, _, _ = read_mask(path, 0, 1, size, limits)
+            plane, _, _ = read_label_image(path, size, limits)
             inside = plane > 0
             free = inside & (labels == 0)
             if not free.any():
-                raise ImageError("holds no pixel" if not inside.any() else "lies under other objects")
+                raise ImageError("contains no pixel" if not inside.any() else "lies under other objects")
         except ImageError as error:
             dropped.append(f"{path.name}: {error}")
             continue
@@ -102,4 +107,4 @@ def paint_objects(paths: tuple[Path, ...], size: tuple[int, int], limits: Limits
         labels[free] = count
     if overlap:
         dropped.append(f"{overlap} pixels belong to more than one object; the first one keeps them")
-    return labels.astype(smallest(count)), dropped
+    return labels.astype(smallest_dtype(count)), dropped

@@ -1,18 +1,19 @@
-"""List the files of a source. Loads no numpy: whoever submits a run uses it."""
+"""List the files of a source. Submitting a run needs this module, so it loads no numpy."""
 
 import os
 from pathlib import Path, PurePosixPath
 
 from shared.system.errors import UserError
 
-SKIPPED = {"__macosx", "thumbs.db", "desktop.ini", "lost+found"}
+IGNORED_NAMES = {"__macosx", "thumbs.db", "desktop.ini", "lost+found"}
+"""Names in lower case of files and folders that operating systems create."""
 
 
 def list_files(source: Path) -> tuple[dict[PurePosixPath, Path], list[tuple[str, str]]]:
-    """Relative path -> path of every file below `source` in order of their names; and (folder, reason) unreadable.
+    """List a folder or one file: relative path -> path, in the order of the names; and (folder, reason) unreadable.
 
-    `source` may be one file. Hidden files are passed over. Links are followed, every folder once, so loops end.
-    Raises UserError where there is nothing to list.
+    Hidden files are ignored. Links are followed, to each folder once, so loops end. Raises UserError where the source
+    does not exist or cannot be read.
     """
     try:
         if source.is_file():
@@ -22,9 +23,9 @@ def list_files(source: Path) -> tuple[dict[PurePosixPath, Path], list[tuple[str,
         found, unreadable = dict[PurePosixPath, Path](), list[tuple[str, str]]()
         _walk(source, PurePosixPath(), found, unreadable, set())
     except PermissionError as error:
-        raise UserError(f"{error.filename or source}: no read permission; mend that, or run as another user") from error
+        raise UserError(f"{error.filename or source}: no read permission; grant it, or run as another user") from error
     except OSError as error:
-        raise UserError(f"{source}: {error.strerror}") from error
+        raise UserError(f"{source}: {error.strerror}; check the path of the source") from error
     return found, unreadable
 
 
@@ -42,7 +43,7 @@ def _walk(
     with os.scandir(folder) as entries:
         listed = sorted(entries, key=lambda entry: os.fsencode(entry.name))
     for entry in listed:
-        if entry.name.startswith(".") or entry.name.lower() in SKIPPED:
+        if entry.name.startswith(".") or entry.name.lower() in IGNORED_NAMES:
             continue
         name = relative / entry.name
         try:

@@ -1,22 +1,22 @@
-"""Read boxes from Pascal VOC XML."""
+"""Read boxes from Pascal VOC XML (Everingham et al. 2010, doi:10.1007/s11263-009-0275-4)."""
 
 from pathlib import Path
 from typing import Any
 
 from defusedxml import ElementTree
 
-from shared.readers.annotations import Annotation, clipped
+from shared.artifacts.annotation import Annotation, clip_box
 from shared.system.errors import ImageError
 
-LARGEST_XML = 64 * 2**20
-"""Bytes."""
+MAX_XML_BYTES = 64 * 2**20
+"""Size above which an XML file is ignored."""
 
 
 def is_voc(path: Path) -> bool:
-    """Whether an XML file is a Pascal VOC annotation."""
+    """Return whether an XML file is a Pascal VOC annotation."""
     try:
-        return path.stat().st_size <= LARGEST_XML and _root(path).tag == "annotation"
-    except Exception:  # defusedxml's own, expat's, OSError, UnicodeError
+        return path.stat().st_size <= MAX_XML_BYTES and _root(path).tag == "annotation"
+    except Exception:  # errors of defusedxml and expat, OSError, UnicodeError
         return False
 
 
@@ -25,9 +25,9 @@ def _root(path: Path) -> Any:
 
 
 def voc_annotations(path: Path, size: tuple[int, int]) -> tuple[list[Annotation], list[str]]:
-    """Boxes of an image of (height, width) px, and a reason for each that was dropped.
+    """Return the valid boxes of an image of (height, width) px, and the reason for each that is dropped.
 
-    x = xmin and width = xmax - xmin, as labelImg and its kin write them.
+    x = xmin and width = xmax - xmin, as labelImg and similar programs write them.
     """
     root = _root(path)
     declared = [int(float(root.findtext(f"size/{side}") or 0)) for side in ("height", "width")]
@@ -38,7 +38,7 @@ def voc_annotations(path: Path, size: tuple[int, int]) -> tuple[list[Annotation]
         name = (item.findtext("name") or "object").strip()
         try:
             corners = [float(item.findtext(f"bndbox/{side}") or "nan") for side in ("xmin", "ymin", "xmax", "ymax")]
-            box = clipped((corners[0], corners[1], corners[2], corners[3]), size)
+            box = clip_box((corners[0], corners[1], corners[2], corners[3]), size)
         except (ImageError, ValueError) as error:
             dropped.append(f"object {number} ({name}): {error}")
             continue

@@ -340,7 +340,7 @@ def test_too_many_rejects_fail(tmp_path):
         (tmp_path / "in" / name).write_bytes(encoded("PNG"))
     (tmp_path / "in/d.png").write_bytes(b"text")
     assert len(ingest(tmp_path / "in", tmp_path / "1", max_rejects=0.25).images) == 3
-    fails(tmp_path / "in", tmp_path / "2", "1 of 4", "max_rejects = 0.2", "d.png: not a PNG", max_rejects=0.2)
+    fails(tmp_path / "in", tmp_path / "2", "1 of 4", "share than 0.2;", "d.png: not a PNG", max_rejects=0.2)
 
 
 def test_an_artifact_is_no_source(everything, tmp_path):

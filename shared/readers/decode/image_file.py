@@ -1,15 +1,9 @@
-"""Plain image files -> image arrays (H, W, C), one at a time, checked before and after they are decoded.
+"""Open plain image files and decode their frames to (H, W, C), with checks before and after decoding.
 
-What a file says of its size is compared with the bytes it has before anything is allocated. Every fault is an
-`ImageError` whose text is the reason alone; the caller knows the file.
+The declared size is compared with the bytes of the file before anything is allocated. Every fault is an `ImageError`
+whose text is the reason alone; the caller knows the file.
 
-What happens to pixels, so that nothing is lost unseen (`storable`):
-- uint8, uint16, float32 are kept. bool becomes uint8 0 and 1, float16 becomes float32.
-- Other integers become uint8 or uint16 where every value fits, else float32 (up to 2**24), else float64.
-- float64 becomes float32 where that changes no value, else it is kept. Complex numbers are rejected.
-- An image with a single NaN or infinite pixel is rejected: what to put there is for its owner to say.
-- An image whose every channel is constant is rejected.
-- Alpha is dropped; where it is not constant, a remark says so. Palettes become grey or RGB.
+- Alpha is dropped; a remark reports an alpha channel that is not constant. Palettes become grey or RGB.
 - Orientation tags are ignored: pixels stay as they are stored.
 """
 
@@ -23,37 +17,37 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
-from shared.readers.decode import raster as decode_raster
-from shared.readers.decode import tiff as decode_tiff
-from shared.readers.decode import vendor as decode_vendor
 from shared.readers.decode.limits import Frame, Limits
+from shared.readers.decode.raster import RasterReader
+from shared.readers.decode.tiff import TiffReader
+from shared.readers.decode.vendor import VENDOR_SUFFIXES, VendorReader
 from shared.system.errors import ImageError
 
-__all__ = ["EXTENSIONS", "Frame", "ImageFile", "Limits", "open_image", "storable"]
+__all__ = ["IMAGE_SUFFIXES", "Frame", "ImageFile", "Limits", "open_image"]
 
 T = TypeVar("T")
-PLAIN = {".tif", ".tiff", ".btf", ".tf8", ".lsm", ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".dib"}
-EXTENSIONS = PLAIN | decode_vendor.EXTENSIONS
-"""Lower-case endings of files that are taken for images."""
+_PLAIN_SUFFIXES = {".tif", ".tiff", ".btf", ".tf8", ".lsm", ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".dib"}
+IMAGE_SUFFIXES = _PLAIN_SUFFIXES | VENDOR_SUFFIXES
+"""Suffixes of image files, in lower case."""
 
 
 class Reader(Protocol):
-    """What stands behind an `ImageFile`."""
+    """Decoder of one format, behind an `ImageFile`."""
 
     frames: list[Frame]
 
     def read(self, index: int) -> tuple[np.ndarray, list[str]]:
-        """(H, W, C) of any dtype, and remarks."""
+        """Decode one frame (H, W, C) of any dtype; also return remarks."""
         ...
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         ...
 
 
 @dataclass
 class ImageFile:
-    """An open image file whose header was checked.
+    """An open image file with a checked header.
 
     >>> with open_image(path, Limits()) as file:
     ...     for index in range(len(file.frames)):
@@ -62,17 +56,17 @@ class ImageFile:
 
     reader: Reader
     frames: list[Frame] = field(init=False)
-    """One for each image in the file, in order."""
+    """One per image in the file, in order."""
 
     def __post_init__(self) -> None:
         self.frames = self.reader.frames
 
     def read(self, index: int) -> tuple[np.ndarray, list[str]]:
-        """Pixels of one frame as they are stored, (H, W, C) of any dtype, and remarks about them."""
+        """Decode one frame as it is stored, (H, W, C) of any dtype; also return remarks about its pixels."""
         return _guarded(lambda: self.reader.read(index))
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self.reader.close()
 
     def __enter__(self) -> "ImageFile":
@@ -83,7 +77,7 @@ class ImageFile:
 
 
 def open_image(path: Path, limits: Limits) -> ImageFile:
-    """Open a file and check its header. What it is, its first bytes say; only vendor formats go by their ending.
+    """Open a file and check its header. The first bytes determine the format, except vendor formats: the suffix.
 
     Raises ImageError with the reason alone.
     """
@@ -93,33 +87,34 @@ def open_image(path: Path, limits: Limits) -> ImageFile:
 def _open(path: Path, limits: Limits) -> ImageFile:
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):
-        raise ImageError("not a plain file")
+        raise ImageError("not a regular file")
     if status.st_size == 0:
         raise ImageError("the file is empty (0 bytes)")
     if not os.access(path, os.R_OK):
         raise PermissionError
-    if path.suffix.lower() in decode_vendor.EXTENSIONS:
-        return _checked(decode_vendor.VendorReader(path, limits))
+    if path.suffix.lower() in VENDOR_SUFFIXES:
+        return _with_frames(VendorReader(path, limits))
     with path.open("rb") as stream:
         head = stream.read(16)
     if head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
-        return _checked(decode_tiff.TiffReader(path, limits))
+        return _with_frames(TiffReader(path, limits))
     if head[:2] == b"\xff\xd8" or head[:8] == b"\x89PNG\r\n\x1a\n" or head[:2] == b"BM":
-        return _checked(decode_raster.RasterReader(path, limits))
+        return _with_frames(RasterReader(path, limits))
     known = path.suffix.lower().lstrip(".").upper()
     text = all(byte in b"\t\n\r" or 32 <= byte < 127 for byte in head)
     raise ImageError(f"not a {known} file: it begins with {'the text ' if text else ''}{head[:8]!r}")
 
 
-def _checked(reader: Reader) -> ImageFile:
+def _with_frames(reader: Reader) -> ImageFile:
+    """Raise ImageError where the file has no frame."""
     if not reader.frames:
         reader.close()
-        raise ImageError("the file holds no image")
+        raise ImageError("the file contains no image")
     return ImageFile(reader)
 
 
 def _guarded(action: Callable[[], T]) -> T:
-    """Turn whatever a decoder throws at a broken file into one line for the list of rejects."""
+    """Convert any error of a decoder to an ImageError of one line."""
     try:
         return action()
     except (ImageError, MemoryError):
@@ -130,43 +125,6 @@ def _guarded(action: Callable[[], T]) -> T:
         raise ImageError("no such file (a broken link?)") from error
     except OSError as error:
         raise ImageError(f"cannot be read: {error.strerror or error}") from error
-    except Exception as error:  # decoders raise whatever they like
+    except Exception as error:  # decoders raise errors of many types
         text = " ".join(str(error).split())[:200]
         raise ImageError(f"damaged: cannot be decoded ({type(error).__name__}: {text})") from error
-
-
-def storable(image: np.ndarray) -> np.ndarray:
-    """(H, W, C) of any dtype -> the same values as uint8, uint16, float32 or float64, checked (see the module)."""
-    kind, dtype = image.dtype.kind, image.dtype
-    if kind == "c":
-        raise ImageError(f"complex pixels ({dtype}); save magnitude or phase as a real image")
-    if kind not in "buif":
-        raise ImageError(f"pixels of type {dtype} are no numbers an image can have")
-    if kind == "f":
-        image = _floats(image)
-    elif kind == "b":
-        image = image.astype(np.uint8)
-    elif dtype not in (np.uint8, np.uint16):
-        image = _integers(image)
-    if all(plane.min() == plane.max() for plane in np.moveaxis(image, 2, 0)):
-        raise ImageError(f"constant: every pixel is {', '.join(f'{value:g}' for value in image[0, 0][:4])}")
-    return np.ascontiguousarray(image, image.dtype.newbyteorder("="))
-
-
-def _floats(image: np.ndarray) -> np.ndarray:
-    bad = image.size - int(np.count_nonzero(np.isfinite(image)))
-    if bad:
-        raise ImageError(f"{bad} of {image.size} pixels are NaN or infinite; replace them, e.g. by the background")
-    with np.errstate(over="ignore"):
-        single = image.astype(np.float32)
-    return single if image.dtype.itemsize <= 4 or np.array_equal(single, image) else image.astype(np.float64)
-
-
-def _integers(image: np.ndarray) -> np.ndarray:
-    low, high = int(image.min()), int(image.max())
-    if low >= 0 and high < 2**16:
-        return image.astype(np.uint8 if image.dtype.itemsize == 1 else np.uint16)
-    top = max(-low, high)
-    if top > 2**53:
-        raise ImageError(f"values up to {top} do not fit a 64-bit float; rescale them")
-    return image.astype(np.float32 if top <= 2**24 else np.float64)

@@ -1,4 +1,4 @@
-"""What an image file may declare, checked before it is decoded."""
+"""Check the size that an image file declares, before it is decoded."""
 
 from dataclasses import dataclass
 
@@ -6,20 +6,20 @@ import numpy as np
 
 from shared.system.errors import ImageError
 
-SMALL = 64 * 2**20
-"""Bytes decoded below which a poor ratio of stored to decoded bytes is of no concern."""
-RATIO = 2000
-"""Decoded bytes a stored byte may stand for in files that decode to more than `SMALL`."""
+UNCHECKED_DECODED_BYTES = 64 * 2**20
+"""Decoded size up to which the compression ratio is not checked."""
+MAX_COMPRESSION_RATIO = 2000
+"""Decoded bytes per stored byte; larger ratios are damaged files or decompression bombs."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Sizes outside of which an image is rejected."""
+    """Sizes of accepted images."""
 
     min_size: int = 8
-    """px, either direction."""
+    """px, in both directions."""
     max_megapixels: float = 400.0
-    """Of one plane; all channels together may have four times as many values."""
+    """Megapixels of one plane; all channels together may have four times as many values."""
 
 
 @dataclass(frozen=True)
@@ -32,14 +32,15 @@ class Frame:
     """px"""
     channels: int
     nbytes: int
-    """Bytes of the decoded pixels, about."""
+    """Bytes of the decoded pixels, approximately."""
     um_per_px: float | None = None
+    """Pixel size in micrometres; None where the file does not state it."""
     number: int = 0
-    """Which image of the file it is, from 0. Planes that lie in another file of a set are passed over."""
+    """Number of the image in the file, from 0; planes stored in another file of a set are counted but not listed."""
 
 
-def check(height: int, width: int, channels: int, itemsize: int, stored: int | None, limits: Limits) -> None:
-    """Raise ImageError where a declared size is out of bounds, or more than `stored` bytes can possibly hold."""
+def check_size(height: int, width: int, channels: int, itemsize: int, stored: int | None, limits: Limits) -> None:
+    """Raise ImageError where a declared size is out of bounds, or larger than `stored` bytes can encode."""
     if min(height, width) < limits.min_size:
         raise ImageError(f"{width} x {height} px; smaller than {limits.min_size} px (min_size)")
     megapixels = height * width / 1e6
@@ -50,13 +51,13 @@ def check(height: int, width: int, channels: int, itemsize: int, stored: int | N
     if megapixels * channels > 4 * limits.max_megapixels:
         raise ImageError(f"{width} x {height} px x {channels} channels; more than four times max_megapixels")
     decoded = height * width * channels * itemsize
-    if stored is not None and decoded > SMALL and decoded > RATIO * stored:
+    if stored is not None and decoded > UNCHECKED_DECODED_BYTES and decoded > MAX_COMPRESSION_RATIO * stored:
         raise ImageError(f"declares {width} x {height} px, but has only {stored} bytes of image data")
 
 
 def drop_alpha(image: np.ndarray, remarks: list[str]) -> np.ndarray:
-    """(H, W, C + 1) -> (H, W, C), with a remark where the last channel was not constant."""
+    """Drop the last channel of (H, W, C + 1); append a remark where it is not constant."""
     alpha = image[..., -1]
     if alpha.min() != alpha.max():
-        remarks.append("its alpha channel, which varies, was dropped")
+        remarks.append("alpha channel dropped, although it is not constant")
     return image[..., :-1]

@@ -1,4 +1,4 @@
-"""PNG, JPEG and BMP: headers, completeness, pixels."""
+"""Decode PNG, JPEG and BMP; check headers and completeness."""
 
 import struct
 import zlib
@@ -8,33 +8,36 @@ import cv2
 import imagecodecs
 import numpy as np
 
-from shared.readers.decode.limits import Frame, Limits, check, drop_alpha
+from shared.readers.decode.limits import Frame, Limits, check_size, drop_alpha
 from shared.system.errors import ImageError
 
 PNG_CHANNELS = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}
-"""Colour type -> channels once decoded, a palette expanded."""
-NO_SOF = {0xC4, 0xC8, 0xCC}
-HEADER = 2**22
-"""Bytes read to find the size: a JPEG's may lie behind its metadata."""
+"""Colour type -> channels after decoding, with the palette expanded."""
+PNG_SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+"""Colour type -> stored samples per pixel."""
+NOT_FRAME_HEADERS = {0xC4, 0xC8, 0xCC}
+"""JPEG markers DHT, JPG, DAC in the range of frame headers (SOF0 to SOF15)."""
+MAX_HEADER_BYTES = 2**22
+"""Bytes read to find the size: metadata may precede the frame header of a JPEG."""
 
 
 class RasterReader:
-    """A file with one picture. The file is read as a whole; its size is bounded by what its header declares."""
+    """A file with one image. It is read as a whole; the size that its header declares bounds its bytes."""
 
     def __init__(self, path: Path, limits: Limits) -> None:
         self.path = path
         size = path.stat().st_size
         with path.open("rb") as stream:
-            head = stream.read(HEADER)
+            head = stream.read(MAX_HEADER_BYTES)
         header = {b"\x89P": png_header, b"\xff\xd8": jpeg_header, b"BM": bmp_header}[head[:2]]
         height, width, channels, itemsize = header(head, size)
-        check(height, width, channels, itemsize, size, limits)
+        check_size(height, width, channels, itemsize, size, limits)
         if size > 3 * height * width * channels * itemsize + 64 * 2**20:
-            raise ImageError(f"{size} bytes for {width} x {height} px: not a plain picture")
+            raise ImageError(f"{size} bytes for {width} x {height} px: too many for an image of this size")
         self.frames = [Frame(height, width, channels, height * width * channels * itemsize)]
 
     def read(self, index: int) -> tuple[np.ndarray, list[str]]:
-        """(H, W, C) uint8 or uint16, and remarks."""
+        """Decode to (H, W, C) uint8 or uint16; also return remarks."""
         data, remarks = self.path.read_bytes(), list[str]()
         if data[:2] == b"\x89P":
             check_png(data)
@@ -50,11 +53,11 @@ class RasterReader:
             image = _read_bmp(data)
         expected = (self.frames[0].height, self.frames[0].width)
         if image.shape[:2] != expected:
-            raise ImageError(f"decodes to {image.shape[:2]}, its header says {expected}")
+            raise ImageError(f"decodes to {image.shape[:2]}, its header declares {expected}")
         return image, remarks
 
     def close(self) -> None:
-        """Nothing is held open."""
+        """Do nothing: no file stays open."""
 
 
 def _with_channels(image: np.ndarray) -> np.ndarray:
@@ -62,20 +65,23 @@ def _with_channels(image: np.ndarray) -> np.ndarray:
 
 
 def png_header(head: bytes, size: int) -> tuple[int, int, int, int]:
-    """Height, width, channels, bytes a value. Deflate makes at most 1032 bytes of one, so size bounds the pixels."""
+    """Return height, width, channels, bytes per value.
+
+    Deflate expands a byte to at most 1032 (https://zlib.net/zlib_tech.html), so the file size bounds the pixels.
+    """
     if len(head) < 33 or head[12:16] != b"IHDR":
         raise ImageError("damaged: a PNG that ends before its header does")
     width, height, depth, colour = struct.unpack(">IIBB", head[16:26])
     if colour not in PNG_CHANNELS or depth not in (1, 2, 4, 8, 16):
         raise ImageError(f"damaged: a PNG of colour type {colour} with {depth} bits")
-    stored_bits = depth * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colour] * width * height
+    stored_bits = depth * PNG_SAMPLES[colour] * width * height
     if stored_bits // 8 > 1032 * size:
         raise ImageError(f"declares {width} x {height} px, but the file has only {size} bytes")
     return height, width, PNG_CHANNELS[colour], 2 if depth == 16 else 1
 
 
 def check_png(data: bytes) -> None:
-    """Raise ImageError unless every chunk is whole, matches its checksum, and IEND comes last."""
+    """Raise ImageError unless every chunk is complete and matches its checksum, up to IEND."""
     position = 8
     while position + 12 <= len(data):
         length, kind = struct.unpack(">I4s", data[position : position + 8])
@@ -88,11 +94,11 @@ def check_png(data: bytes) -> None:
         if kind == b"IEND":
             return
         position = end
-    raise ImageError(f"truncated: a PNG that ends after {len(data)} bytes, without its end mark (IEND)")
+    raise ImageError(f"truncated: a PNG that ends after {len(data)} bytes, without its end marker (IEND)")
 
 
 def jpeg_segments(data: bytes) -> tuple[tuple[int, int, int] | None, int | None]:
-    """((height, width, components) of the frame header, position of the first scan); None where there is none."""
+    """Return (height, width, components) of the frame header and the position of the first scan; None where missing."""
     position, found = 2, None
     while position + 4 <= len(data) and data[position] == 0xFF:
         marker = data[position + 1]
@@ -102,7 +108,7 @@ def jpeg_segments(data: bytes) -> tuple[tuple[int, int, int] | None, int | None]
         if marker == 0xDA:
             return found, position
         (length,) = struct.unpack(">H", data[position + 2 : position + 4])
-        if 0xC0 <= marker <= 0xCF and marker not in NO_SOF and position + 10 <= len(data):
+        if 0xC0 <= marker <= 0xCF and marker not in NOT_FRAME_HEADERS and position + 10 <= len(data):
             height, width, components = struct.unpack(">HHB", data[position + 5 : position + 10])
             found = (height, width, components)
         position += 2 + length
@@ -110,7 +116,7 @@ def jpeg_segments(data: bytes) -> tuple[tuple[int, int, int] | None, int | None]
 
 
 def jpeg_header(head: bytes, size: int) -> tuple[int, int, int, int]:
-    """Height, width, channels, bytes a value."""
+    """Return height, width, channels, bytes per value."""
     found, _ = jpeg_segments(head)
     if found is None:
         raise ImageError("damaged: a JPEG that ends before its header does")
@@ -118,14 +124,14 @@ def jpeg_header(head: bytes, size: int) -> tuple[int, int, int, int]:
 
 
 def check_jpeg(data: bytes) -> None:
-    """Raise ImageError unless an end mark follows the first scan: libjpeg fills what is missing with grey."""
+    """Raise ImageError unless an end marker follows the first scan: libjpeg fills missing pixels with grey."""
     _, scan = jpeg_segments(data)
     if scan is None or data.rfind(b"\xff\xd9") < scan:
-        raise ImageError(f"truncated: a JPEG that ends after {len(data)} bytes, without its end mark (EOI)")
+        raise ImageError(f"truncated: a JPEG that ends after {len(data)} bytes, without its end marker (EOI)")
 
 
 def bmp_header(head: bytes, size: int) -> tuple[int, int, int, int]:
-    """Height, width, channels, bytes a value; of uncompressed files also that all rows are there."""
+    """Return height, width, channels, bytes per value; check that an uncompressed file has all its rows."""
     if len(head) < 34:
         raise ImageError("damaged: a BMP that ends before its header does")
     offset, header = struct.unpack("<II", head[10:18])
@@ -137,12 +143,12 @@ def bmp_header(head: bytes, size: int) -> tuple[int, int, int, int]:
         raise ImageError(f"damaged: a BMP of {width} x {height} px with {bits} bits")
     rows = (width * bits + 31) // 32 * 4 * height
     if compression in (0, 3) and offset + rows > size:
-        raise ImageError(f"truncated: {size} bytes, its header ({width} x {height} px) needs {offset + rows}")
+        raise ImageError(f"truncated: {size} bytes, its header ({width} x {height} px) requires {offset + rows}")
     return height, width, 3, 1
 
 
 def _read_bmp(data: bytes) -> np.ndarray:
-    """(H, W, 1 or 3) uint8; a palette of greys gives one channel."""
+    """Decode to (H, W, 1 or 3) uint8; a palette of greys gives one channel."""
     image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     if image is None:
         raise ImageError("damaged: a BMP that cannot be decoded")

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from PIL import Image
 
-from shared.artifacts.image_set import ImageReader, ImageWriter, decode, encode, pack, pixel_hash
+from shared.artifacts.image_codec import decode_image, encode_image, pixel_hash
+from shared.artifacts.image_set import ImageReader, ImageWriter, median_um_per_px
 from shared.artifacts.kinds import ImageSet
 from shared.artifacts.manifest import seal, verify
 from shared.system.errors import ArtifactError
@@ -25,10 +26,11 @@ def image(dtype: type, channels: int, height: int = 33, width: int = 47) -> np.n
 @pytest.mark.parametrize("channels", [1, 2, 3, 4, 7])
 def test_every_type_and_number_of_channels_comes_back(dtype, channels):
     before = image(dtype, channels)
-    extension, data = encode(before)
-    after = decode(data)
+    encoded = encode_image(before)
+    after = decode_image(encoded.data)
     assert after.dtype == before.dtype and np.array_equal(after, before)
-    assert encode(before) == (extension, data) and encode(np.asfortranarray(before)) == (extension, data)
+    assert encode_image(before) == encoded == encode_image(np.asfortranarray(before))
+    assert (encoded.shape, encoded.dtype, encoded.sha256) == (before.shape, str(before.dtype), pixel_hash(before))
 
 
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
@@ -39,16 +41,16 @@ def test_every_type_and_number_of_channels_comes_back(dtype, channels):
     )
 )
 def test_any_shape_comes_back(array):
-    after = decode(encode(array)[1])
+    after = decode_image(encode_image(array).data)
     assert after.dtype == array.dtype and after.shape == array.shape and after.tobytes() == array.tobytes()
 
 
 def test_other_programs_read_the_members(tmp_path):
     for name, array in {"rgb": image(np.uint8, 3), "grey": image(np.uint16, 1), "five": image(np.float32, 5)}.items():
-        extension, data = encode(array)
-        path = tmp_path / f"{name}.{extension}"
-        path.write_bytes(data)
-        if extension == "png":
+        encoded = encode_image(array)
+        path = tmp_path / f"{name}.{encoded.extension}"
+        path.write_bytes(encoded.data)
+        if encoded.extension == "png":
             assert np.array_equal(np.asarray(Image.open(path)), array.squeeze())
         else:
             assert np.array_equal(tifffile.imread(path), array.transpose(2, 0, 1))
@@ -57,7 +59,7 @@ def test_other_programs_read_the_members(tmp_path):
 @pytest.mark.parametrize("shape", [(5, 5), (2, 5, 5, 1)])
 def test_an_image_has_three_axes(shape):
     with pytest.raises(ValueError, match="height, width, channels"):
-        encode(np.zeros(shape, np.uint8))
+        encode_image(np.zeros(shape, np.uint8))
 
 
 def test_the_hash_tells_type_shape_and_pixels_apart():
@@ -91,13 +93,35 @@ def test_equal_sets_have_equal_digests_and_others_do_not(tmp_path):
     assert digests[0] == digests[1] != digests[2]
 
 
-def test_what_was_packed_beforehand_is_the_same(tmp_path):
+def test_an_image_encoded_beforehand_is_stored_alike(tmp_path):
     write(tmp_path / "one", ("a",))
     with ImageWriter(tmp_path / "two") as writer:
-        packed = pack(image(DTYPES[0], 1))
-        writer.add_packed("a", packed, source="a.tif", um_per_px=0.5, group="g", split="val")
+        encoded = encode_image(image(DTYPES[0], 1))
+        writer.add("a", encoded, source="a.tif", um_per_px=0.5, group="g", split="val")
     for name in ("index.jsonl", "images-00000.tar"):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+
+
+def test_a_payload_is_read_before_it_is_sealed(tmp_path):
+    write(tmp_path / "set")
+    with pytest.raises(ArtifactError, match=r"artifact\.json"):
+        ImageReader(tmp_path / "set")
+    assert ImageReader(tmp_path / "set", sealed=False).read("a").shape == (33, 47, 1)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "median"),
+    [([], None), ([None, None], None), ([0.5], 0.5), ([None, 0.2, 0.4], 0.3), ([0.1, 0.5, 0.2], 0.2)],
+)
+def test_the_median_pixel_size_is_of_the_images_that_state_one(tmp_path, sizes, median):
+    with ImageWriter(tmp_path / "set") as writer:
+        for i, size in enumerate(sizes):
+            writer.add(f"image{i}", image(np.uint8, 1, 8, 8), source=f"{i}.tif", um_per_px=size)
+        writer.add("other", image(np.uint8, 1, 8, 8), source="other.tif", um_per_px=7.0)
+    seal(tmp_path / "set", ImageSet)
+    reader = ImageReader(tmp_path / "set")
+    found = median_um_per_px(reader, [key for key in reader.keys() if key != "other"])
+    assert found == (None if median is None else pytest.approx(median))
 
 
 @pytest.mark.parametrize("names", [("b", "a"), ("a", "a"), ("a_b", "a-b")])
@@ -112,7 +136,7 @@ def test_an_image_that_is_not_what_the_index_says(tmp_path):
     index = folder / "index.jsonl"
     index.write_text(index.read_text().replace('"height": 33', '"height": 34'))
     seal(folder, ImageSet)
-    with pytest.raises(ArtifactError, match="index says otherwise"):
+    with pytest.raises(ArtifactError, match="its index has"):
         ImageReader(folder).read("a")
 
 

@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from PIL import Image
 
+from shared.artifacts.annotation import Annotation
+from shared.artifacts.coco import annotation_dataset
 from shared.artifacts.kinds import ImageSet, LabelSet
-from shared.artifacts.label_set import INFO, LabelReader, LabelWriter, decode_labels, encode_labels, soft_mask
+from shared.artifacts.label_set import INFO_FILE, LabelReader, LabelWriter, decode_labels, encode_labels, soft_mask
 from shared.artifacts.manifest import seal, verify
 from shared.system.errors import ArtifactError
 
@@ -92,7 +94,61 @@ def test_an_empty_set_comes_back(tmp_path):
         pass
     seal(tmp_path / "set", LabelSet)
     reader = LabelReader(tmp_path / "set")
-    assert (reader.keys(), reader.classes(), reader.coco(), reader.info.notes) == ([], {}, None, {})
+    assert (reader.keys(), reader.classes(), reader.boxes(), reader.info.notes) == ([], {}, {}, {})
+    assert not reader.contents() and reader.coco()["images"] == []
+
+
+def test_a_set_of_boxes_alone(tmp_path):
+    box, outlined = Annotation("RBC", (1.5, 2, 3, 4), 12), Annotation("WBC", (0, 0, 2, 2), 4, {"size": [2, 2]}, 1)
+    with LabelWriter(tmp_path / "set", "truth") as writer:
+        writer.coco = annotation_dataset([("a", (20, 30), [box, outlined]), ("b", (20, 30), [])])
+    seal(tmp_path / "set", LabelSet)
+    reader = LabelReader(tmp_path / "set")
+    assert reader.annotations() == {"a": [box, outlined], "b": []}
+    assert reader.boxes() == {"a": [(1.5, 2, 3, 4), (0, 0, 2, 2)], "b": []}
+    contents = reader.contents()
+    assert contents and (contents.label_images, contents.annotations, contents.classes) == (0, 2, 0)
+    assert len(reader) == 0 and reader.classes() == {}
+
+
+def test_a_set_of_classes_alone(tmp_path):
+    with LabelWriter(tmp_path / "set", "corrected") as writer:
+        writer.classes = {"b": "infected", "a": 'uninfected, "clean"'}
+    seal(tmp_path / "set", LabelSet)
+    reader = LabelReader(tmp_path / "set")
+    assert reader.classes() == {"a": 'uninfected, "clean"', "b": "infected"} and reader.class_scores() == {}
+    contents = reader.contents()
+    assert contents and (contents.label_images, contents.annotations, contents.classes) == (0, 0, 2)
+    assert reader.info.origin == "corrected" and reader.boxes() == {}
+
+
+def test_predictions_of_every_kind_carry_scores(tmp_path):
+    with LabelWriter(tmp_path / "set", "prediction") as writer:
+        writer.add("a", labels(2, np.uint8), "instances", scores=np.float32([0.25, 0.123456]))
+        writer.coco = annotation_dataset([("a", (40, 30), [Annotation("cell", (1, 2, 3, 4), 12, score=0.987654)])])
+        writer.classes, writer.class_scores = {"a": "positive", "b": "negative"}, {"a": 0.5, "b": 0.99996}
+    seal(tmp_path / "set", LabelSet)
+    reader = LabelReader(tmp_path / "set")
+    assert reader.entries["a"].scores == (0.25, 0.1235)
+    assert [item.score for item in reader.annotations()["a"]] == [0.9877]
+    assert reader.classes() == {"a": "positive", "b": "negative"} and reader.class_scores() == {"a": 0.5, "b": 1.0}
+    assert reader.info.origin == "prediction"
+
+
+def test_a_payload_is_read_before_it_is_sealed(tmp_path):
+    write(tmp_path / "set")
+    with pytest.raises(ArtifactError, match=r"artifact\.json"):
+        LabelReader(tmp_path / "set")
+    assert LabelReader(tmp_path / "set", sealed=False).contents().classes == 2
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"images": [], "annotations": [{"image_id": 1}], "categories": []}'])
+def test_annotations_that_are_not_readable_are_named(tmp_path, text):
+    folder = write(tmp_path / "set")
+    (folder / "annotations.coco.json").write_text(text)
+    seal(folder, LabelSet)
+    with pytest.raises(ArtifactError, match=r"annotations\.coco\.json"):
+        LabelReader(folder).contents()
 
 
 def test_equal_sets_have_equal_digests(tmp_path):
@@ -133,7 +189,7 @@ def test_broken_sets_are_named(tmp_path):
     seal(folder, LabelSet)
     with pytest.raises(ArtifactError, match="ImageSet is needed"):
         verify(folder, ImageSet)
-    info = folder / INFO
+    info = folder / INFO_FILE
     info.write_text(json.dumps({"origin": "guess"}))
     with pytest.raises(ArtifactError, match="labelset"):
         LabelReader(folder)

@@ -13,7 +13,8 @@ import tifffile
 from bad_images import BAD, encoded, picture, tiff
 from PIL import Image
 
-from shared.readers.decode.image_file import Limits, open_image, storable
+from shared.readers.decode.image_file import Limits, open_image
+from shared.readers.decode.pixel_values import to_storable
 from shared.system.errors import ImageError
 
 ROOT = Path(__file__).parents[3]
@@ -26,7 +27,7 @@ def read_all(path: Path, limits: Limits = DEFAULTS) -> tuple[list[np.ndarray], l
         pairs = [file.read(i) for i in range(len(file.frames))]
         for frame, (image, _) in zip(file.frames, pairs, strict=True):
             assert image.shape[:2] == (frame.height, frame.width)
-    return [storable(image) for image, _ in pairs], [remark for _, remarks in pairs for remark in remarks]
+    return [to_storable(image) for image, _ in pairs], [remark for _, remarks in pairs for remark in remarks]
 
 
 def random(*shape: int, dtype: type = np.uint8) -> np.ndarray:
@@ -234,7 +235,7 @@ def test_a_jpeg_with_bytes_behind_its_end_is_whole(tmp_path):
 )
 def test_values_survive_every_conversion(dtype, low, high, becomes):
     image = np.array([[[low], [high]]]).astype(dtype)
-    stored = storable(image)
+    stored = to_storable(image)
     assert stored.dtype == becomes
     assert np.array_equal(stored.astype(np.float64), image.astype(np.float64))
 
@@ -242,12 +243,12 @@ def test_values_survive_every_conversion(dtype, low, high, becomes):
 @pytest.mark.parametrize("dtype", [np.uint64, np.int64])
 def test_integers_beyond_a_double_are_refused(dtype):
     with pytest.raises(ImageError, match="do not fit"):
-        storable(np.array([[[1], [2**53 + 1]]], dtype))
+        to_storable(np.array([[[1], [2**53 + 1]]], dtype))
 
 
 def test_one_constant_channel_is_no_reason_to_refuse():
     image = np.dstack([random(20, 20), np.zeros((20, 20), np.uint8)])
-    assert np.array_equal(storable(image), image)
+    assert np.array_equal(to_storable(image), image)
 
 
 # --- what is broken -----------------------------------------------------------------------------------------------

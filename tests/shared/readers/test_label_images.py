@@ -11,9 +11,10 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from real_labels import wheel_nuclei
 
-from shared.readers.coco import coco_annotations, coco_dict, rasterise, read_coco
+from shared.artifacts.coco import annotation_dataset
+from shared.readers.coco import coco_annotations, rasterise, read_coco
 from shared.readers.decode.image_file import Limits
-from shared.readers.label_images import paint_objects, read_mask, renumber
+from shared.readers.label_images import merge_object_masks, read_label_image, renumber
 from shared.readers.voc import voc_annotations
 from shared.system.errors import ImageError
 
@@ -28,7 +29,7 @@ def two_objects(dtype: type = np.uint8, first: int = 3, second: int = 9) -> np.n
 
 
 def read(path: Path, size: tuple[int, int] = (30, 40)) -> tuple[np.ndarray, str, list[str]]:
-    return read_mask(path, 0, 1, size, LIMITS)
+    return read_label_image(path, size, LIMITS)
 
 
 @pytest.mark.parametrize(
@@ -119,7 +120,7 @@ def test_one_mask_per_object(tmp_path):
         Image.fromarray((two_objects() == value).astype(np.uint8) * 255).save(tmp_path / f"{name}.png")
         paths.append(tmp_path / f"{name}.png")
     (tmp_path / "d.png").write_bytes(encoded("PNG")[:50])
-    labels, dropped = paint_objects((*paths, tmp_path / "d.png"), (30, 40), LIMITS)
+    labels, dropped = merge_object_masks((*paths, tmp_path / "d.png"), (30, 40), LIMITS)
     assert np.array_equal(labels, np.where(two_objects() == 3, 1, two_objects() // 9 * 2))
     assert [text.split(":")[0] for text in dropped] == ["c.png", "d.png"]
 
@@ -255,7 +256,7 @@ def test_pycocotools_reads_what_is_written(tmp_path):
         ],
         (30, 40),
     )
-    (tmp_path / "out.json").write_text(json.dumps(coco_dict([("a", (30, 40), found), ("b", (30, 40), [])])))
+    (tmp_path / "out.json").write_text(json.dumps(annotation_dataset([("a", (30, 40), found), ("b", (30, 40), [])])))
     coco = COCO(tmp_path / "out.json")
     assert [coco.imgs[i]["file_name"] for i in coco.getImgIds()] == ["a", "b"]
     assert np.array_equal(coco.annToMask(coco.anns[1]), two_objects() == 9)

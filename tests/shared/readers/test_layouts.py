@@ -8,8 +8,7 @@ from pathlib import Path, PurePosixPath
 import pytest
 from bad_images import encoded
 
-from shared.artifacts.keys import LONGEST, frame_key, key_of
-from shared.readers.fingerprint import fingerprint
+from shared.artifacts.keys import MAX_KEY_LENGTH
 from shared.readers.layouts import Layout, recognise
 from shared.system.errors import UserError
 
@@ -28,12 +27,14 @@ def folder_of(root: Path, *names: str) -> Path:
 
 def masks(layout: Layout, root: Path) -> dict[str, str]:
     return {
-        str(item.relative): item.mask.relative_to(root).as_posix() for item in layout.items if item.mask is not None
+        str(item.relative): item.mask_path.relative_to(root).as_posix()
+        for item in layout.images
+        if item.mask_path is not None
     }
 
 
 def images(layout: Layout) -> set[str]:
-    return {str(item.relative) for item in layout.items}
+    return {str(item.relative) for item in layout.images}
 
 
 @pytest.mark.parametrize(
@@ -62,7 +63,7 @@ def test_label_images_find_their_image(tmp_path, image, mask):
     layout = recognise(tmp_path)
     assert masks(layout, tmp_path) == {image: mask}
     assert images(layout) == {image, str(PurePosixPath(image).with_name("other.png"))}
-    assert not layout.problems and "(1 images)" in layout.text
+    assert not layout.problems and "(1 images)" in layout.description
 
 
 def test_a_label_image_without_image_is_listed_and_is_no_image(tmp_path):
@@ -79,22 +80,22 @@ def test_of_two_label_images_one_is_taken_and_the_other_listed(tmp_path):
 def test_folders_with_one_mask_per_object(tmp_path):
     names = [f"{i}/{kind}" for i in ("id1", "id2") for kind in (f"images/{i}.png", "masks/x.png", "masks/y.png")]
     layout = recognise(folder_of(tmp_path, *names, "id3/images/id3.png", "id3/masks/only.png"))
-    assert {str(i.relative): [p.name for p in i.objects] for i in layout.items} == {
+    assert {str(i.relative): [p.name for p in i.object_masks] for i in layout.images} == {
         "id1/images/id1.png": ["x.png", "y.png"],
         "id2/images/id2.png": ["x.png", "y.png"],
         "id3/images/id3.png": ["only.png"],
     }
-    assert "one mask per object (3 images)" in layout.text
-    assert [item.group for item in layout.items] == ["id1", "id2", "id3"]
+    assert "one mask per object (3 images)" in layout.description
+    assert [item.group for item in layout.images] == ["id1", "id2", "id3"]
 
 
 def test_class_folders_with_splits(tmp_path):
     names = [f"{split}/{name}/a.png" for split in ("train", "valid", "test") for name in ("positive", "negative")]
     layout = recognise(folder_of(tmp_path, *names))
-    assert {(i.split, i.label) for i in layout.items} == {
+    assert {(i.split, i.class_name) for i in layout.images} == {
         (split, name) for split in ("train", "val", "test") for name in ("positive", "negative")
     }
-    assert "class folders negative, positive" in layout.text and "train 2, val 2, test 2" in layout.text
+    assert "class folders negative, positive" in layout.description and "train 2, val 2, test 2" in layout.description
 
 
 @pytest.mark.parametrize(
@@ -110,12 +111,12 @@ def test_class_folders_with_splits(tmp_path):
 )
 def test_which_folders_are_classes(tmp_path, names, classes):
     layout = recognise(folder_of(tmp_path, *names))
-    assert {item.label for item in layout.items if item.label} == classes
+    assert {item.class_name for item in layout.images if item.class_name} == classes
 
 
 def test_splits_and_groups(tmp_path):
     layout = recognise(folder_of(tmp_path, "p1/w1/a.png", "VAL/p2/b.png", "testing/images/c.png", "d.png"))
-    assert {str(i.relative): (i.split, i.group) for i in layout.items} == {
+    assert {str(i.relative): (i.split, i.group) for i in layout.images} == {
         "p1/w1/a.png": ("train", "p1/w1"),
         "VAL/p2/b.png": ("val", "p2"),
         "testing/images/c.png": ("test", ""),
@@ -125,7 +126,7 @@ def test_splits_and_groups(tmp_path):
 
 def test_where_the_folder_lies_says_nothing(tmp_path):
     inner = folder_of(tmp_path / "test" / "labels", "a.png", "b.png")
-    assert [(i.key, i.split, i.group) for i in recognise(inner).items] == [("a", "train", ""), ("b", "train", "")]
+    assert [(i.key, i.split, i.group) for i in recognise(inner).images] == [("a", "train", ""), ("b", "train", "")]
 
 
 def coco(*names: str) -> str:
@@ -145,10 +146,10 @@ def test_coco_beside_the_images_or_apart(tmp_path):
     (tmp_path / "settings.json").write_text('{"images": 3}')
     (tmp_path / "broken.json").write_text('{"images": [')
     layout = recognise(tmp_path)
-    assert {str(i.relative) for i in layout.items if i.coco} == {"train/a.png", "val/c.png"}
-    assert layout.ignored == {"json": 2} and "COCO json (2 images)" in layout.text
+    assert {str(i.relative) for i in layout.images if i.coco} == {"train/a.png", "val/c.png"}
+    assert layout.ignored == {"json": 2} and "COCO json (2 images)" in layout.description
     assert len(layout.problems) == 2
-    assert any("gone.png" in reason and "not there" in reason for _, reason in layout.problems)
+    assert any("gone.png" in reason and "is missing" in reason for _, reason in layout.problems)
     assert any("several files" in reason for _, reason in layout.problems)
 
 
@@ -156,7 +157,7 @@ def test_pascal_voc_beside_and_apart(tmp_path):
     folder_of(tmp_path, "a.png", "a.xml", "JPEGImages/b.jpg", "Annotations/b.xml", "Annotations/lost.xml")
     (tmp_path / "other.xml").write_text("<settings/>")
     layout = recognise(tmp_path)
-    assert {str(i.relative): i.voc.name for i in layout.items if i.voc} == {
+    assert {str(i.relative): i.voc_path.name for i in layout.images if i.voc_path} == {
         "a.png": "a.xml",
         "JPEGImages/b.jpg": "b.xml",
     }
@@ -167,7 +168,7 @@ def test_xml_that_expands_is_not_read(tmp_path):
     folder_of(tmp_path, "a.png")
     (tmp_path / "a.xml").write_text('<!DOCTYPE x [<!ENTITY a "aa">]><annotation>&a;</annotation>')
     layout = recognise(tmp_path)
-    assert layout.items[0].voc is None and layout.problems[0][0] == "a.xml"
+    assert layout.images[0].voc_path is None and layout.problems[0][0] == "a.xml"
 
 
 def test_other_files_are_counted_and_hidden_ones_are_not(tmp_path):
@@ -179,7 +180,7 @@ def test_other_files_are_counted_and_hidden_ones_are_not(tmp_path):
 def test_one_file_is_a_source(tmp_path):
     folder_of(tmp_path, "a_masks.png", "b.png")
     layout = recognise(tmp_path / "a_masks.png")
-    assert images(layout) == {"a_masks.png"} and layout.text.startswith("one file")
+    assert images(layout) == {"a_masks.png"} and layout.description.startswith("one file")
 
 
 def test_loops_of_links_end(tmp_path):
@@ -234,25 +235,16 @@ AWKWARD = [
 
 def test_no_two_files_share_a_key(tmp_path):
     layout = recognise(folder_of(tmp_path, *AWKWARD))
-    keys = [item.key for item in layout.items]
+    keys = [item.key for item in layout.images]
     assert len(set(keys)) == len(AWKWARD)
     assert keys == sorted(keys)
     for key in keys:
-        assert len(key) <= LONGEST and re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_-]*", key)
-
-
-def test_plain_names_stay_as_they_are():
-    assert [key_of(PurePosixPath(name)) for name in ("a.png", "p1/w2/a-1.tif", "x.ome.tif")] == [
-        "a",
-        "p1__w2__a-1",
-        "x",
-    ]
-    assert frame_key("a", 7) == "a_f0007"
+        assert len(key) <= MAX_KEY_LENGTH and re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_-]*", key)
 
 
 def test_the_key_of_a_file_depends_on_no_other_file(tmp_path):
-    alone = recognise(folder_of(tmp_path / "1", "b a.png")).items[0].key
-    among = {str(i.relative): i.key for i in recognise(folder_of(tmp_path / "2", *AWKWARD)).items}
+    alone = recognise(folder_of(tmp_path / "1", "b a.png")).images[0].key
+    among = {str(i.relative): i.key for i in recognise(folder_of(tmp_path / "2", *AWKWARD)).images}
     assert among["b a.png"] == alone
 
 
@@ -262,41 +254,5 @@ def test_names_that_are_not_utf8(tmp_path):
         (tmp_path / os.fsdecode(b"a\xfe.png")).write_bytes(PICTURE)
     except OSError:
         pytest.skip("this file system takes no such names")
-    keys = [item.key for item in recognise(tmp_path).items]
+    keys = [item.key for item in recognise(tmp_path).images]
     assert len(set(keys)) == 2 and all(key.isascii() for key in keys)
-
-
-# --- fingerprint --------------------------------------------------------------------------------------------------
-
-
-def test_the_fingerprint_sees_every_change(tmp_path):
-    root = folder_of(tmp_path / "a", "1.png", "sub/2.png")
-    seen = [fingerprint(root)]
-    assert fingerprint(str(root)) == seen[0]
-    (root / "3.png").write_bytes(PICTURE)
-    seen.append(fingerprint(root))
-    (root / "3.png").write_bytes(PICTURE + b"x")
-    seen.append(fingerprint(root))
-    os.utime(root / "3.png", ns=(1, 1))
-    seen.append(fingerprint(root))
-    (root / "3.png").rename(root / "4.png")
-    seen.append(fingerprint(root))
-    assert len(set(seen)) == 5
-    (root / "4.png").unlink()
-    root.rename(tmp_path / "moved")
-    assert fingerprint(tmp_path / "moved") == seen[0]
-    assert fingerprint(tmp_path / "moved/1.png") != seen[0]
-    with pytest.raises(UserError):
-        fingerprint(root)
-
-
-def test_the_fingerprint_of_a_store(s3, tmp_path):
-    from shared import store
-
-    store.put(f"{s3}/fp/a.png", PICTURE)
-    first = fingerprint(f"{s3}/fp")
-    assert fingerprint(f"{s3}/fp") == first
-    store.put(f"{s3}/fp/a.png", PICTURE[:-1] + b"x")
-    assert fingerprint(f"{s3}/fp") != first
-    with pytest.raises(UserError, match="no object"):
-        fingerprint(f"{s3}/nothing-here")

@@ -1,0 +1,71 @@
+"""Encode images (H, W, C) without loss, and hash their pixels."""
+
+import hashlib
+import io
+from dataclasses import dataclass
+
+import imagecodecs
+import numpy as np
+import tifffile
+
+
+@dataclass(frozen=True)
+class EncodedImage:
+    """An image as it is stored in a shard. Threads encode side by side; one thread writes in order."""
+
+    extension: str
+    """`png` or `tif`."""
+    data: bytes
+    shape: tuple[int, int, int]
+    """Height, width, channels."""
+    dtype: str
+    """numpy's name."""
+    sha256: str
+    """Of the pixels, see `pixel_hash`."""
+
+
+def encode_image(image: np.ndarray) -> EncodedImage:
+    """Encode an image (H, W, C), uint8, uint16 or floating point: as PNG where that can hold it, else as TIFF."""
+    if image.ndim != 3:
+        raise ValueError(f"an image is (height, width, channels), not {image.shape}")
+    is_png = image.dtype in (np.uint8, np.uint16) and image.shape[2] in (1, 3)
+    data = _encode_png(image) if is_png else _encode_tiff(image)
+    height, width, channels = image.shape
+    extension = "png" if is_png else "tif"
+    return EncodedImage(extension, data, (height, width, channels), str(image.dtype), pixel_hash(image))
+
+
+def _encode_png(image: np.ndarray) -> bytes:
+    pixels = image.squeeze(2) if image.shape[2] == 1 else image
+    return bytes(imagecodecs.png_encode(np.ascontiguousarray(pixels), 1))
+
+
+def _encode_tiff(image: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    planes = np.ascontiguousarray(image.transpose(2, 0, 1))
+    tifffile.imwrite(
+        stream,
+        planes,
+        photometric="minisblack",
+        planarconfig="separate" if len(planes) > 1 else None,
+        compression="zlib",
+        metadata=None,
+        software="",
+    )
+    return stream.getvalue()
+
+
+def decode_image(data: bytes) -> np.ndarray:
+    """Decode the bytes of an `EncodedImage` to (H, W, C)."""
+    if data[:4] == b"\x89PNG":
+        image = imagecodecs.png_decode(data)
+        return image if image.ndim == 3 else image[..., None]
+    planes = tifffile.imread(io.BytesIO(data))
+    return np.ascontiguousarray((planes if planes.ndim == 3 else planes[None]).transpose(1, 2, 0))
+
+
+def pixel_hash(image: np.ndarray) -> str:
+    """Return the hex sha256 over dtype, shape and pixels."""
+    digest = hashlib.sha256(f"{image.dtype} {image.shape}".encode())
+    digest.update(np.ascontiguousarray(image).data)
+    return digest.hexdigest()

@@ -1,0 +1,67 @@
+"""Derive split, class and group of images from the names of their folders."""
+
+from collections import defaultdict
+from pathlib import PurePosixPath
+
+from shared.artifacts.keys import printable
+from shared.readers.label_pairing import IMAGE_FOLDERS, MASK_FOLDERS
+from shared.readers.source_image import SourceImage
+
+SPLITS = {"train": "train", "training": "train", "valid": "val", "val": "val", "validation": "val"}
+SPLITS |= {"test": "test", "testing": "test"}
+"""Folder name in lower case -> split."""
+CLASS_NAMES = {"positive", "negative", "pos", "neg", "infected", "uninfected", "parasitized", "healthy", "normal"}
+CLASS_NAMES |= {"abnormal", "benign", "malignant", "tumor", "tumour", "cancer", "control", "treated"}
+"""Names of sibling folders that are classes even without a split folder above them."""
+_STRUCTURE = {*SPLITS, *IMAGE_FOLDERS, *MASK_FOLDERS}
+
+
+def assign_classes(images: list[SourceImage]) -> list[str]:
+    """Set the class of each image where folders are classes, and return the classes in alphabetical order.
+
+    Folders are classes where every split folder holds the same two or more names, or some of them. Without split
+    folders only siblings with names in `CLASS_NAMES` are classes: others may be plates.
+    """
+    position: dict[PurePosixPath, int] = {}
+    below: dict[str, set[str]] = defaultdict(set)
+    for image in images:
+        folders = image.relative.parent.parts
+        split = _split_position(image.relative)
+        first = 0 if split is None else split + 1
+        if first < len(folders) and folders[first].lower() not in _STRUCTURE:
+            position[image.relative] = first
+            below["/".join(folders[:first])].add(folders[first])
+    if not _are_classes(below):
+        return []
+    for image in images:
+        if image.relative in position:
+            folder = image.relative.parent.parts[position[image.relative]]
+            image.class_name = printable(folder).replace(",", "_").strip()
+    return sorted({image.class_name for image in images if image.class_name})
+
+
+def _are_classes(below: dict[str, set[str]]) -> bool:
+    """Whether folder names are classes; below: split folder (empty: the source) -> names of the folders in it."""
+    splits = [names for split, names in below.items() if split]
+    if splits:
+        largest = max(splits, key=len)
+        return len(largest) > 1 and "" not in below and all(names <= largest for names in splits)
+    names = below.get("", set())
+    return len(names) > 1 and {name.lower() for name in names} <= CLASS_NAMES
+
+
+def assign_splits_and_groups(images: list[SourceImage]) -> None:
+    """Set split and group of each image; a group is the path without folders that name a split, class or 'images'."""
+    for image in images:
+        folders = list(image.relative.parent.parts)
+        split = _split_position(image.relative)
+        if split is not None:
+            image.split = SPLITS[folders[split].lower()]
+        if image.class_name is not None:
+            del folders[0 if split is None else split + 1]
+        image.group = printable("/".join(part for part in folders if part.lower() not in _STRUCTURE))
+
+
+def _split_position(relative: PurePosixPath) -> int | None:
+    """Position of the first folder that names a split."""
+    return next((i for i, part in enumerate(relative.parent.parts) if part.lower() in SPLITS), None)

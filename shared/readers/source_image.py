@@ -1,0 +1,29 @@
+"""An image file of a source, and the labels that belong to it by their names."""
+
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from shared.readers.coco import CocoImage
+
+
+@dataclass
+class SourceImage:
+    """One image file of a source, and the files with its labels."""
+
+    path: Path
+    relative: PurePosixPath
+    """Path relative to the source."""
+    key: str = ""
+    split: str = "train"
+    group: str = ""
+    """Its folder (plate, well), without the folders that only name a split, a class or 'images'."""
+    class_name: str | None = None
+    """Class, from its folder."""
+    mask_path: Path | None = None
+    """Label image of the same name."""
+    object_masks: tuple[Path, ...] = ()
+    """One mask per object."""
+    voc_path: Path | None = None
+    """Pascal VOC XML."""
+    coco: CocoImage | None = None
+    """Its annotations in a COCO file."""
