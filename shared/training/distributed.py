@@ -1,36 +1,23 @@
-"""Data-parallel training inside one task: a process for each GPU, started and watched by torchrun's launcher.
+"""Train in several processes, of which each computes its part of every batch.
 
-Every process runs the whole stage, but of each step's batch it computes its own `part` only. What a loss is made of is
-summed over all processes by `total`, and gradients are averaged: loss and weights are those of one process with the
-whole batch, up to rounding. The first process's outputs are the stage's; the others write into the void.
-
-In a single process all of this does nothing.
+All processes run the whole stage. Terms of a loss are summed over the processes by `shared.system.collectives.total`,
+so that each process has the loss of the whole batch, and its gradient times the number of processes. torch's
+DistributedDataParallel averages gradients, so that the weights are those of one process with the whole batch, up to
+rounding. `shared.stage.execution.worker_processes` starts the processes.
 """
 
-from collections.abc import Iterable
+from typing import cast
 
-import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
-# --- in a training loop -------------------------------------------------------------------------------------------
 
+def data_parallel(module: nn.Module) -> nn.Module:
+    """Wrap a module so that backward averages its gradients over all processes; alone, return the module itself.
 
-@torch.no_grad()
-def average_gradients(parameters: Iterable[Tensor]) -> None:
-    """Replace every gradient by its mean over all processes, in one message.
-
-    A loss whose parts went through `total` has, in each process, its gradient times the number of processes; the mean
-    is the gradient of the whole.
+    Every parameter that requires a gradient must take part in each call, and only calls of the wrapper count.
     """
     if not dist.is_initialized():
-        return
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    flat = torch.cat([gradient.flatten() for gradient in gradients])
-    dist.all_reduce(flat)
-    flat /= dist.get_world_size()
-    for gradient, mean in zip(gradients, flat.split([gradient.numel() for gradient in gradients]), strict=True):
-        gradient.copy_(mean.view_as(gradient))
-
-
-# --- starting the processes ---------------------------------------------------------------------------------------
+        return module
+    return cast("nn.Module", DistributedDataParallel(module, broadcast_buffers=False, gradient_as_bucket_view=True))

@@ -1,4 +1,4 @@
-"""Small graphs of `worker.py`, compiled by kfp."""
+"""Small graphs of `worker.py` and the named graphs, compiled by kfp."""
 
 import inspect
 import sys
@@ -6,17 +6,21 @@ from pathlib import Path
 
 from kfp import compiler, dsl
 
+from pipelines import graphs
+from pipelines.config import Config
+from pipelines.kubeflow.compile import compile_graph
+
 WORKER = Path(__file__).with_name("worker.py")
 
 
 def signature(**kinds) -> inspect.Signature:
-    """Of a component with these arguments, without defaults."""
+    """Return the signature of a component with these arguments, without defaults."""
     kind = inspect.Parameter.KEYWORD_ONLY
     return inspect.Signature([inspect.Parameter(name, kind, annotation=value) for name, value in kinds.items()])
 
 
 def worker(*inputs: str, gpu: bool = False):
-    """A container component that reads the artifacts `inputs` and writes `out` and the output parameter `length`."""
+    """Return a container component that reads the artifacts `inputs` and writes `out` and the parameter `length`."""
 
     def declare(*_):
         command = [sys.executable, str(WORKER), "--executor-input", "{{$}}"]
@@ -35,7 +39,7 @@ def worker(*inputs: str, gpu: bool = False):
 
 
 def add(name: str, history, gpu: bool = False, retries: int = 0, after: tuple = (), artifacts=None, **parameters):
-    """A task shown as `name`."""
+    """Add a task displayed as `name`."""
     artifacts = artifacts or {}
     task = worker(*artifacts)(name=name, history=history, **artifacts, **parameters).set_display_name(name)
     task.after(*after)
@@ -51,8 +55,14 @@ def compiled(pipeline, path: Path) -> Path:
     return path
 
 
+def compile_named(config: Config, path: Path, name: str = "label_free") -> Path:
+    """Compile a graph of `pipelines.graphs`."""
+    compile_graph(name, graphs.load(name), config, path)
+    return path
+
+
 def chain(path: Path) -> Path:
-    """first -> second -> third, and beside: independent of them. first's length goes to second as a parameter."""
+    """Compile first -> second -> third, and the independent task beside. second gets the length of first's output."""
 
     @dsl.pipeline(name="chain")
     def pipeline(history: str, text: str = "abc"):

@@ -1,6 +1,6 @@
-"""A component that is no stage, for tests of the executor: does what its parameters say and notes when it ran.
+"""Run as a component that is not a stage, for tests of the executor: obey the parameters and log each start and end.
 
-It is told everything by Kubeflow's executor input, as any container component.
+It reads its inputs from Kubeflow's executor input, as any container component does.
 """
 
 import json

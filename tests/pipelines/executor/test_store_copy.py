@@ -10,9 +10,9 @@ import graphs_for_tests as graphs
 import pytest
 
 from pipelines.executor import store_copy as sending
-from pipelines.executor.cache import Made, Receipt
+from pipelines.executor.cache import FinishedOutput, FinishedTask
 from shared import store
-from shared.artifacts.kinds import ImageSet
+from shared.artifacts.kinds import Files
 from shared.artifacts.manifest import seal
 from shared.system.errors import UserError
 
@@ -70,7 +70,7 @@ def test_artifacts_of_nobody_known_are_kept(s3, tmp_path) -> None:
     sending.refuse_others(f"{s3}/nothing-yet", "mine")
     (tmp_path / "images").mkdir()
     (tmp_path / "images/a.tar").write_text("a")
-    seal(tmp_path / "images", ImageSet)
+    seal(tmp_path / "images", Files)
     store.send(tmp_path / "images", f"{s3}/somebodys/ingest/images")
     with pytest.raises(UserError, match=r"an artifact \(ingest/images/artifact\.json\) that is not of this run"):
         sending.refuse_others(f"{s3}/somebodys", "mine")
@@ -80,11 +80,11 @@ def test_pages_and_metrics_go_beside_the_artifacts(s3, tmp_path) -> None:
     folder = tmp_path / "ingest"
     (folder / "images").mkdir(parents=True)
     (folder / "images/a.tar").write_text("a")
-    digest = seal(folder / "images", ImageSet).digest
+    digest = seal(folder / "images", Files).digest
     (folder / "report.html").write_text("<p>page")
     (folder / "metrics.json").write_text("{}")
     titles = {"images": "system.Dataset", "report.html": "system.HTML", "metrics.json": "system.Metrics"}
-    made = {n: Made(path=n, kind=title, schema_title=title, digest=digest) for n, title in titles.items()}
-    sending.send(Receipt(key="k", seconds=1, outputs=made), folder, f"{s3}/pages/ingest")
+    made = {n: FinishedOutput(path=n, kind=title, schema_title=title, digest=digest) for n, title in titles.items()}
+    sending.send(FinishedTask(key="k", seconds=1, outputs=made), folder, f"{s3}/pages/ingest")
     assert names(f"{s3}/pages/ingest") == ["images/a.tar", "images/artifact.json", "metrics.json", "report.html"]
     assert store.get(f"{s3}/pages/ingest/report.html") == b"<p>page"

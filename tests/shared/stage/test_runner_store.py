@@ -118,7 +118,7 @@ def test_an_input_of_another_kind_is_named_before_it_is_fetched(tree, s3, tmp_pa
     store.send(tmp_path / "labels", f"{s3}/labels")
     store.remove(f"{s3}/labels/index.jsonl")  # whoever fetches it first says that this is missing
     done = tree.run(*words(f"{s3}/labels", tmp_path / "first", tmp_path / "second"))
-    expected = f"error: --images: {s3}/labels: an ImageSet is needed here, this one's type is LabelSet"
+    expected = f"error: --images: {s3}/labels: an ImageSet is needed here, this one's type is LabelSet; give another"
     assert message(done) == expected
 
 

@@ -119,4 +119,5 @@ def test_a_number_of_processes_that_is_none(data: Data, tmp_path: Path) -> None:
     env = {**environment(1), "CYTOLOOM_WORKERS": "many"}
     done = subprocess.run(command(data, "mae", tmp_path), cwd=ROOT, env=env, capture_output=True, text=True)
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1] == "error: CYTOLOOM_WORKERS is 'many': a number of processes is expected"
+    message = "error: CYTOLOOM_WORKERS: 'many' is not a number of processes; give 1 or more, or unset it"
+    assert done.stderr.splitlines()[-1] == message

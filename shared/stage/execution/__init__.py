@@ -1,0 +1,1 @@
+"""The steps of running a stage: places, inputs, worker processes, checkpoints, outputs."""

@@ -1,0 +1,57 @@
+"""Give a running stage a folder for its checkpoints, found again by the next run of the same task."""
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from shared.stage.arguments import Task
+from shared.stage.execution.output_folder import CHECKPOINTS_FOLDER, SCRATCH_PREFIX
+from shared.stage.execution.places import is_remote, output_folders
+from shared.system.log import log
+from shared.training import checkpoint_location
+
+HOME_CHECKPOINTS = ".cache/cytoloom/checkpoints"
+"""Folder in the user's home for checkpoints of tasks whose outputs all go to a store."""
+
+
+@contextlib.contextmanager
+def checkpoint_folder(task: Task, key: str) -> Iterator[None]:
+    """Set the folder for checkpoints. It is removed when the stage succeeds and kept when it fails.
+
+    key: `task_key` of the task.
+    """
+    root = os.environ.get("CYTOLOOM_CHECKPOINTS", "").rstrip("/")
+    remote = f"{root}/{key}" if is_remote(root) else ""
+    folder = _local_folder(task, root, key)
+    try:
+        checkpoint_location.set_location(folder, remote)
+    except OSError as error:  # such as a volume that another user owns: no reason not to compute
+        log.warning("CYTOLOOM_CHECKPOINTS: %s: %s; going on without checkpoints", folder, error.strerror)
+        checkpoint_location.set_location(None)
+    try:
+        yield
+        checkpoint_location.remove()
+    finally:
+        if remote:
+            shutil.rmtree(folder, ignore_errors=True)
+        _remove_empty(folder)
+        if not root:
+            _remove_empty(folder.parent)
+
+
+def _local_folder(task: Task, root: str, key: str) -> Path:
+    """Return the folder in this file system: below `CYTOLOOM_CHECKPOINTS`, beside the outputs, or in the home."""
+    if is_remote(root):
+        return Path(tempfile.mkdtemp(prefix=SCRATCH_PREFIX, dir=os.environ.get("CYTOLOOM_TMP")))
+    if root:
+        return Path(root) / key
+    parents = [output.parent for output in output_folders(task).values()]
+    return (parents[0] / CHECKPOINTS_FOLDER if parents else Path.home() / HOME_CHECKPOINTS) / key
+
+
+def _remove_empty(folder: Path) -> None:
+    with contextlib.suppress(OSError):
+        folder.rmdir()
