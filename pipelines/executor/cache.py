@@ -1,7 +1,7 @@
-"""Finished tasks and where they are found again: in the run folder itself, or in a cache that runs share.
+"""Keep finished tasks and find them again: in the run folder itself, or in a cache that runs share.
 
-A finished task's folder holds a receipt, `.task.json`, which is written last. A receipt counts only while every file
-of every output agrees with it (sha256), so a changed byte is never handed on.
+The folder of a finished task holds `.task.json`, which is written last. It counts only while the contents of every
+output have the digest recorded in it (sha256), so that a corrupted output is computed again.
 """
 
 import contextlib
@@ -17,47 +17,52 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from shared.artifacts.manifest import content_digest, hash_folder, is_artifact, sha256_file, verify
 from shared.system.errors import ArtifactError, UserError
 
-RECEIPT = ".task.json"
-DEFAULT = Path.home() / ".cache/cytoloom"
-GB = 20.0
-"""That the cache may hold, 10^9 bytes each."""
+FINISHED = ".task.json"
+_DEFAULT_ROOT = Path.home() / ".cache/cytoloom"
+_DEFAULT_GB = 20.0
+"""Size limit of the cache in 10^9 bytes."""
 
 
-class Made(BaseModel):
+class FinishedOutput(BaseModel):
     """One output of a finished task."""
 
     model_config = ConfigDict(extra="forbid")
     path: str
     """Relative to the task's folder."""
     kind: str
-    """Artifact type such as ImageSet, or Kubeflow's."""
+    """Artifact kind such as ImageSet, else Kubeflow's type."""
     schema_title: str
-    """Kubeflow's name of the type, such as system.Dataset."""
+    """Kubeflow's type, such as system.Dataset."""
     digest: str
     """Content digest of an artifact, sha256 of a plain file."""
     metadata: dict[str, Any] = {}
 
 
-class Receipt(BaseModel):
-    """What a finished task left behind."""
+class FinishedTask(BaseModel):
+    """The results of a task that succeeded."""
 
     model_config = ConfigDict(extra="forbid")
     key: str
+    """Cache key; empty if the results must not be used again."""
     seconds: float
-    outputs: dict[str, Made] = {}
+    outputs: dict[str, FinishedOutput] = {}
     values: dict[str, Any] = {}
+    """Output parameters."""
     metrics: dict[str, float] = {}
     skipped: str = ""
+    """Why the stage passed through without computing; empty if it computed."""
+    remark: str = ""
+    """One or two sentences on the outcome, from `Result.remark`."""
 
     def save(self, folder: Path) -> None:
-        """Write it: from now on the task counts as finished."""
-        temporary = folder / f"{RECEIPT}.partial"
+        """Write `.task.json`: from now on the task counts as finished."""
+        temporary = folder / f"{FINISHED}.partial"
         temporary.write_text(self.model_dump_json(indent=1) + "\n")
-        temporary.replace(folder / RECEIPT)
+        temporary.replace(folder / FINISHED)
 
 
 def digest_of(path: Path) -> str:
-    """Digest of an output, computed from its contents. Raises ArtifactError where it is missing or damaged."""
+    """Compute the digest of an output from its contents. Raises ArtifactError if it is missing or corrupted."""
     if path.is_dir():
         return verify(path).digest if is_artifact(path) else content_digest(hash_folder(path))
     if not path.is_file():
@@ -65,71 +70,72 @@ def digest_of(path: Path) -> str:
     return sha256_file(path)
 
 
-def settled(folder: Path, key: str) -> Receipt | None:
-    """The receipt in `folder`, where it is one for `key`.
+def read_finished(folder: Path, key: str) -> FinishedTask | None:
+    """Return the finished task in `folder`; None if there is none with this key.
 
-    Raises ArtifactError where it is, but an output is missing or has changed.
+    Raises ArtifactError if there is one, but an output is missing or has changed.
     """
     try:
-        receipt = Receipt.model_validate_json((folder / RECEIPT).read_text())
+        finished = FinishedTask.model_validate_json((folder / FINISHED).read_text())
     except (OSError, ValidationError, UnicodeDecodeError):
         return None
-    if receipt.key != key:
+    if finished.key != key:
         return None
-    for made in receipt.outputs.values():
-        if digest_of(folder / made.path) != made.digest:
-            raise ArtifactError(f"{folder / made.path}: its contents have changed")
-    return receipt
+    for output in finished.outputs.values():
+        if digest_of(folder / output.path) != output.digest:
+            raise ArtifactError(f"{folder / output.path}: its contents have changed")
+    return finished
 
 
 class Cache:
-    """Folders of finished tasks by key. Files are hard links where the file system allows it, else copies."""
+    """Folders of finished tasks by key. Files are hard links if the file system allows it, else copies."""
 
-    def __init__(self, root: Path, limit: float = GB * 1e9) -> None:
-        """limit: bytes that `trim` leaves, at most."""
+    def __init__(self, root: Path, limit: float = _DEFAULT_GB * 1e9) -> None:
+        """limit: maximum size after `trim`, in bytes."""
         self.root, self.limit = root / "tasks", limit
 
     @classmethod
     def from_environment(cls) -> "Cache":
-        """The cache at `CYTOLOOM_CACHE`, else in the home folder, of `CYTOLOOM_CACHE_GB`, else 20.
+        """Return the cache at CYTOLOOM_CACHE (default ~/.cache/cytoloom), limited to CYTOLOOM_CACHE_GB (default 20).
 
-        Raises UserError where that is no size.
+        Raises UserError if the limit is not a size.
         """
-        return cls(Path(os.environ.get("CYTOLOOM_CACHE") or DEFAULT), _gigabytes(os.environ.get("CYTOLOOM_CACHE_GB")))
+        root = Path(os.environ.get("CYTOLOOM_CACHE") or _DEFAULT_ROOT)
+        return cls(root, _gigabytes(os.environ.get("CYTOLOOM_CACHE_GB")))
 
-    def restore(self, key: str, folder: Path) -> Receipt | None:
-        """Put the finished task `key` at `folder` and return its receipt; None where there is none.
+    def restore(self, key: str, folder: Path) -> FinishedTask | None:
+        """Copy the finished task `key` to `folder` and return it; None if the cache does not have it.
 
-        Raises ArtifactError where there is one, but damaged; it is removed then.
+        Raises ArtifactError if it is corrupted, and removes it.
         """
         entry = self._entry(key)
         try:
-            receipt = settled(entry, key)
+            finished = read_finished(entry, key)
         except ArtifactError:
             shutil.rmtree(entry, ignore_errors=True)
             raise
-        if receipt is not None:
+        if finished is not None:
             with contextlib.suppress(PermissionError):  # another user's
-                os.utime(entry)  # it was of use: `trim` takes others first
+                os.utime(entry)  # `trim` removes the least recently used first
             _link_tree(entry, folder)
-        return receipt
+        return finished
 
     def keep(self, key: str, folder: Path) -> None:
-        """Add the finished task at `folder`. Raises OSError where there is no room or no right to write."""
+        """Add the finished task at `folder`. Raises OSError if there is no space or no right to write."""
         _link_tree(folder, self._entry(key))
 
     def trim(self) -> int:
-        """Remove the tasks that were of use longest ago until the rest is below the limit. Returns how many.
+        """Remove the least recently used tasks until the rest is below the limit; return their number.
 
-        A run that wants one of them just then computes it anew. Raises OSError where one cannot be removed.
+        A run that needs a removed task computes it again. Raises OSError if a task cannot be removed.
         """
-        tasks = sorted((used, size, task) for task in self.root.glob("*/*") for used, size in _uses(task))
+        tasks = sorted((used, size, task) for task in self.root.glob("*/*") for used, size in _usage(task))
         excess, removed = sum(size for _, size, _ in tasks) - self.limit, 0
         for _, size, task in tasks:
             if excess <= 0:
                 break
-            with contextlib.suppress(FileNotFoundError):  # another run trims as well
-                (task / RECEIPT).unlink()  # first: without it, nobody takes the rest for finished
+            with contextlib.suppress(FileNotFoundError):  # another run trims at the same time
+                (task / FINISHED).unlink()  # first: without it, no run takes the rest for a finished task
                 shutil.rmtree(task)
             excess, removed = excess - size, removed + 1
         return removed
@@ -139,42 +145,43 @@ class Cache:
 
 
 def _gigabytes(given: str | None) -> float:
+    """Parse CYTOLOOM_CACHE_GB into bytes."""
     try:
-        size = float(given or GB)
+        size = float(given or _DEFAULT_GB)
     except ValueError:
         size = math.nan
     if not size >= 0:
-        raise UserError(f"CYTOLOOM_CACHE_GB={given}: not a size in GB, such as 20")
+        raise UserError(f"CYTOLOOM_CACHE_GB={given}: not a size; give a number of GB, such as 20")
     return size * 1e9
 
 
-def _uses(task: Path) -> Iterator[tuple[float, int]]:
-    """When a kept task was last of use (s since 1970) and its bytes; nothing where it is not whole."""
+def _usage(task: Path) -> Iterator[tuple[float, int]]:
+    """Yield the time of a cached task's last use (Unix time in s) and its bytes; nothing for an incomplete one."""
     with contextlib.suppress(OSError):
-        if (task / RECEIPT).is_file():
+        if (task / FINISHED).is_file():
             yield task.stat().st_mtime, sum(file.lstat().st_size for file in task.rglob("*") if file.is_file())
 
 
 def _link_tree(source: Path, target: Path) -> None:
-    """Make `target` a copy of the folder `source`, by hard links where possible; what stood there is replaced."""
+    """Replace `target` with a copy of the folder `source`, by hard links if possible."""
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.partial-{os.getpid()}")
     shutil.rmtree(partial, ignore_errors=True)
     try:
-        shutil.copytree(source, partial, copy_function=_link, ignore=_hidden(source))
+        shutil.copytree(source, partial, copy_function=_link, ignore=_temporary_files(source))
         shutil.rmtree(target, ignore_errors=True)
         partial.replace(target)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _hidden(top: Path) -> Callable[[str, list[str]], list[str]]:
-    """For `copytree`: locks and unfinished files at the top of a task's folder stay behind."""
-    return lambda folder, names: [n for n in names if Path(folder) == top and n.startswith(".") and n != RECEIPT]
+def _temporary_files(top: Path) -> Callable[[str, list[str]], list[str]]:
+    """Return `ignore` of `copytree`: locks and unfinished files directly in a task's folder."""
+    return lambda folder, names: [n for n in names if Path(folder) == top and n.startswith(".") and n != FINISHED]
 
 
 def _link(source: str, target: str) -> None:
-    if Path(source).name != "log.txt":  # logs are written to, so they are no links
+    if Path(source).name != "log.txt":  # a log is appended to later
         with contextlib.suppress(OSError):
             os.link(source, target)
             return

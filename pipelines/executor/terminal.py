@@ -1,4 +1,4 @@
-"""What a person sees while a run goes on: plain lines, and on a terminal one live line for each running task."""
+"""Show the progress of a run: plain lines, and on a terminal one live line for each running task."""
 
 import itertools
 import shutil
@@ -8,12 +8,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TextIO
 
-EVERY = 0.25
-"""s between two redrawings."""
+_INTERVAL = 0.25
+"""s between two updates of the live lines."""
 
 
 class Display:
-    """Writes to standard error. Lines stay; the live block below them is redrawn."""
+    """Writes lines to standard error, and redraws the live lines below them."""
 
     def __init__(self, stream: TextIO = sys.stderr) -> None:
         self.stream = stream
@@ -22,18 +22,18 @@ class Display:
         self._next = 0.0
 
     def line(self, text: str) -> None:
-        """A line that stays: `12:04:31 em-0/cluster  done in 3.1 s`."""
+        """Write a permanent line: `12:04:31 em-0/cluster  done in 3.1 s`."""
         self.clear()
         self.stream.write(f"{time.strftime('%H:%M:%S')} {text}\n")
         self.stream.flush()
         self._next = 0.0
 
     def tick(self, running: Iterable[tuple[str, float, Path]]) -> None:
-        """Redraw the live block: (task, seconds so far, log) of each running task."""
+        """Redraw the live lines. running: (task, wall time in s, log) of each running task."""
         now = time.monotonic()
         if not self.live or now < self._next:
             return
-        self._next = now + EVERY
+        self._next = now + _INTERVAL
         width = shutil.get_terminal_size().columns - 1
         lines = [f"  {name}  {seconds:.0f} s  {last_line(log)}"[:width] for name, seconds, log in running]
         self.clear()
@@ -42,14 +42,14 @@ class Display:
         self._drawn = len(lines)
 
     def clear(self) -> None:
-        """Take the live block away."""
+        """Remove the live lines."""
         if self._drawn:
             self.stream.write(f"\x1b[{self._drawn}F\x1b[J")
             self._drawn = 0
 
 
 def last_lines(log: Path, size: int = 16384) -> list[str]:
-    """The lines at the end of a log, without colours and the like."""
+    """Return the lines in the last `size` bytes of a log, without control characters."""
     try:
         with log.open("rb") as stream:
             stream.seek(max(0, stream.seek(0, 2) - size))
@@ -61,12 +61,12 @@ def last_lines(log: Path, size: int = 16384) -> list[str]:
 
 
 def last_line(log: Path) -> str:
-    """The last line of a log, for the live display."""
+    """Return the last line of a log."""
     return next(reversed(last_lines(log, 2048)), "")
 
 
 def error_line(log: Path) -> str:
-    """The stage's own message, `error: ...` with its indented lines, where there is one; else the last line."""
+    """Return the stage's own message, `error: ...` with its indented lines, if there is one, else the last line."""
     lines = last_lines(log)
     starts = [number for number, line in enumerate(lines) if line.startswith("error: ")]
     if not starts:

@@ -1,4 +1,4 @@
-"""One EM round as a nested pipeline: features, clusters, pseudo-masks (E-step), segmentor (M-step), selection, scores."""
+"""Build an EM round as a nested pipeline: features, clusters, pseudo-labels (E-step), segmentor (M-step), selection."""
 
 from typing import Any, NamedTuple
 
@@ -13,8 +13,10 @@ from components.train_segmentor.component import TrainSegmentor
 from pipelines.config import Config
 from pipelines.kubeflow.adapter import step
 
-SCORED = "20"
-"""Labelled images that a round is scored on, at most: enough to see how the rounds compare."""
+EM = "em"
+"""Group of the rounds in a config: `em/cluster` is the task `cluster` in every round, `em-1/cluster` in round 1."""
+MAX_SCORED = "20"
+"""Labelled images that a round is scored on, unless `max_images` is set."""
 
 
 class Round(NamedTuple):
@@ -28,15 +30,26 @@ class Round(NamedTuple):
     done: bool
 
 
-def em_round(config: Config) -> Any:
-    """The nested pipeline. Call it outside any other pipeline: kfp does not define one inside another.
+def em_rounds(config: Config) -> list[Any]:
+    """Build the nested pipeline of each round. Rounds without settings of their own share one definition.
 
-    Round 0 gets the encoder twice, an empty LabelSet, -1, 0 and False; round r > 0 what round r-1 returned. Once `done`
-    is true the stages pass through at once, which needs no condition in the graph. `model` and `labels` are the last
-    round's, whatever the selection says: a round that is no better may lead to one that is. `best` is what was selected.
+    Call it outside any other pipeline: kfp does not define a pipeline inside another one.
+    """
+    configs = config.groups(EM, [f"{EM}-{number}" for number in range(config.rounds)])
+    definitions = {id(own): _em_round(own) for own in configs}
+    return [definitions[id(own)] for own in configs]
+
+
+def _em_round(config: Config) -> Any:
+    """Build the nested pipeline of one or several rounds.
+
+    Round 0 gets the encoder as `model` and `best`, an empty LabelSet, -1, 0 and False; round r > 0 the outputs of
+    round r-1. Once `done` is true the stages pass through at once, which needs no condition in the graph. `model` and
+    `labels` are the last round's, even if the selection rejects them: a worse round may lead to a better one. `best` is
+    the selected model.
     """
 
-    @dsl.pipeline(name="em-round", description="One EM round on the pseudo-masks.")
+    @dsl.pipeline(name="em-round", description="One EM round on the pseudo-labels.")
     def em(
         images: dsl.Input[dsl.Dataset],
         truth: dsl.Input[dsl.Dataset],
@@ -82,7 +95,8 @@ def em_round(config: Config) -> Any:
             stop_agreement=stop_agreement,
             skip=done,
         )
-        step(config, Evaluate, **labelled, model=trained.outputs["segmentor"], max_images=SCORED)
+        scored = {**labelled, "model": trained.outputs["segmentor"]}
+        step(config, Evaluate, defaults={"max_images": MAX_SCORED}, **scored)
         return Round(
             trained.outputs["segmentor"],
             refined.outputs["labels"],

@@ -1,6 +1,6 @@
-"""From unlabelled images to a segmentor, its predictions and its ONNX file; labels, where there are any, only score it.
+"""From unlabelled images to a segmentor, its predictions and its ONNX file; labels, if there are any, only score it.
 
-Compile-time settings: `rounds`, and any field of a stage. Run-time parameters: those of `label_free` below.
+Compile-time settings: `rounds`, and any field of a stage or task. Run-time parameters: those of `label_free` below.
 """
 
 from typing import Any
@@ -16,22 +16,22 @@ from components.pretrain.component import Pretrain
 from components.select_model.component import SelectModel
 from components.train_segmentor.component import TrainSegmentor
 from pipelines.config import Config
-from pipelines.graphs.em import em_round
+from pipelines.graphs.em import EM, em_rounds
 from pipelines.kubeflow.adapter import step
 
 
 def build(config: Config) -> Any:
-    """The graph with `config` fixed in it."""
+    """Build the pipeline with the settings of `config` fixed in it."""
 
     def label_free(
         source: str,
         fingerprint: str = "",
         seed: int = config.default(Pretrain, "seed"),
         pretrain_steps: int = config.default(Pretrain, "steps"),
-        train_steps: int = config.default(TrainSegmentor, "steps"),
-        k: str = config.default(Cluster, "k"),
-        use_labels: int = config.default(Cluster, "use_labels"),
-        stop_agreement: float = config.default(SelectModel, "stop_agreement"),
+        train_steps: int = config.default(TrainSegmentor, "steps", EM),
+        k: str = config.default(Cluster, "k", EM),
+        use_labels: int = config.default(Cluster, "use_labels", EM),
+        stop_agreement: float = config.default(SelectModel, "stop_agreement", EM),
     ) -> None:
         data = step(config, Ingest, source=source, fingerprint=fingerprint)
         images, truth = data.outputs["images"], data.outputs["labels"]
@@ -44,7 +44,7 @@ def build(config: Config) -> Any:
             "initial_area": 0.0,
             "done": False,
         }
-        for number in range(config.rounds):
+        for number, em in enumerate(rounds):
             after = em(
                 images=images,
                 truth=truth,
@@ -55,12 +55,12 @@ def build(config: Config) -> Any:
                 train_steps=train_steps,
                 stop_agreement=stop_agreement,
                 seed=seed,
-            ).set_display_name(f"em-{number}")
+            ).set_display_name(f"{EM}-{number}")
             state = {name: after.outputs[name] for name in state}
         found = step(config, Infer, images=images, model=state["best"])
         step(config, ExportModel, images=images, model=state["best"])
-        predictions = found.outputs["predictions"]
-        step(config, Evaluate, images=images, truth=truth, predictions=predictions, use_labels=use_labels)
+        scored = {"images": images, "truth": truth, "predictions": found.outputs["predictions"]}
+        step(config, Evaluate, name="evaluate-predictions", **scored, use_labels=use_labels)
 
-    em = em_round(config)  # after the defaults above: they say which settings the graph feeds by parameter
+    rounds = em_rounds(config)  # after the defaults above, which tell the config what the run-time parameters feed
     return dsl.pipeline(name="label-free", description=(__doc__ or "").splitlines()[0])(label_free)

@@ -1,7 +1,8 @@
-"""Stage -> Kubeflow container component: the fields of the declaration become its signature."""
+"""Turn a stage into a Kubeflow container component: the fields of the declaration become its signature."""
 
 import inspect
 import os
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
@@ -16,16 +17,16 @@ from shared.stage.wire import plain_type, to_wire
 
 
 def image_reference(target: str) -> str:
-    """Reference of the image built from a target of `docker/Dockerfile`: `cytoloom/torch:3f2a...`."""
+    """Return the reference of the image built from a target of `docker/Dockerfile`: `cytoloom/torch:3f2a...`."""
     return f"{os.environ.get('CYTOLOOM_REGISTRY') or 'cytoloom'}/{target}:{image_version()}"
 
 
 @cache
-def component(stage: type[Stage], target: str) -> Any:
-    """The component that runs `python -m components SLUG` in the image built from `target`.
+def component(stage: type[Stage], target: str, name: str = "") -> Any:
+    """Return the component that runs `python -m components SLUG` in the image built from `target`.
 
-    Called in a pipeline, it adds a task. Which paths, uris and parameters a task has, the container learns from the
-    executor input alone.
+    Called in a pipeline, it adds a task, named `name` or else as the stage. The container learns its paths, URIs and
+    parameters from the executor input alone.
     """
 
     def declare(*_: Any) -> dsl.ContainerSpec:
@@ -34,22 +35,28 @@ def component(stage: type[Stage], target: str) -> Any:
             command=["python", "-m", "components", stage.slug(), "--executor-input", "{{$}}"],
         )
 
-    declare.__name__ = stage.slug()
+    declare.__name__ = name.replace("-", "_") or stage.slug()
     declare.__doc__ = stage.__doc__
-    declare.__signature__ = inspect.Signature([_argument(stage, name) for name in stage.model_fields])  # type: ignore[attr-defined]
+    declare.__signature__ = inspect.Signature([_argument(stage, field) for field in stage.model_fields])  # type: ignore[attr-defined]
     return dsl.container_component(declare)
 
 
-def step(config: Config, stage: type[Stage], **wired: Any) -> dsl.PipelineTask:
-    """Add a task to the pipeline: what the graph wires, what `config` fixes, and the stage's resources."""
-    profile = config.profile or resources.PLAIN
+def step(
+    config: Config, stage: type[Stage], *, name: str = "", defaults: Mapping[str, Any] | None = None, **wired: Any
+) -> dsl.PipelineTask:
+    """Add a task to the pipeline: its connections, the settings of `config`, and the stage's resources.
+
+    name: of the task, such as `evaluate-predictions`, if the stage runs more than once at this level; defaults: values
+    of fields in this graph, which settings replace; wired: the connections, which settings cannot replace.
+    """
+    profile: resources.Profile = config.profile or resources.PLAIN
     target = (stage.gpu_image if profile.row(stage.slug()).gpu else "") or stage.image
-    task = component(stage, target)(**wired, **config.constants(stage, wired))
-    return resources.apply(task, stage.slug(), profile)
+    arguments = {**(defaults or {}), **wired, **config.constants(stage, wired, name)}
+    return resources.apply(component(stage, target, name)(**arguments), stage.slug(), profile)
 
 
 def _argument(stage: type[Stage], name: str) -> inspect.Parameter:
-    """One field as an argument that kfp understands: an artifact, an output parameter, or a plain value."""
+    """Turn a field into an argument of a kfp component: an artifact, an output parameter, or a plain value."""
     field = stage.model_fields[name]
     port = port_of(field)
     default: Any = inspect.Parameter.empty
@@ -66,5 +73,5 @@ def _argument(stage: type[Stage], name: str) -> inspect.Parameter:
 
 
 def artifact_class(kind: Any) -> Any:
-    """Kubeflow's class for a kind of artifact: ImageSet -> dsl.Dataset, Model -> dsl.Model, ..."""
+    """Return Kubeflow's class for a kind of artifact: ImageSet -> dsl.Dataset, Model -> dsl.Model, ..."""
     return getattr(dsl, kind.kfp_type)

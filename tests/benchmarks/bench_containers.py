@@ -80,7 +80,7 @@ def bench_demo(server: Server) -> None:
             "processes": [*base, "--out", str(folder / "processes")],
             "containers, S3": [
                 *base,
-                *("--out", str(folder / "containers"), "--runner", "docker", "--store", f"s3://{server.bucket}/demo"),
+                *("--out", str(folder / "containers"), "--backend", "docker", "--store", f"s3://{server.bucket}/demo"),
             ],
         }
         taken = {}

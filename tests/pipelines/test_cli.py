@@ -1,4 +1,4 @@
-"""`cytoloom`: what is wrong with a command is said before anything runs, in one line, with exit code 1."""
+"""`cytoloom`: a wrong command ends before anything runs, with one line and exit code 1."""
 
 import os
 import subprocess
@@ -36,7 +36,7 @@ def test_list_names_the_graphs():
 
 
 def test_reading_a_compiled_graph_needs_no_kfp():
-    code = "import sys, pipelines.executor.run_command; print({'kfp', 'torch', 'numpy'} & set(sys.modules))"
+    code = "import sys, pipelines.run_command; print({'kfp', 'torch', 'numpy'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 
@@ -45,26 +45,32 @@ def test_reading_a_compiled_graph_needs_no_kfp():
     "words, says",
     [
         (["--source", "/no/such/folder"], "--source: /no/such/folder"),
-        ([], "--source DIR: required and not given"),
+        ([], "--source DIR: required, but not given"),
         (
             ["--source", "SOURCE", "--param", "sed=3"],
             "--param sed: label-free has no such parameter; did you mean seed?",
         ),
-        (["--source", "SOURCE", "--param", "seed"], "--param seed: write NAME=VALUE"),
-        (["--source", "SOURCE", "--param", "seed=x"], "--param seed: 'x' is no number integer"),
+        (["--source", "SOURCE", "--param", "seed"], "--param seed: no value; write NAME=VALUE"),
+        (["--source", "SOURCE", "--param", "seed=x"], "--param seed: 'x' is not of the type number integer"),
         (["--source", "SOURCE", "--param", "seed=-1"], "pretrain.seed: Input should be greater than or equal to 0"),
         (["--source", "SOURCE", "--param", "k=1000"], "em-0/cluster.k: Input should be less than or equal to"),
         (
             ["--source", "SOURCE", "--from", "em-0/clustr"],
             "--from em-0/clustr: no such task; did you mean em-0/cluster?",
         ),
-        (["--source", "SOURCE", "--jobs", "0"], "--jobs 0: at least 1"),
-        (["--source", "SOURCE", "--store", "/tmp/x"], "--store /tmp/x: s3://bucket/prefix is expected"),
-        (["--source", "SOURCE", "--store", "s3://bucket"], "--store s3://bucket: a run needs a prefix of its own"),
-        (["--source", "SOURCE", "--store", "s3://bucket/"], "--store s3://bucket/: a run needs a prefix of its own"),
-        (["--source", "SOURCE", "--overwrite"], "--overwrite: goes with --store"),
-        (["--source", "SOURCE", "--image", "x"], "--image: goes with --runner docker"),
-        (["--source", "SOURCE", "--set", "rounds=2"], "--config and --set act when a graph is compiled"),
+        (["--source", "SOURCE", "--jobs", "0"], "--jobs 0: too few"),
+        (["--source", "SOURCE", "--store", "/tmp/x"], "--store /tmp/x: not an S3 URI; write s3://bucket/prefix"),
+        (
+            ["--source", "SOURCE", "--store", "s3://bucket"],
+            "--store s3://bucket: a whole bucket; give the run a",
+        ),
+        (
+            ["--source", "SOURCE", "--store", "s3://bucket/"],
+            "--store s3://bucket/: a whole bucket; give the run a",
+        ),
+        (["--source", "SOURCE", "--overwrite"], "--overwrite: applies to --store only"),
+        (["--source", "SOURCE", "--image", "x"], "--image: needs containers; add --backend docker"),
+        (["--source", "SOURCE", "--set", "rounds=2"], "--set: acts when a graph is compiled"),
     ],
 )
 def test_a_wrong_command_is_refused_before_anything_is_written(graph, source, tmp_path, words, says):

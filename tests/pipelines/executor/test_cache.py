@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from pipelines.executor.cache import RECEIPT, Cache, Receipt
+from pipelines.executor.cache import FINISHED, Cache, FinishedTask
 
 BYTES = 1000
 
@@ -17,14 +17,14 @@ def cache(tmp_path) -> Cache:
         made = tmp_path / key
         made.mkdir()
         (made / "data").write_bytes(b"x" * BYTES)
-        Receipt(key=key, seconds=1).save(made)
+        FinishedTask(key=key, seconds=1).save(made)
         os.utime(made, (i + 1, i + 1))
         cache.keep(key, made)
     return cache
 
 
 def kept(cache: Cache) -> set[str]:
-    return {receipt.parent.name for receipt in cache.root.glob(f"*/*/{RECEIPT}")}
+    return {finished.parent.name for finished in cache.root.glob(f"*/*/{FINISHED}")}
 
 
 def test_nothing_goes_where_there_is_room(cache):

@@ -44,7 +44,7 @@ def start(tmp_path: Path, stage_images: dict[str, str], nuclei) -> Callable[[], 
     (tmp_path / "source").mkdir()
     tifffile.imwrite(tmp_path / "source/a.tif", nuclei[:128, :128, 0])
     words = ["run", "label_free", "--source", tmp_path / "source", "--out", tmp_path / "run", "--no-cache"]
-    words += ["--runner", "docker", "--set", "rounds=1"]
+    words += ["--backend", "docker", "--set", "rounds=1"]
     words += ["--set", "pretrain.crop=64", "--set", "pretrain.batch_size=2", "--param", "pretrain_steps=1000000"]
     env = {**os.environ, "CYTOLOOM_THREADS": "1", "CYTOLOOM_DEVICE": "cpu"}
 
@@ -58,7 +58,7 @@ def start(tmp_path: Path, stage_images: dict[str, str], nuclei) -> Callable[[], 
 
 
 def state(run: Path, task: str) -> str:
-    return record.load(run).tasks[task].state if (run / record.NAME).exists() else ""
+    return record.load(run).tasks[task].state if (run / record.RUN_RECORD).exists() else ""
 
 
 def test_kill_9_then_the_same_command_then_ctrl_c(start, tmp_path: Path) -> None:

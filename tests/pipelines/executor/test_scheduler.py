@@ -57,7 +57,7 @@ class Bench:
 
 def cache_of(bench: Bench) -> list[int]:
     """Bytes of every finished task in its cache."""
-    kept = [receipt.parent for receipt in (bench.folder / "cache").glob("tasks/*/*/.task.json")]
+    kept = [finished.parent for finished in (bench.folder / "cache").glob("tasks/*/*/.task.json")]
     return [sum(file.stat().st_size for file in task.rglob("*") if file.is_file()) for task in kept]
 
 

@@ -1,5 +1,6 @@
 """Every stage as a Kubeflow component: its signature is the declaration's, whatever stages there are."""
 
+import graphs_for_tests as graphs
 import pytest
 from kfp import dsl
 
@@ -86,10 +87,9 @@ def test_a_stage_that_is_given_a_gpu_runs_in_the_image_that_can_use_it(gpus, tar
 
     from pipelines.config import Config
     from pipelines.kubeflow import resources
-    from pipelines.kubeflow.compile import compile_graph
 
     profile = resources.Profile(stages={"cluster": {"gpu": gpus}})
-    compile_graph("label_free", Config(1, profile=profile), tmp_path / "graph.yaml")
+    graphs.compile_named(Config(1, profile=profile), tmp_path / "graph.yaml")
     graph, _ = yaml.safe_load_all((tmp_path / "graph.yaml").read_text())
     containers = [executor["container"] for executor in graph["deploymentSpec"]["executors"].values()]
     (cluster,) = [container for container in containers if "cluster" in container["command"]]

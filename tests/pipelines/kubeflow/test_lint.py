@@ -2,16 +2,17 @@
 
 from pathlib import Path
 
+import graphs_for_tests as graphs
 import pytest
 import yaml
 from kfp import compiler, dsl, kubernetes
 
 from pipelines import config
 from pipelines.cli import main
-from pipelines.executor import ir
+from pipelines.graphs import GRAPHS
+from pipelines.ir import reader
 from pipelines.kubeflow import resources
 from pipelines.kubeflow.adapter import image_reference
-from pipelines.kubeflow.compile import GRAPHS, compile_graph
 from pipelines.kubeflow.lint import lint
 from shared.system.errors import UserError
 
@@ -138,7 +139,7 @@ def test_our_graphs_are_clean(graph, cpu_only, tmp_path):
     profile = tmp_path / "profile.yaml"
     profile.write_text("{secret: s3, cache: cache, checkpoints: checkpoints}")
     found = config.load(profile=resources.load(profile, cpu_only=cpu_only))
-    compile_graph(graph, found, tmp_path / "graph.yaml")
+    graphs.compile_named(found, tmp_path / "graph.yaml", graph)
     assert lint(tmp_path / "graph.yaml") == []
 
 
@@ -278,7 +279,7 @@ def test_an_optional_artifact_does_not_get_into_a_nested_pipeline(tmp_path):
 
 def test_a_stage_is_not_given_what_it_does_not_know(tmp_path):
     """As after a field was renamed: the graph was compiled by another version."""
-    compile_graph("label_free", config.load(settings=["rounds=1"]), tmp_path / "graph.yaml")
+    graphs.compile_named(config.load(settings=["rounds=1"]), tmp_path / "graph.yaml")
     text = (tmp_path / "graph.yaml").read_text()
     (tmp_path / "old.yaml").write_text(text.replace("mask_ratio", "masked").replace("- ingest\n", "- intake\n"))
     findings = lint(tmp_path / "old.yaml")
@@ -290,7 +291,7 @@ def test_a_stage_is_not_given_what_it_does_not_know(tmp_path):
 
 
 def test_tasks_in_rounds_are_named_with_their_round(tmp_path):
-    compile_graph("label_free", config.load(settings=["rounds=2"]), tmp_path / "graph.yaml")
+    graphs.compile_named(config.load(settings=["rounds=2"]), tmp_path / "graph.yaml")
     graph, platform = yaml.safe_load_all((tmp_path / "graph.yaml").read_text())
     del platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]["exec-gate-2"]
     (tmp_path / "bad.yaml").write_text(yaml.safe_dump_all([graph, platform]))
@@ -318,7 +319,7 @@ def test_what_is_no_compiled_graph_is_refused(text, said, tmp_path):
     with pytest.raises(UserError, match=said):
         lint(tmp_path / "x.yaml")
     with pytest.raises(UserError):
-        ir.read(tmp_path / "x.yaml")
+        reader.read(tmp_path / "x.yaml")
 
 
 def test_the_command_prints_findings_and_fails(tmp_path, capsys):
@@ -338,6 +339,6 @@ def test_a_graph_that_is_not_fit_is_not_written(tmp_path, monkeypatch):
 
     adapter.component.cache_clear()
     with pytest.raises(UserError, match="image-tag"):
-        compile_graph("label_free", config.load(), tmp_path / "graph.yaml")
+        graphs.compile_named(config.load(), tmp_path / "graph.yaml")
     adapter.component.cache_clear()
     assert not (tmp_path / "graph.yaml").exists()

@@ -1,13 +1,13 @@
 """What a cluster is asked for: the table, and profiles that change it."""
 
+import graphs_for_tests as graphs
 import pytest
 import yaml
 
 from components.registry import names
 from pipelines import config
-from pipelines.executor import ir
+from pipelines.ir import reader
 from pipelines.kubeflow import resources
-from pipelines.kubeflow.compile import compile_graph
 from pipelines.kubeflow.resources import RESOURCES, load
 from shared.system.errors import UserError
 
@@ -16,7 +16,7 @@ def compiled(tmp_path, text: str = "", cpu_only: bool = False):
     """(graph, settings of Kubernetes by executor) of the label-free pipeline for a profile."""
     (tmp_path / "profile.yaml").write_text(text)
     profile = load(tmp_path / "profile.yaml", cpu_only=cpu_only)
-    compile_graph("label_free", config.load(settings=["rounds=1"], profile=profile), tmp_path / "graph.yaml")
+    graphs.compile_named(config.load(settings=["rounds=1"], profile=profile), tmp_path / "graph.yaml")
     graph, *platform = yaml.safe_load_all((tmp_path / "graph.yaml").read_text())
     return graph, platform[0]["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
 
@@ -118,7 +118,7 @@ def test_a_cluster_without_gpus_is_asked_for_none(tmp_path):
 
 def test_a_graph_for_a_cluster_runs_here_with_the_folders_of_this_machine(tmp_path):
     compiled(tmp_path, "{cache: lab-cache, checkpoints: lab-checkpoints}")
-    graph = ir.read(tmp_path / "graph.yaml")
+    graph = reader.read(tmp_path / "graph.yaml")
     assert all(not task.env for task in graph.tasks.values())
 
 

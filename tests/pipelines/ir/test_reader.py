@@ -4,13 +4,13 @@ import graphs_for_tests as graphs
 import pytest
 from kfp import dsl
 
-from pipelines.executor import ir
-from pipelines.executor.task_graph import Constant, Output, Parameter, Text
+from pipelines.ir import reader
+from pipelines.ir.task_graph import Constant, Parameter, TaskOutput, Text
 from shared.system.errors import UserError
 
 
-def read(pipeline, tmp_path) -> ir.Graph:
-    return ir.read(graphs.compiled(pipeline, tmp_path / "graph.yaml"))
+def read(pipeline, tmp_path) -> reader.Graph:
+    return reader.read(graphs.compiled(pipeline, tmp_path / "graph.yaml"))
 
 
 @dsl.pipeline(name="inner")
@@ -35,10 +35,10 @@ def test_sources_lead_through_nested_pipelines(tmp_path):
     names = [f"round-{number}/deep/{name}" for number in (0, 1) for name in ("one", "two")]
     assert set(tasks) == {"start", *names}
     assert tasks["round-0/deep/two"].artifacts == {
-        "a": Output("round-0/deep/one", "out"),
-        "b": Output("start", "out"),
+        "a": TaskOutput("round-0/deep/one", "out"),
+        "b": TaskOutput("start", "out"),
     }
-    assert tasks["round-1/deep/two"].artifacts["b"] == Output("round-0/deep/two", "out")
+    assert tasks["round-1/deep/two"].artifacts["b"] == TaskOutput("round-0/deep/two", "out")
     assert tasks["round-1/deep/one"].parameters["size"] == Constant(5), "a nested pipeline's default"
     assert tasks["round-1/deep/one"].parameters["history"] == Parameter("history")
     text = tasks["round-1/deep/one"].parameters["text"]
@@ -59,7 +59,7 @@ def test_after_without_data_waits_for_all_of_a_nested_pipeline(tmp_path):
 
 
 def test_downstream_is_all_that_waits_for_a_task(tmp_path):
-    graph = ir.read(graphs.chain(tmp_path / "chain.yaml"))
+    graph = reader.read(graphs.chain(tmp_path / "chain.yaml"))
     assert graph.downstream("second") == {"second", "third"}
     assert graph.downstream("first") == {"first", "second", "third"}
 
@@ -98,6 +98,6 @@ def test_loops_exit_handlers_and_ordered_conditions_are_refused_by_name(tmp_path
         with dsl.If(size > 3):
             graphs.add("worker", history)
 
-    for pipeline, says in ((loop, r"dsl\.ParallelFor"), (handler, "exit handlers"), (order, "only `parameter ==")):
+    for pipeline, says in ((loop, r"dsl\.ParallelFor"), (handler, "exit handlers"), (order, "use `parameter ==")):
         with pytest.raises(UserError, match=says):
             read(pipeline, tmp_path)
