@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# A Docker engine of its own for tests and CI, where the machine has none running. Debian, as root.
+# Start a Docker engine for tests and CI on a machine where none runs. Debian, as root.
 #
-#   docker/engine.sh start FOLDER   install what is missing, start dockerd with its data in FOLDER, wait until it
-#                                   answers; prints `export DOCKER_HOST=...`. Running already: prints the same.
-#   docker/engine.sh stop FOLDER    end that engine and wait for its end
-#   docker/engine.sh base NAME      make a Debian base image with Python where there is none of that name:
+#   docker/engine.sh start FOLDER   install missing packages, start dockerd with its data in FOLDER, wait until it
+#                                   answers, and print `export DOCKER_HOST=...`; also if it runs already
+#   docker/engine.sh stop FOLDER    stop that engine and wait until it has ended
+#   docker/engine.sh base NAME      create a Debian base image with Python unless one of that name exists:
 #                                   for a machine that reaches Debian's packages but no image registry
 #
-# No bridge and no iptables rules: containers use the network of the host (`--network host`).
+# No bridge and no iptables rules: containers use the host's network (`--network host`).
 set -euo pipefail
 
 fail() { echo "engine.sh: $*" >&2; exit 1; }
@@ -17,7 +17,7 @@ need() { # need COMMAND PACKAGE...: install the packages where they are missing
     command -v "$1" >/dev/null || fail "$1 is missing; install it"
 }
 
-places() { # sockets' paths must be short, so they do not lie in FOLDER
+places() { # not in FOLDER: the paths of sockets must be short
     data=$(realpath -m "${1:?a folder is needed}")
     state=/run/cytoloom-engine-$(printf %s "$data" | sha256sum | cut -c1-12)
     export DOCKER_HOST=unix://$state/docker.sock
@@ -38,7 +38,7 @@ start() {
             answers && break
             sleep 0.5
         done
-        answers || { tail -n 20 "$state/log" >&2; fail "dockerd does not answer after 60 s"; }
+        answers || { tail -n 20 "$state/log" >&2; fail "dockerd: no answer after 60 s; its log is above"; }
     fi
     echo "export DOCKER_HOST=$DOCKER_HOST"
 }
@@ -53,7 +53,7 @@ stop() {
         [ -d "/proc/$pid" ] || break
         sleep 0.5
     done
-    [ ! -d "/proc/$pid" ] || fail "dockerd ($pid) does not end"
+    [ ! -d "/proc/$pid" ] || fail "dockerd: process $pid does not end"
     umount "$state"/exec/netns/* 2>/dev/null || true
     rm -rf "$state"
 }

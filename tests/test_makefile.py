@@ -1,4 +1,4 @@
-"""`make bench` and the like: one that fails is named at the end and keeps none of the others from running."""
+"""Targets for benchmarks: one that fails is named at the end and does not stop the others."""
 
 import os
 import stat
@@ -13,7 +13,7 @@ BENCHES = {path.name for path in (ROOT / "tests/benchmarks").glob("bench_*.py")}
 
 
 def made(target: str, folder: Path, fails: str) -> tuple[subprocess.CompletedProcess, list[str]]:
-    """`make target` with a `python` that notes the script it is given and fails for one of them; what it was given."""
+    """Run `make target` with a `python` that notes its script and fails for one; also return the scripts."""
     python, noted = folder / "python", folder / "noted"
     noted.write_text("")
     python.write_text(f'#!/bin/sh\necho "$1" >> {noted}\ncase "$1" in *{fails}) exit 3;; esac\n')
@@ -36,10 +36,10 @@ def test_what_needs_docker_has_a_target_of_its_own(tmp_path: Path) -> None:
     assert made("bench-containers", tmp_path, fails="containers.py")[0].returncode
 
 
-@pytest.mark.parametrize(("scripts", "said"), [("", "nothing to run"), ("bench_any_gpu.py", "no GPU here")])
-def test_benchmarks_of_a_gpu_do_not_pass_without_one(scripts, said):
+@pytest.mark.parametrize(("scripts", "message"), [("", "no such file"), ("bench_any_gpu.py", "finds no GPU")])
+def test_benchmarks_of_a_gpu_do_not_pass_without_one(scripts, message):
     command = ["make", "-o", "dev", "bench-gpu", f"BIN={Path(sys.executable).parent}", f"GPU_BENCHES={scripts}"]
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode != 0 and "error: " in done.stderr
-    assert said in done.stderr and "==" not in done.stdout
+    assert message in done.stderr and "==" not in done.stdout

@@ -1,8 +1,8 @@
-"""What containers cost: the start of a stage, and the whole demo with every artifact in S3, beside plain processes.
+"""Compare containers with processes: the start of a stage, and the whole demo with every artifact in S3.
 
 `make bench-containers`, or `python tests/benchmarks/bench_containers.py [--demo]`: two minutes, with the demo ten more.
-Uses the Docker engine that answers, or one of its own. To be reached: 1.2x the time to a stage's first line of work,
-1.3x that of the demo.
+It uses the Docker engine that answers, or starts one. Targets: containers take at most 1.2 times as long to a stage's
+first line of work, and 1.3 times as long for the demo.
 """
 
 import argparse
@@ -26,26 +26,26 @@ from s3_server import Server  # noqa: E402
 REPEATS = 5
 PRETRAIN = {"size": "nano", "patch": 16, "crop": 64, "batch_size": 2, "steps": 1, "downsample": 1}
 FIRST_LINES = {"ingest": "layout: ", "pretrain": "computing on "}
-"""What each logs when it begins its work."""
+"""Stage -> start of the line that it logs when its work begins."""
 
 
 def until(command: list[str], wanted: str) -> float:
-    """Seconds from the start of a command to its first line that holds `wanted`; then waits for its end."""
+    """Seconds from the start of a command to its first line that contains `wanted`; waits for the command to end."""
     began = time.perf_counter()
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     assert process.stderr is not None
-    said, seconds = "", 0.0
+    output, seconds = "", 0.0
     for line in process.stderr:
-        said += line
+        output += line
         if wanted in line and not seconds:
             seconds = time.perf_counter() - began
     if process.wait() or not seconds:
-        raise RuntimeError(said)
+        raise RuntimeError(output)
     return seconds
 
 
 def bench_start(references: dict[str, str]) -> None:
-    """From the command to a stage's first line of work."""
+    """Time a stage from its command to its first line of work."""
     for stage, target in (("ingest", "cpu"), ("pretrain", "torch")):
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary)
@@ -72,7 +72,7 @@ def bench_start(references: dict[str, str]) -> None:
 
 
 def bench_demo(server: Server) -> None:
-    """`make run`'s demo by processes, then in containers with every artifact in the bucket."""
+    """Time the demo of `make run` with processes, then with containers and every artifact in the bucket."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         base = [sys.executable, "-m", "pipelines.demo", "--no-cache"]
@@ -93,16 +93,16 @@ def bench_demo(server: Server) -> None:
 
 
 def main() -> int:
-    """Both, the demo on demand."""
+    """Run the benchmark; the demo with `--demo` only."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--demo", action="store_true", help="the whole demo as well, once each way")
+    parser.add_argument("--demo", action="store_true", help="also time the whole demo, once each way")
     args = parser.parse_args()
     with ExitStack() as stack:
         try:
             stack.enter_context(engine())
             references = images("cpu", "torch", "export")
         except (OSError, RuntimeError) as error:
-            print(f"error: this needs Docker, which neither answers nor could be started: {error}", file=sys.stderr)
+            print(f"error: Docker: no engine answers or could be started ({error})", file=sys.stderr)
             return 1
         bench_start(references)
         if args.demo:

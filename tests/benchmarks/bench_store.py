@@ -1,7 +1,8 @@
-"""Transfer to and from a real S3 server on this machine: shards against single objects, and one large file.
+"""Time transfers to and from a real S3 server on this machine: shards against single objects, and one large file.
 
-`python tests/benchmarks/bench_store.py`. To reach: 2,000 images of 50 KiB as shards up 3x and down 5x as fast as one by
-one by the plain minio client; 500 MiB down in 2x and up in 6x the time of a local copy.
+`python tests/benchmarks/bench_store.py`. Targets: 2,000 images of 50 KiB as shards are uploaded 3 times and downloaded
+5 times as fast as one by one with the plain minio client; 500 MiB are downloaded in twice and uploaded in 6 times the
+time of a local copy.
 """
 
 import os
@@ -25,7 +26,7 @@ from shared.artifacts.kinds import ImageSet, Model  # noqa: E402
 from shared.artifacts.manifest import seal  # noqa: E402
 
 IMAGES, SIDE = 2000, 160
-"""Noise of 160 x 160 px, uint16: 50 KiB each, whatever is done to compress it."""
+"""Noise of 160 x 160 px, uint16, which no compression shrinks: 50 KiB each."""
 LARGE = 500 * 2**20
 REPEATS = 3
 
@@ -45,7 +46,7 @@ def main() -> None:
 
 
 def small(root: Path, server: Server) -> None:
-    """Many images: an ImageSet, and the same as objects of their own."""
+    """Many images: as an ImageSet, and as one object each."""
     rng = np.random.default_rng(0)
     plain = root / "plain"
     plain.mkdir()
@@ -80,7 +81,7 @@ def small(root: Path, server: Server) -> None:
 
 
 def large(root: Path, server: Server) -> None:
-    """One file, against reading and writing it here."""
+    """One file, against a local copy."""
     folder = root / "model"
     folder.mkdir()
     block = np.random.default_rng(0).integers(0, 256, 2**20, np.uint8).tobytes()
@@ -100,17 +101,17 @@ def large(root: Path, server: Server) -> None:
     def copy() -> None:
         with (folder / "model.safetensors").open("rb") as source, (root / "copy.new").open("wb") as target:
             shutil.copyfileobj(source, target, 2**20)
-        (root / "copy.new").replace(root / "copy")  # a file of its own each time, as what is fetched
+        (root / "copy.new").replace(root / "copy")  # a new file each time, as a download makes
 
     report("500 MiB up", up, copy, "a local copy")
     report("500 MiB down", down, copy, "a local copy")
 
 
-def report(what: str, ours: Callable[[], None], theirs: Callable[[], None], name: str) -> None:
-    """One line: both medians, and how many times as fast, or as long."""
+def report(transfer: str, ours: Callable[[], None], theirs: Callable[[], None], name: str) -> None:
+    """Print both medians and their ratio."""
     mine, other = interleaved({"ours": ours, "theirs": theirs}, REPEATS).values()
     ratio = f"{other / mine:.2f}x as fast as" if other > mine else f"{mine / other:.2f}x the time of"
-    print(f"{what}: {mine:.2f} s, {ratio} {name} ({other:.2f} s)", flush=True)
+    print(f"{transfer}: {mine:.2f} s, {ratio} {name} ({other:.2f} s)", flush=True)
 
 
 if __name__ == "__main__":

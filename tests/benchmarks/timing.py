@@ -1,4 +1,4 @@
-"""Fair timing: contestants take turns."""
+"""Time several functions fairly: they take turns."""
 
 import time
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from statistics import median
 
 
 def interleaved(contestants: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """Median seconds of each; they take turns, so that other work on the machine meets all alike. Once unmeasured."""
+    """Return the median seconds of each. They take turns, so that other load affects all alike; the first is not timed."""
     times: dict[str, list[float]] = {name: [] for name in contestants}
     for repeat in range(repeats + 1):
         for name, work in contestants.items():

@@ -1,7 +1,7 @@
-"""A Docker engine and the images of the stages, for the tests marked `docker`.
+"""Provide a Docker engine and the images of the stages for tests marked `docker`.
 
-An engine that answers is used as it is. Where none does, `docker/engine.sh` starts one for the time of the tests.
-Images of the present version are built unless they are there.
+An engine that answers is used. Otherwise `docker/engine.sh` starts one for the duration of the tests. Images of the
+present code are built unless they exist.
 """
 
 import os
@@ -15,7 +15,7 @@ LOCAL_BASE = "local/base:ci"
 
 
 def script(*words: str, **environment: str) -> str:
-    """Run a script of docker/; its standard output. A failure carries the end of what it said."""
+    """Run a script of docker/ and return its standard output. Raises RuntimeError with the end of its messages."""
     done = subprocess.run(words, cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"{' '.join(words)} failed ({done.returncode}):\n{done.stderr[-3000:]}")
@@ -32,7 +32,7 @@ def answers() -> bool:
 
 @contextmanager
 def engine() -> Iterator[None]:
-    """An engine, named by DOCKER_HOST while it is needed, unless the default one answers."""
+    """Start an engine and set DOCKER_HOST, unless one answers; stop it at the end."""
     if answers():
         yield
         return
@@ -50,7 +50,7 @@ def engine() -> Iterator[None]:
 
 
 def images(*targets: str) -> dict[str, str]:
-    """Target -> reference of the image of the stages as they are now, built unless it is there."""
+    """Return target -> reference of the image with the present code; build those that do not exist."""
     base = os.environ.get("BASE_IMAGE", "")
     if not base:
         pulled = subprocess.run(["docker", "pull", "--quiet", "python:3.11-slim-bookworm"], capture_output=True)
