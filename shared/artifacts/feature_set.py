@@ -12,7 +12,8 @@ from pydantic import BaseModel, ConfigDict
 
 from shared.artifacts.kinds import FeatureSet
 from shared.artifacts.manifest import read_manifest
-from shared.artifacts.shards import INDEX, Member, ShardWriter, check_ascending, read_jsonl, read_member, write_jsonl
+from shared.artifacts.payload import INDEX
+from shared.artifacts.shards import Member, ShardWriter, check_ascending, read_jsonl, read_member, write_jsonl
 from shared.system.errors import ArtifactError
 
 SHARD_TOKENS_BYTES = 256 * 2**20

@@ -13,7 +13,8 @@ from pydantic import BaseModel, ConfigDict
 from shared.artifacts.image_codec import EncodedImage, decode_image, encode_image
 from shared.artifacts.kinds import ImageSet
 from shared.artifacts.manifest import read_manifest
-from shared.artifacts.shards import INDEX, Member, ShardWriter, check_ascending, read_jsonl, read_member, write_jsonl
+from shared.artifacts.payload import INDEX
+from shared.artifacts.shards import Member, ShardWriter, check_ascending, read_jsonl, read_member, write_jsonl
 from shared.system.errors import ArtifactError
 
 

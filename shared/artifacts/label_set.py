@@ -20,7 +20,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from shared.artifacts.annotation import Annotation, Box, annotations_by_key
 from shared.artifacts.kinds import LabelSet
 from shared.artifacts.manifest import read_manifest
-from shared.artifacts.shards import INDEX, Member, ShardWriter, check_ascending, read_jsonl, read_member, write_jsonl
+from shared.artifacts.payload import INDEX
+from shared.artifacts.shards import Member, ShardWriter, check_ascending, read_jsonl, read_member, write_jsonl
 from shared.system.errors import ArtifactError
 
 INFO_FILE, COCO_FILE, CLASSES_FILE = "labelset.json", "annotations.coco.json", "classes.csv"

@@ -16,8 +16,6 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from shared.system.errors import ArtifactError
 
-INDEX = "index.jsonl"
-"""File of an ImageSet, LabelSet or FeatureSet with one line per image."""
 SHARD_BYTES = 256 * 2**20
 """Size from which a new shard is started."""
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
