@@ -1,0 +1,38 @@
+"""A server of `cytoloom ui` in this process, and raw requests to it."""
+
+import http.client
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from email.message import Message
+from pathlib import Path
+
+from pipelines.reporting.ui import Server
+
+
+@contextmanager
+def serving(folder: Path, host: str = "127.0.0.1") -> Iterator[Server]:
+    """Serve the runs below a folder."""
+    server = Server(folder, host, 0)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def ask(server: Server, path: str, method: str = "GET", **headers: str) -> tuple[int, Message, bytes]:
+    """(status, headers, body) of the raw path: nothing tidies it up."""
+    host, port = server.server_address[:2]
+    connection = http.client.HTTPConnection(host, port, timeout=10)
+    connection.putrequest(method, path, skip_host=True)
+    shown = f"[{host}]" if ":" in host else host
+    for name, value in {"Host": f"{shown}:{port}", **headers}.items():
+        connection.putheader(name, value)
+    connection.endheaders()
+    answer = connection.getresponse()
+    body = answer.read()
+    connection.close()
+    return answer.status, answer.headers, body
