@@ -1,7 +1,7 @@
-"""Others' names of parameters -> those of `shared.models.backbones.vit`, which are timm's VisionTransformer's.
+"""Rename the parameters of published checkpoints to those of `shared.models.backbones.vit`, which are timm's.
 
-Known are timm's own two classes (DINOv3 is in the one called Eva), the authors' of DINO, MAE, DINOv2 and DINOv3, and
-transformers' Dinov2, Dinov2WithRegisters and DINOv3ViT, as they are in files and as they are in memory.
+Supported: timm's two classes (VisionTransformer, and Eva for DINOv3), the authors' code of DINO, MAE, DINOv2 and
+DINOv3, and transformers' Dinov2, Dinov2WithRegisters and DINOv3ViT, as saved in files and as in memory.
 """
 
 import re
@@ -9,7 +9,7 @@ import re
 import torch
 from torch import Tensor
 
-RENAMED = (
+_RENAMES = (
     (r"^((module|backbone|encoder|vit|model|dinov2|dinov2_with_registers)\.)+", ""),
     (r"^embeddings\.", ""),
     (r"^(register|storage)_tokens$", "reg_token"),
@@ -25,32 +25,32 @@ RENAMED = (
     (r"\.mlp\.up_proj\.", ".mlp.fc1."),
     (r"\.mlp\.down_proj\.", ".mlp.fc2."),
 )
-"""Applied in turn: pattern and what takes its place."""
-NOT_ENCODER = re.compile(
+"""Pattern and replacement, applied in order."""
+_OTHER_PARTS = re.compile(
     r"^(head|fc_norm|decoder|mask_token|pre_logits|last_layer|dist_token|classifier|projectors|(dino|ibot)_head)"
 )
-"""Parts of other tasks, which an encoder does without."""
+"""Names of heads, decoders and other parts that an encoder does not have."""
 
 
-def renamed(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The encoder's part of a checkpoint in float32, under our names, each attention's q, k and v in one."""
-    named = {_ours(name): tensor.float() for name, tensor in state.items()}
-    if "norm.weight" not in named and "fc_norm.weight" in named:  # timm's name for it under average pooling
+def rename_parameters(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the encoder's part of a checkpoint in float32, renamed, with q, k and v of each attention joined."""
+    named = {_new_name(name): tensor.float() for name, tensor in state.items()}
+    if "norm.weight" not in named and "fc_norm.weight" in named:  # timm's name under average pooling
         named |= {name.removeprefix("fc_"): tensor for name, tensor in named.items() if name.startswith("fc_norm.")}
-    named = {name: tensor for name, tensor in named.items() if not NOT_ENCODER.match(name)}
+    named = {name: tensor for name, tensor in named.items() if not _OTHER_PARTS.match(name)}
     for name in [name for name in named if name.endswith(".attn.proj.weight")]:
-        _join(named, name.removesuffix("proj.weight"))
+        _join_qkv(named, name.removesuffix("proj.weight"))
     return named
 
 
-def _ours(name: str) -> str:
-    for pattern, new in RENAMED:
+def _new_name(name: str) -> str:
+    for pattern, new in _RENAMES:
         name = re.sub(pattern, new, name)
     return name
 
 
-def _join(named: dict[str, Tensor], attention: str) -> None:
-    """Give an attention one matrix and one bias for q, k and v. A bias it lacks (DINOv3: k's, or all) is zero."""
+def _join_qkv(named: dict[str, Tensor], attention: str) -> None:
+    """Join the matrices and biases of q, k and v. A missing bias (DINOv3: k's, or all) becomes zero."""
     for kind in ("weight", "bias"):
         parts = [named.pop(f"{attention}{letter}_proj.{kind}", None) for letter in "qkv"]
         given = [part for part in parts if part is not None]
@@ -61,5 +61,5 @@ def _join(named: dict[str, Tensor], attention: str) -> None:
     if (weight := named.get(f"{attention}qkv.weight")) is None:
         return
     bias = named.setdefault(f"{attention}qkv.bias", weight.new_zeros(len(weight)))
-    if (mask := named.pop(f"{attention}qkv.bias_mask", None)) is not None:  # the authors' DINOv3: k's part is masked
+    if (mask := named.pop(f"{attention}qkv.bias_mask", None)) is not None:  # in the authors' DINOv3, k's part is masked
         named[f"{attention}qkv.bias"] = torch.where(mask == 0, torch.zeros_like(bias), bias)

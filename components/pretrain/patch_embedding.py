@@ -1,4 +1,4 @@
-"""A given patch embedding made to fit: another patch, other channels, another scaling of the input."""
+"""Adapt a patch embedding to another patch size, other channels, or another scaling of the input."""
 
 import torch
 import torch.nn.functional as F
@@ -8,14 +8,14 @@ SCALINGS = {
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
 }
-"""What others take from red, green and blue in [0, 1], and divide them by, before their network sees them."""
+"""Mean and deviation by which published networks standardise red, green and blue in [0, 1]."""
 
 
-def resampled(kernel: Tensor, patch: int) -> Tensor:
-    """Patch embedding (width, C, p, p) for patches of another size: (width, C, patch, patch).
+def resample_kernel(kernel: Tensor, patch: int) -> Tensor:
+    """Resample a patch embedding (width, C, p, p) to another patch size: (width, C, patch, patch).
 
     FlexiViT (Beyer et al. 2023, arXiv:2212.08013, section 3.4): with resizing as the matrix B, the new kernel is
-    pinv(B^T) times the old one. A patch made larger then gives the same token; of one made smaller, as near as can be.
+    pinv(B^T) times the old one. An enlarged patch then gives the same token, a reduced one the nearest (least squares).
     """
     old = kernel.shape[-1]
     if old == patch:
@@ -27,9 +27,9 @@ def resampled(kernel: Tensor, patch: int) -> Tensor:
 
 
 def fit_channels(kernel: Tensor, channels: int) -> Tensor:
-    """Patch embedding (width, C, p, p) for another number of channels, as timm's `adapt_input_conv` makes it.
+    """Adapt a patch embedding (width, C, p, p) to another number of channels, as timm's `adapt_input_conv` does.
 
-    One channel gets the sum; more than there were get copies in turn, scaled down.
+    One channel gets the sum; additional channels get copies in turn, scaled down.
     """
     have = kernel.shape[1]
     if have == channels:
@@ -39,10 +39,10 @@ def fit_channels(kernel: Tensor, channels: int) -> Tensor:
     return kernel[:, [c % have for c in range(channels)]] * (have / channels)
 
 
-def with_scaling(kernel: Tensor, bias: Tensor, channels: int, scaling: str) -> tuple[Tensor, Tensor]:
-    """Kernel (width, 3, p, p) and bias (width,) of a network of scaled colours -> for `channels` in [0, 1].
+def fold_scaling(kernel: Tensor, bias: Tensor, channels: int, scaling: str) -> tuple[Tensor, Tensor]:
+    """Fold the scaling of colours into kernel (width, 3, p, p) and bias (width,): input of `channels` in [0, 1].
 
-    The scaling is linear, so the patch embedding can do it; images have no border to it, and it is exact.
+    The scaling is linear and patches are not padded, so the result is exact.
     """
     if scaling not in SCALINGS:
         return fit_channels(kernel, channels), bias

@@ -1,4 +1,4 @@
-"""Images as patches, as a vision transformer cuts them up: what MAE predicts, and what texture is told of."""
+"""Cut images into the patches of a vision transformer, and join them again."""
 
 from torch import Tensor
 

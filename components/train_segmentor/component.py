@@ -9,7 +9,7 @@ from shared.stage.declaration import In, Out, Stage
 
 
 class TrainSegmentor(Stage):
-    """Train a segmentor on label images: masks that a person drew, or pseudo-masks with their confidence.
+    """Train a segmentor on label images: hand-labelled masks, or pseudo-masks with their confidence.
 
     In the EM loop this is the M-step.
     """
@@ -17,34 +17,36 @@ class TrainSegmentor(Stage):
     image: ClassVar[str] = "torch"
 
     images: In[ImageSet]
-    """Images to train on: those that have a label image."""
+    """Training images: those that have a label image are used."""
     labels: In[LabelSet]
-    """Their instances or foreground masks, and where it is known the confidence of each pixel."""
+    """Instances or foreground masks of the images, optionally with the confidence of each pixel."""
     model: In[Model]
-    """An encoder to build on, or a segmentor to train further."""
+    """Encoder to start from, or segmentor to train further."""
     segmentor: Out[Model]
-    """The segmentor. It holds its encoder, and the post-processing that calibration found."""
+    """The segmentor, with its encoder and calibrated post-processing."""
     steps: PositiveInt = 400
-    """Optimiser steps for each kind of images in the set, up to four. Half as many are taken to train a segmentor
+    """Optimiser steps for each kind of images in the set, up to four kinds. Half as many are taken to train a segmentor
     further, and on noisy labels (`drop_fraction` above 0)."""
     batch_size: PositiveInt = 12
-    """Crops a step."""
+    """Crops per step."""
     crop: int = Field(128, ge=32, multiple_of=16)
-    """px on the side of a training crop."""
+    """Side of a training crop, px."""
     learning_rate: float = Field(3e-3, gt=0)
     """Peak learning rate; half of it is used to train a segmentor further."""
     encoder_rate: float = Field(0.0, ge=0, le=1)
-    """Learning rate of the encoder as a share of `learning_rate`. 0 freezes it, which halves the time of a step."""
+    """Learning rate of the encoder as a share of `learning_rate`. 0 freezes the encoder, which halves the time of a
+    step."""
     drop_fraction: float = Field(0.0, ge=0, lt=0.5)
-    """Share of a step's pixels, those of the largest loss, whose foreground is not learned, for labels with errors.
+    """For labels with errors: share of a step's pixels, those of the largest loss, whose foreground is not learned.
     Ignored where a segmentor is trained further."""
     seed: NonNegativeInt = 0
     """Seed of the new layers' weights and of the crops."""
     stream: NonNegativeInt = 0
-    """Number of the random stream that the crops are drawn from: other crops with the same seed, in each EM round."""
+    """Random stream that the crops are drawn from: with the same seed, each stream gives other crops. The EM loop uses
+    the number of the round."""
     skip: bool = False
-    """Copy `model` at once, which must be a segmentor: the EM loop is over."""
+    """Copy `model`, which must be a segmentor, without training: the EM loop has ended."""
 
     def max_processes(self) -> int:
-        """As many as there are crops in a batch; one where there is nothing to train."""
+        """Return the crops of a batch, or 1 where nothing is trained."""
         return 1 if self.skip else self.batch_size

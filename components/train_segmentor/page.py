@@ -6,25 +6,24 @@ from shared.artifacts.image_set import ImageReader
 from shared.artifacts.keys import evenly_spaced
 from shared.artifacts.label_set import LabelReader
 from shared.imaging.overlays import outline, to_rgb8
-from shared.imaging.tiling import middle
+from shared.imaging.tiling import centre_crop
 from shared.models.tiled_inference import TiledPredictor
 from shared.reporting.page import Page
-from shared.training.checkpoint import History
-from shared.training.history import thinned
+from shared.training.history import History, plot_points
 
-PANELS = 3
-SIDE = 384
-"""px, of the middle part of an image that is shown."""
+MAX_PANELS = 3
+SHOWN_PX = 384
+"""Side of the shown middle of an image, px."""
 
 
 def make_page(
     history: History, predictor: TiledPredictor, reader: ImageReader, labels: LabelReader, keys: list[str]
 ) -> Page:
-    """The loss, and some images: input, label, prediction."""
+    """Page of the loss and of some images: input, label, prediction."""
     page = Page("train_segmentor")
-    page.plot("loss", {"train": thinned(history)}, x="step", y="loss")
-    for key in evenly_spaced(keys, PANELS):
-        part, label = middle(reader.read(key), SIDE), middle(labels.mask(key), SIDE)
+    page.plot("loss", {"train": plot_points(history)}, x="step", y="loss")
+    for key in evenly_spaced(keys, MAX_PANELS):
+        part, label = centre_crop(reader.read(key), SHOWN_PX), centre_crop(labels.mask(key), SHOWN_PX)
         probability = predictor(part)[0]
         rgb8 = to_rgb8(part)
         page.heading(key)

@@ -1,1 +1,1 @@
-"""Crops, augmentation and sampling for training."""
+"""Crops, augmentation and sampling of training images."""

@@ -1,8 +1,7 @@
-"""Random crops of an ImageSet for training. What a step gets follows from (seed, step) alone."""
+"""Cut random crops from an ImageSet for training. The crops of a step depend on (seed, step) alone."""
 
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 
 from shared.artifacts.image_set import ImageReader
@@ -10,34 +9,37 @@ from shared.data.array_cache import ArrayCache
 from shared.data.sampling import Mixture, mixture
 from shared.imaging.appearance import appearance
 from shared.imaging.normalise import match_channels
+from shared.imaging.resize import resize
 from shared.imaging.tiling import reflect_index
 from shared.models.config import ModelInput
 
 CACHE_BYTES = 2**30
-"""Bytes of decoded images that are kept."""
+"""Bytes of decoded images kept in memory."""
+CROPS_PER_IMAGE = 4
+"""Crops of a batch that come from one image, which is decoded once for them."""
 Decoded = tuple[np.ndarray, list[tuple[float, float]]]
 """An image (H, W, C), and the limits that `Normalisation.apply` takes."""
 
 
 @dataclass(frozen=True)
 class Window:
-    """A square of one image, and how it is turned."""
+    """A square of one image, and the orientation of the crop cut from it."""
 
     key: str
     y: int
-    """px, first row. The window may reach beyond the image, which is reflected there."""
+    """First row, px. The window may reach beyond the image, which is reflected there."""
     x: int
-    """px, first column."""
+    """First column, px."""
     side: int
     """px"""
-    turns: int = 0
-    """Quarter turns, 0 to 3."""
+    quarter_turns: int = 0
+    """Counter-clockwise rotations by 90 degrees, 0 to 3."""
     flip: bool = False
-    """Mirrored left to right after turning."""
+    """Mirror left to right after the rotation."""
 
 
 class Crops:
-    """Normalised crops, float32, with a model's number of channels."""
+    """Normalised float32 crops with a model's number of channels."""
 
     def __init__(
         self,
@@ -50,10 +52,10 @@ class Crops:
         cache_bytes: int = CACHE_BYTES,
         balanced: bool = False,
     ) -> None:
-        """size: px on the side of a crop as the network sees it.
+        """size: side of a crop in network input, px.
 
-        scale_jitter: crops show the image up to so many times larger or smaller. balanced: draw rare kinds of images
-        more often than their share of the area, see `shared.data.sampling`.
+        scale_jitter: largest factor by which a crop shows the image larger or smaller. balanced: draw rare kinds of
+        images more often than their share of the area, see `shared.data.sampling`.
         """
         self.reader, self.keys, self.size, self.input, self.scale_jitter = reader, keys, size, model_input, scale_jitter
         self.cache: ArrayCache[Decoded] = ArrayCache(cache_bytes, lambda item: item[0].nbytes)
@@ -63,7 +65,7 @@ class Crops:
         self.mixture = mixture(keys, areas, self._appearance) if balanced else Mixture(areas / areas.sum(), kinds=1)
 
     def image(self, key: str) -> Decoded:
-        """An image and its normalisation limits, decoded where it is not kept in memory."""
+        """Return an image and its normalisation limits, from memory or decoded."""
         return self.cache.get(key, lambda: self._decode(key))
 
     def _decode(self, key: str) -> Decoded:
@@ -74,9 +76,9 @@ class Crops:
         return appearance(*self.image(key), self.input.normalisation)
 
     def windows(self, count: int, rng: np.random.Generator) -> list[Window]:
-        """Random windows; where not balanced, every pixel of the set is about equally likely. Four to an image."""
-        chosen = rng.choice(len(self.keys), size=-(-count // 4), p=self.mixture.shares)
-        return [self._window(self.keys[chosen[i // 4]], rng) for i in range(count)]
+        """Draw random windows. Unless balanced, every pixel of the set is about equally likely."""
+        chosen = rng.choice(len(self.keys), size=-(-count // CROPS_PER_IMAGE), p=self.mixture.probabilities)
+        return [self._window(self.keys[chosen[i // CROPS_PER_IMAGE]], rng) for i in range(count)]
 
     def _window(self, key: str, rng: np.random.Generator) -> Window:
         side = round(self.size * self.input.downsample * self.scale_jitter ** rng.uniform(-1, 1))
@@ -84,38 +86,27 @@ class Crops:
         return Window(key, y, x, side, int(rng.integers(4)), bool(rng.integers(2)))
 
     def batch(self, count: int, rng: np.random.Generator, part: slice = slice(None)) -> np.ndarray:
-        """`part` of `count` random crops: (n, size, size, channels) float32."""
+        """Draw `count` crops and cut `part` of them: (n, size, size, channels) float32."""
         return np.stack([self.cut(window) for window in self.windows(count, rng)[part]])
 
     def cut(self, window: Window) -> np.ndarray:
-        """One window as a crop (size, size, channels) float32."""
+        """Cut one crop (size, size, channels) float32."""
         image, limits = self.image(window.key)
         crop = self.input.normalisation.apply(cut_window(image, window), limits)
-        return turn(resized(match_channels(crop, self.input.channels), self.size), window)
+        return orient(resize(match_channels(crop, self.input.channels), (self.size, self.size)), window)
 
 
-def cut_window(plane: np.ndarray, window: Window) -> np.ndarray:
-    """The window's pixels (side, side, ...), reflected where it reaches beyond the image (H, W, ...); not turned."""
-    height, width = plane.shape[:2]
+def cut_window(image: np.ndarray, window: Window) -> np.ndarray:
+    """Return the window's pixels (side, side, ...), reflected beyond the image (H, W, ...), not yet oriented."""
+    height, width = image.shape[:2]
     if window.y + window.side <= height and window.x + window.side <= width:
-        return plane[window.y : window.y + window.side, window.x : window.x + window.side]
+        return image[window.y : window.y + window.side, window.x : window.x + window.side]
     rows = reflect_index(window.y, window.y + window.side, height)
     columns = reflect_index(window.x, window.x + window.side, width)
-    return plane[rows[:, None], columns]
+    return image[rows[:, None], columns]
 
 
-def resized(crop: np.ndarray, size: int) -> np.ndarray:
-    """(side, side, C) float32 -> (size, size, C): bilinear up, by area down."""
-    if crop.shape[0] == size:
-        return crop
-    how = cv2.INTER_AREA if crop.shape[0] > size else cv2.INTER_LINEAR
-    planes = [
-        cv2.resize(np.ascontiguousarray(crop[..., c]), (size, size), interpolation=how) for c in range(crop.shape[2])
-    ]
-    return np.stack(planes, axis=2)
-
-
-def turn(crop: np.ndarray, window: Window) -> np.ndarray:
-    """The crop (S, S, ...) turned and mirrored as the window says."""
-    crop = np.rot90(crop, window.turns)
+def orient(crop: np.ndarray, window: Window) -> np.ndarray:
+    """Rotate and flip a crop (S, S, ...) as the window specifies."""
+    crop = np.rot90(crop, window.quarter_turns)
     return crop[:, ::-1] if window.flip else crop

@@ -1,1 +1,1 @@
-"""Networks that are needed to read a Model artifact, and the files they are kept in."""
+"""Networks and their configs, and the files of a Model artifact."""

@@ -1,18 +1,28 @@
-"""The configs of models, `config.json`: one kind for each network, told apart by `kind`.
+"""Declare the configs of models, `config.json`: one class for each kind of network, told apart by `kind`.
 
 Every config has three parts: the architecture, the input that the network expects, and the post-processing of its
-output. A new kind of model adds a class to the union `ModelConfig`, and its network to `shared.models.load`.
+output. To add a kind of model, add its config class to the union `ModelConfig`, and its network to `NETWORKS` in
+`shared.models.load`.
 """
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
 
 from shared.artifacts.postprocessing import PostProcessing
 from shared.imaging.normalise import Normalisation
 
-Size = Literal["nano", "tiny", "small", "base", "large"]
-SIZES: dict[str, tuple[int, int, int]] = {
+VitSize = Literal["nano", "tiny", "small", "base", "large"]
+VIT_SHAPES: dict[VitSize, tuple[int, int, int]] = {
     "nano": (128, 6, 4),
     "tiny": (192, 12, 3),
     "small": (384, 12, 6),
@@ -20,11 +30,15 @@ SIZES: dict[str, tuple[int, int, int]] = {
     "large": (1024, 24, 16),
 }
 """Size -> width, depth, heads. All but nano are timm's `vit_SIZE_patch*`."""
-NORM_EPS = 1e-6
 Downsample = Literal[1, 2, 4]
-Target = Literal["foreground_distance"]
-MAPS: dict[Target, tuple[str, ...]] = {"foreground_distance": ("foreground", "distance")}
-"""Target of training, a module of `shared.targets` -> the output maps of a network that learned it."""
+TARGET_MAPS: dict[str, tuple[str, ...]] = {"foreground_distance": ("foreground", "distance")}
+"""Training target, a module of `shared.targets` -> names of the output maps of a network trained on it."""
+
+
+def _known_target(name: str) -> str:
+    if name not in TARGET_MAPS:
+        raise ValueError(f"{name!r}: unknown target; there is {', '.join(TARGET_MAPS)}")
+    return name
 
 
 class _Part(BaseModel):
@@ -32,59 +46,59 @@ class _Part(BaseModel):
 
 
 class ModelInput(_Part):
-    """What the network expects of an image."""
+    """The images that a network expects."""
 
     channels: PositiveInt
-    """Channels of the images."""
+    """Number of channels."""
     normalisation: Normalisation = Normalisation()
-    """How pixel values become network input."""
+    """Mapping of pixel values to network input."""
     downsample: Downsample = 1
-    """The network sees images made smaller by this factor, for objects that are large against its patches."""
+    """Factor by which images are downsampled for the network, for objects that are large compared with its patches."""
     um_per_px: PositiveFloat | None = None
-    """Pixel size of the training images, their median; None where no file told it."""
+    """Median pixel size of the training images, before downsampling; None where no image file states it."""
     crop_px: PositiveInt | None = None
-    """Side of the training crops as the network saw them."""
+    """Side of the training crops, after downsampling."""
 
 
 class VitArchitecture(_Part):
     """A vision transformer (Dosovitskiy et al. 2021, arXiv:2010.11929)."""
 
-    size: Size
+    size: VitSize
     """Name of the preset that width, depth and heads come from."""
     width: PositiveInt
     """Features of a token."""
     depth: PositiveInt
-    """Blocks."""
+    """Number of blocks."""
     heads: PositiveInt
-    """Attention heads."""
+    """Number of attention heads."""
     patch: PositiveInt
-    """px on the side of a patch."""
+    """Side of a patch, px."""
     position_grid: PositiveInt | None = None
-    """Rows and columns of a learned table of positions, as DINO has; None: fixed sin-cos positions, or `rope`."""
+    """Rows and columns of a table of learned positions, as in DINO; None: fixed sin-cos positions, or `rope`."""
     rope: bool = False
     """Rotary positions, see `shared.models.backbones.rope`."""
     registers: NonNegativeInt = 0
-    """Learned tokens without a place, beside the class token (Darcet et al. 2023, arXiv:2309.16588)."""
+    """Number of register tokens, learned tokens without a position (Darcet et al. 2023, arXiv:2309.16588)."""
     layer_scale: bool = False
-    """Scale what attention and MLP add, feature by feature (Touvron et al. 2021, arXiv:2103.17239)."""
-    norm_eps: PositiveFloat = NORM_EPS
-    """What the norms add to the variance."""
+    """Scale the output of attention and MLP per feature (Touvron et al. 2021, arXiv:2103.17239)."""
+    norm_eps: PositiveFloat = 1e-6
+    """Constant that the layer norms add to the variance."""
 
     @model_validator(mode="after")
     def _one_kind_of_positions(self) -> Self:
         if self.rope and self.position_grid:
-            raise ValueError("rope and position_grid: positions are of one kind")
+            raise ValueError("rope and position_grid exclude each other; set one of them")
         return self
 
     @classmethod
-    def preset(cls, size: Size, patch: int, position_grid: int | None = None) -> "VitArchitecture":
-        """The architecture of a named size."""
-        width, depth, heads = SIZES[size]
+    def preset(cls, size: VitSize, patch: int, position_grid: int | None = None) -> "VitArchitecture":
+        """Return the architecture of a named size."""
+        width, depth, heads = VIT_SHAPES[size]
         return cls(size=size, width=width, depth=depth, heads=heads, patch=patch, position_grid=position_grid)
 
 
 class NoPostProcessing(_Part):
-    """A network whose output is used as it is."""
+    """Post-processing of a network whose output is used unchanged."""
 
 
 class EncoderConfig(_Part):
@@ -98,7 +112,7 @@ class EncoderConfig(_Part):
     @classmethod
     def preset(
         cls,
-        size: Size,
+        size: VitSize,
         *,
         patch: int,
         channels: int,
@@ -106,7 +120,7 @@ class EncoderConfig(_Part):
         downsample: Downsample = 1,
         position_grid: int | None = None,
     ) -> "EncoderConfig":
-        """Config of an encoder of a named size; crop: px on the side of the training crops."""
+        """Return the config of an encoder of a named size; crop: side of the training crops, px."""
         architecture = VitArchitecture.preset(size, patch, position_grid)
         return cls(architecture=architecture, input=ModelInput(channels=channels, crop_px=crop, downsample=downsample))
 
@@ -117,8 +131,8 @@ class SegmentorArchitecture(_Part):
     encoder: VitArchitecture
     width: PositiveInt = 16
     """Channels of the decoder at half resolution; 2 and 3 times as many at a quarter and an eighth. A multiple of 8."""
-    target: Target = "foreground_distance"
-    """What the output maps mean: the module of `shared.targets` that encodes, trains and decodes them."""
+    target: Annotated[str, AfterValidator(_known_target)] = "foreground_distance"
+    """Training target: the module of `shared.targets` that encodes labels and decodes the output maps."""
 
 
 class SegmentorConfig(_Part):
@@ -131,12 +145,12 @@ class SegmentorConfig(_Part):
 
     @property
     def maps(self) -> tuple[str, ...]:
-        """Names of its output maps, foreground first."""
-        return MAPS[self.architecture.target]
+        """Names of the output maps, foreground first."""
+        return TARGET_MAPS[self.architecture.target]
 
     @property
     def encoder(self) -> EncoderConfig:
-        """Config of its encoder alone."""
+        """Config of the segmentor's encoder alone."""
         return EncoderConfig(architecture=self.architecture.encoder, input=self.input)
 
 

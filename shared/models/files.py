@@ -1,4 +1,4 @@
-"""The files of a Model artifact: `model.safetensors`, `config.json`, `MODEL_CARD.md`. Never pickle."""
+"""Read and write the files of a Model artifact: `model.safetensors`, `config.json`, `MODEL_CARD.md`. Never pickle."""
 
 import json
 from pathlib import Path
@@ -17,15 +17,15 @@ C = TypeVar("C", bound=BaseModel)
 
 
 def save_model(folder: Path, state: "dict[str, Tensor]", config: BaseModel, card: str) -> None:
-    """Write the three files. Equal weights and config give equal bytes: safetensors gets no metadata, JSON is sorted.
+    """Write the three files. Equal weights and configs give equal bytes: safetensors gets no metadata, JSON is sorted.
 
-    state: parameter name -> tensor on any device; config: one of the kinds of `ModelConfig`; card: Markdown.
+    state: parameter name -> tensor on any device; config: a member of the union `ModelConfig`; card: Markdown.
     """
     from safetensors.torch import save
 
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: state[name].detach().cpu().contiguous().clone() for name in sorted(state)}
-    (folder / WEIGHTS).write_bytes(save(tensors))  # save_file's would be readable by the present user alone
+    (folder / WEIGHTS).write_bytes(save(tensors))  # save_file would make it readable for the present user alone
     save_config(folder, config)
     (folder / CARD).write_text(card.rstrip() + "\n", encoding="utf-8")
 
@@ -36,39 +36,40 @@ def save_config(folder: Path, config: BaseModel) -> None:
 
 
 def load_config(folder: Path, *expected: type[C]) -> C:
-    """`config.json` of a model whose kind is one of those expected.
+    """Read `config.json`, which must be of one of the expected config classes.
 
-    Raises ArtifactError that names the kind found and the kinds expected, or the field that does not fit.
+    Raises ArtifactError, which names the kind found and the kinds expected, or the first field that is wrong.
     """
-    found = _read(folder)
+    content = _read_json(folder)
     kinds = [config.model_fields["kind"].default for config in expected]
-    if found["kind"] not in kinds:
+    if content["kind"] not in kinds:
         wanted = " or ".join(repr(kind) for kind in kinds)
-        raise ArtifactError(f"{folder}: a model of kind {found['kind']!r}; one of kind {wanted} is needed here")
+        raise ArtifactError(f"{folder}: a model of kind {content['kind']!r}; give one of kind {wanted}")
     try:
-        config: C = TypeAdapter(ModelConfig).validate_python(found)  # type: ignore[assignment]
+        config: C = TypeAdapter(ModelConfig).validate_python(content)  # type: ignore[assignment]
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"][1:])
-        raise ArtifactError(f"{folder / CONFIG}: {field}: {first['msg']}; make the model again") from error
+        raise ArtifactError(f"{folder / CONFIG}: {field}: {first['msg']}; create the model again") from error
     return config
 
 
-def _read(folder: Path) -> dict[str, Any]:
+def _read_json(folder: Path) -> dict[str, Any]:
+    """Content of `config.json`, an object with a `kind`."""
     path = folder / CONFIG
     try:
-        config = json.loads(path.read_text())
+        content = json.loads(path.read_text())
     except OSError as error:
-        raise ArtifactError(f"{path}: {error.strerror}; this folder is no model, make it again") from error
+        raise ArtifactError(f"{path}: {error.strerror}; give the folder of a model") from error
     except ValueError as error:
-        raise ArtifactError(f"{path}: not JSON ({error}); make the model again") from error
-    if not isinstance(config, dict) or not isinstance(config.get("kind"), str):
-        raise ArtifactError(f"{path}: it does not say which kind of model this is; make the model again")
-    return config
+        raise ArtifactError(f"{path}: not valid JSON ({error}); create the model again") from error
+    if not isinstance(content, dict) or not isinstance(content.get("kind"), str):
+        raise ArtifactError(f"{path}: the kind of the model is missing; create the model again")
+    return content
 
 
 def load_state(folder: Path, device: str = "cpu") -> "dict[str, Tensor]":
-    """Parameter name -> tensor, from `model.safetensors`. Raises ArtifactError where it cannot be read."""
+    """Read `model.safetensors`: parameter name -> tensor. Raises ArtifactError where it cannot be read."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -76,6 +77,6 @@ def load_state(folder: Path, device: str = "cpu") -> "dict[str, Tensor]":
     try:
         return load_file(path, device=device)
     except FileNotFoundError as error:
-        raise ArtifactError(f"{path}: no such file; make the model again") from error
+        raise ArtifactError(f"{path}: no such file; create the model again") from error
     except SafetensorError as error:
-        raise ArtifactError(f"{path}: not a readable safetensors file ({error}); make the model again") from error
+        raise ArtifactError(f"{path}: not a readable safetensors file ({error}); create the model again") from error

@@ -1,4 +1,4 @@
-"""A network as a function of arrays, whatever runs it: PyTorch here, ONNX Runtime or TensorRT for exported models."""
+"""Represent a network as a function of arrays, whatever runs it: PyTorch, ONNX Runtime or TensorRT."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -9,12 +9,12 @@ if TYPE_CHECKING:
     from torch import nn
 
 Network = Callable[[np.ndarray], np.ndarray]
-"""Normalised tiles (N, C, H, W) float32 -> float32: of a segmentor maps (N, maps, H, W) in [0, 1], of an encoder
+"""Normalised tiles (N, C, H, W) float32 -> float32: a segmentor's maps (N, maps, H, W) in [0, 1], or an encoder's
 features (N, width, rows, columns)."""
 
 
 def as_network(module: "nn.Module", device: str) -> Network:
-    """A module of one input and one output, on `device` and in evaluation mode."""
+    """Wrap a module of one input and one output, which is on `device` and in evaluation mode."""
     import torch
 
     def network(tiles: np.ndarray) -> np.ndarray:

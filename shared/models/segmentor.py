@@ -1,4 +1,4 @@
-"""The segmentor: a vision transformer that tells what a pixel belongs to, and a U-Net that draws its border."""
+"""The segmentor: a vision transformer recognises what a pixel belongs to, a U-Net draws the border."""
 
 import copy
 
@@ -6,13 +6,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from shared.models.backbones.packed_linear import packed
+from shared.models.backbones.packed_linear import pack_linear_layers
 from shared.models.backbones.vit import Encoder
 from shared.models.config import SegmentorConfig
 from shared.models.decoders.unet import UNet
 
-STEP = 16
-"""px; a segmentor takes sides that are multiples of it, once downsampled."""
+SIDE_MULTIPLE = 16
+"""px; height and width of a segmentor's input, after downsampling, are multiples of it."""
 
 
 class Segmentor(nn.Module):
@@ -37,7 +37,7 @@ class Segmentor(nn.Module):
 
 
 class ProbabilityMaps(nn.Module):
-    """A segmentor between its own downsampling and upsampling, with probabilities for logits."""
+    """A segmentor between downsampling and upsampling, with probabilities instead of logits."""
 
     def __init__(self, segmentor: Segmentor) -> None:
         super().__init__()
@@ -56,9 +56,9 @@ def upsample(logits: Tensor, factor: int) -> Tensor:
     return F.interpolate(logits, scale_factor=factor, mode="bilinear", align_corners=False)
 
 
-def for_prediction(segmentor: Segmentor, device: str) -> Segmentor:
-    """A copy on `device`, in evaluation mode; on a CPU with its encoder's linear layers packed."""
-    fast = copy.deepcopy(segmentor).eval()
+def inference_copy(segmentor: Segmentor, device: str) -> Segmentor:
+    """Copy a segmentor to `device`, in evaluation mode; on a CPU pack its encoder's linear layers."""
+    copied = copy.deepcopy(segmentor).eval()
     if device == "cpu":
-        fast.encoder = packed(fast.encoder)
-    return fast.to(device)
+        copied.encoder = pack_linear_layers(copied.encoder)
+    return copied.to(device)

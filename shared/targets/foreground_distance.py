@@ -1,7 +1,7 @@
-"""Target: foreground, and the distance to the edge normalised for each instance.
+"""Target: the foreground, and the distance to the border, normalised for each instance.
 
-Planes: foreground {0, 1}, confidence and distance of 0 to 255. Maps: foreground probability and distance in [0, 1].
-The distance tells touching instances apart: it is 0 between them and 1 in the middle of each.
+Planes: foreground {0, 1}, confidence 0 to 255, distance 0 to 255. Maps: foreground probability and distance, both in
+[0, 1]. The distance separates touching instances: it is near 0 between them and 1 in the middle of each.
 """
 
 from typing import TYPE_CHECKING, Literal
@@ -10,9 +10,9 @@ import cv2
 import numpy as np
 
 from shared.artifacts.postprocessing import PostProcessing
-from shared.data.crops import Window, cut_window, turn
+from shared.data.crops import Window, cut_window, orient
 from shared.instances.distance import instance_distance
-from shared.instances.postprocess import ROWS, Segmentation, find_foreground, postprocess
+from shared.instances.postprocess import Segmentation, find_foreground, postprocess
 from shared.instances.watershed import split_touching
 
 if TYPE_CHECKING:
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 DISTANCE_WEIGHT = 1.0
 """Weight of the distance's loss beside the foreground's."""
-SCALE = np.array([1, 1 / 255, 1 / 255], np.float32)[:, None, None]
+_PLANE_SCALES = np.array([1, 1 / 255, 1 / 255], np.float32)[:, None, None]
 
 
 def encode(labels: np.ndarray, confidence: np.ndarray, kind: Literal["instances", "foreground"]) -> np.ndarray:
-    """Label image (H, W) and confidence (H, W) uint8 -> (H, W, 3) uint8: mask {0, 1}, confidence, distance.
+    """Label image (H, W) and confidence (H, W) uint8 -> planes (H, W, 3) uint8: mask {0, 1}, confidence, distance.
 
     A foreground mask is split into instances first.
     """
@@ -35,25 +35,24 @@ def encode(labels: np.ndarray, confidence: np.ndarray, kind: Literal["instances"
 
 
 def cut(planes: np.ndarray, window: Window, size: int) -> np.ndarray:
-    """The window of planes (H, W, 3) uint8, turned as the crop is -> (3, size, size) float32, each in [0, 1]."""
+    """Cut a window from planes (H, W, 3) uint8, oriented as the image's crop: (3, size, size) float32 in [0, 1]."""
     part = np.ascontiguousarray(cut_window(planes, window))
     part = cv2.resize(part, (size, size), interpolation=cv2.INTER_NEAREST)
-    return turn(part, window).transpose(2, 0, 1) * SCALE
+    return orient(part, window).transpose(2, 0, 1) * _PLANE_SCALES
 
 
 def loss(logits: "Tensor", planes: "Tensor", *, drop_fraction: float = 0.0) -> "Tensor":
     """Logits (N, 2, H, W) against planes (N, 3, H, W) of `cut` -> scalar.
 
-    drop_fraction: share of the trusted pixels, those of the largest loss, whose foreground is not learned.
+    drop_fraction: share of the pixels with confidence, those of the largest loss, whose foreground is not learned.
     """
     from shared.targets.losses import cross_entropy_and_dice, drop_largest_losses, weighted_cross_entropy
 
-    target, weight, distance = planes.unbind(1)
-    foreground, height = logits[:, 0], logits[:, 1]
-    learned = drop_largest_losses(foreground, target, weight, drop_fraction) if drop_fraction else weight
-    return cross_entropy_and_dice(foreground, target, learned) + DISTANCE_WEIGHT * weighted_cross_entropy(
-        height, distance, weight
-    )
+    mask, confidence, distance = planes.unbind(1)
+    mask_logits, distance_logits = logits[:, 0], logits[:, 1]
+    weight = drop_largest_losses(mask_logits, mask, confidence, drop_fraction) if drop_fraction else confidence
+    distance_loss = weighted_cross_entropy(distance_logits, distance, confidence)
+    return cross_entropy_and_dice(mask_logits, mask, weight) + DISTANCE_WEIGHT * distance_loss
 
 
 def foreground(maps: np.ndarray, image: np.ndarray, settings: PostProcessing) -> np.ndarray:
@@ -61,6 +60,6 @@ def foreground(maps: np.ndarray, image: np.ndarray, settings: PostProcessing) ->
     return find_foreground(maps, image, settings).mask
 
 
-def decode(maps: np.ndarray, image: np.ndarray, settings: PostProcessing, rows: int = ROWS) -> Segmentation:
+def decode(maps: np.ndarray, image: np.ndarray, settings: PostProcessing, rows: int | None = None) -> Segmentation:
     """Maps (2, H, W) in [0, 1] of an image (H, W, C) -> mask and instances; overwrites `maps[0]`."""
     return postprocess(maps, image, settings, rows)

@@ -1,1 +1,1 @@
-"""What training loops share: schedule, optimiser, moving average, checkpoint. There is no trainer class."""
+"""What training loops have in common: seeds, schedule, optimiser, averaging, prefetching, checkpoints, processes."""

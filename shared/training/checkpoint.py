@@ -1,7 +1,7 @@
-"""What training loops have in common: seed, schedule, average of weights, watchdog, checkpoint. No trainer.
+"""Save and resume a training.
 
-What a step sees must follow from (seed, step) alone, see `step_generator`; then a run that was killed and started
-again ends in the same weights, bit for bit, as one that was not.
+What a step computes must follow from (seed, step) alone, see `shared.training.seeds`. A run that was killed and started
+again then ends in the same weights, bit for bit, as one that was not.
 
 >>> checkpoint = Checkpoint(model=model, optimiser=optimiser)
 >>> first, history = checkpoint.resume()
@@ -25,50 +25,41 @@ import torch
 
 from shared.system import collectives
 from shared.system.log import log
-from shared.training import checkpoint_location as checkpoints
+from shared.training import checkpoint_location
+from shared.training.history import History
 
-History = list[tuple[int, float]]
-"""(step, loss)"""
 SECONDS = "CYTOLOOM_CHECKPOINT_SECONDS"
 
 
 class HasState(Protocol):
-    """A module, an optimiser: what a checkpoint can hold."""
+    """A module or an optimiser: what a checkpoint can hold."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Tensors and plain values."""
-        ...
+        """Return tensors and plain values."""
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> Any:
-        """The opposite."""
-        ...
-
-
-# --- watchdog -----------------------------------------------------------------------------------------------------
-
-
-# --- checkpoint ---------------------------------------------------------------------------------------------------
+        """Restore what `state_dict` returned."""
 
 
 class Checkpoint:
-    """All that a training loop needs to go on: modules, optimiser, random states, step and history, in one file.
+    """The state of a training loop in one file: modules, optimiser, random generators, step and history.
 
-    Written as a whole or not at all, every `CYTOLOOM_CHECKPOINT_SECONDS` (30 where it is not set).
-    How often it is written changes no result. Without a folder (`run` called by hand) it does nothing. Of several
-    processes the first one writes, and all read.
+    The file is written atomically, every `CYTOLOOM_CHECKPOINT_SECONDS` (default 30); the interval changes no result.
+    Without a location, as when `run` is called by hand, nothing is written. Of several processes the first one writes,
+    and all read.
     """
 
     def __init__(self, **parts: HasState) -> None:
         self.parts = parts
-        folder = checkpoints.folder()
-        self.path = folder / checkpoints.FILE if folder else None
-        self.every = float(os.environ.get(SECONDS) or 30)
+        folder = checkpoint_location.folder()
+        self.path = folder / checkpoint_location.FILE if folder else None
+        self.interval = float(os.environ.get(SECONDS) or 30)
         self._last = time.monotonic()
 
     def resume(self) -> tuple[int, History]:
-        """Restore the last saved state: the step to go on from and the history so far, or (0, [])."""
+        """Restore the last saved state; return the step to continue with and the history so far, or (0, [])."""
         if collectives.rank() == 0:
-            checkpoints.bring()
+            checkpoint_location.download()
         collectives.wait_for_all()
         saved = read_checkpoint(self.path) if self.path else None
         if saved is None:
@@ -76,12 +67,12 @@ class Checkpoint:
         for name, part in self.parts.items():
             part.load_state_dict(saved["parts"][name])
         _set_random_state(saved["random"])
-        log.info("going on from the checkpoint at step %d", saved["step"])
+        log.info("resuming from the checkpoint at step %d", saved["step"])
         return saved["step"], [(int(step), float(loss)) for step, loss in saved["history"]]
 
     def save_if_due(self, step: int, history: History) -> None:
-        """Save where enough time has passed; `step`: steps done so far."""
-        if self.path and collectives.rank() == 0 and time.monotonic() - self._last >= self.every:
+        """Save where the interval has passed; step: number of steps done."""
+        if self.path and collectives.rank() == 0 and time.monotonic() - self._last >= self.interval:
             self.save(step, history)
             self._last = time.monotonic()
 
@@ -95,28 +86,31 @@ class Checkpoint:
             "step": step,
             "history": [list(item) for item in history],
         }
-        temporary = self.path.with_name(f"{self.path.name}.{socket.gethostname()}-{os.getpid()}.partial")
         try:
-            # a run beside this one, with the same settings, may save here as well, or end and remove the folder
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with temporary.open("wb") as stream:
-                torch.save(content, stream)
-                stream.flush()
-                os.fsync(stream.fileno())
-            temporary.replace(self.path)
-            checkpoints.publish()
-        except FileNotFoundError:
-            log.warning("%s: removed while a checkpoint was saved, by another run of this task", self.path.parent)
+            _write_atomically(self.path, content)
+            checkpoint_location.upload()
+        except FileNotFoundError:  # a concurrent run with the same settings saves here as well, or ends and cleans up
+            log.warning("%s: another run of this task removed it while a checkpoint was saved", self.path.parent)
+
+
+def _write_atomically(path: Path, content: dict[str, Any]) -> None:
+    temporary = path.with_name(f"{path.name}.{socket.gethostname()}-{os.getpid()}.partial")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with temporary.open("wb") as stream:
+        torch.save(content, stream)
+        stream.flush()
+        os.fsync(stream.fileno())
+    temporary.replace(path)
 
 
 def read_checkpoint(path: Path) -> dict[str, Any] | None:
-    """A checkpoint's contents, tensors and plain values only; None where there is none or it cannot be read."""
+    """Read a checkpoint, tensors and plain values only; None where it does not exist or cannot be read."""
     if not path.is_file():
         return None
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, OSError, KeyError, pickle.UnpicklingError) as error:
-        log.warning("%s: cannot be read (%s); training begins again", path, str(error).splitlines()[0])
+        log.warning("%s: cannot be read (%s); training starts anew", path, str(error).splitlines()[0])
         return None
 
 

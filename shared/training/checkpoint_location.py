@@ -1,7 +1,8 @@
-"""Where the running task keeps its checkpoints: outside artifacts, keyed by the task's cache key.
+"""Set where the running task keeps its checkpoints: outside artifacts, keyed by the task's cache key.
 
-`CYTOLOOM_CHECKPOINTS` is a folder (a volume that outlives the pod) or an `s3://bucket/prefix`. In the second case
-they are written to a local folder and copied from and to the store, since a retried pod starts with an empty disk.
+`CYTOLOOM_CHECKPOINTS` is a folder (on a volume that outlives the pod) or `s3://bucket/prefix`. In the second case the
+checkpoint is written to a local folder and copied to and from the store, because a retried pod starts with an empty
+disk.
 """
 
 import shutil
@@ -18,19 +19,20 @@ _remote: ContextVar[str] = ContextVar("checkpoint_remote", default="")
 
 
 def folder() -> Path | None:
-    """Folder for the checkpoints of the task that runs, existing; None where `run` was called without a runner."""
+    """Return the existing folder for the running task's checkpoints; None where `run` is called without a runner."""
     return _folder.get()
 
 
-def place() -> tuple[Path | None, str]:
-    """What `use` was called with, for a process that works at the same task."""
+def location() -> tuple[Path | None, str]:
+    """Return the arguments of `set_location`, for another process of the same task."""
     return _folder.get(), _remote.get()
 
 
-def use(path: Path | None, remote: str = "") -> None:
-    """Set by the runner before `run` is called. remote: uri below which the checkpoint lives, where that is a store.
+def set_location(path: Path | None, remote: str = "") -> None:
+    """Set the location, which the runner does before it calls `run`.
 
-    Raises OSError where the folder cannot be made or written to.
+    path: local folder, None for no checkpoints; remote: uri of the folder in the store, where there is one. Raises
+    OSError where the folder cannot be created or written to.
     """
     if path is not None:
         path.mkdir(parents=True, exist_ok=True)
@@ -40,8 +42,8 @@ def use(path: Path | None, remote: str = "") -> None:
     _remote.set(remote.rstrip("/"))
 
 
-def bring() -> None:
-    """Called before a checkpoint is read: copies it here from the store, where that is its home."""
+def download() -> None:
+    """Copy the checkpoint from the store, where it is kept there, before it is read."""
     path, uri = _folder.get(), _uri()
     if path is not None and uri:
         from shared import store
@@ -50,10 +52,10 @@ def bring() -> None:
             (path / FILE).write_bytes(store.get(uri))
 
 
-def publish() -> None:
-    """Called after each save: copies the checkpoint to the store, where that is its home.
+def upload() -> None:
+    """Copy the checkpoint to the store, where it is kept there, after it is saved.
 
-    A store that does not answer is reported and costs no more than the steps since the last copy.
+    If the store does not answer, log a warning and go on: what is at risk is the steps since the last copy.
     """
     path, uri = _folder.get(), _uri()
     if path is not None and uri:
@@ -66,7 +68,7 @@ def publish() -> None:
 
 
 def remove() -> None:
-    """Called after success: removes the checkpoint from the folder and from the store."""
+    """Remove the checkpoint from the folder and from the store, after success."""
     path, uri = _folder.get(), _uri()
     if path is not None and uri and (path / FILE).exists():
         from shared import store

@@ -1,11 +1,11 @@
-"""The history of a training: (step, loss) of every step, in numbers for people."""
+"""The history of a training: (step, loss) of every step."""
 
 import numpy as np
 
-from shared.training.checkpoint import History
-
-POINTS = 300
-"""Points of a plotted curve, about."""
+History = list[tuple[int, float]]
+"""(step, loss)"""
+PLOT_POINTS = 300
+"""Approximate number of points of a plotted curve."""
 
 
 def first_and_last_loss(history: History) -> dict[str, float]:
@@ -15,6 +15,6 @@ def first_and_last_loss(history: History) -> dict[str, float]:
     return {"first_loss": float(np.mean(losses[:tail])), "loss": float(np.mean(losses[-tail:]))}
 
 
-def thinned(history: History) -> History:
-    """Evenly spaced points of the history, for a plot."""
-    return history[:: max(1, len(history) // POINTS)]
+def plot_points(history: History) -> History:
+    """Evenly spaced points of the history."""
+    return history[:: max(1, len(history) // PLOT_POINTS)]

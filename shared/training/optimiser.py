@@ -7,32 +7,31 @@ from torch import nn
 
 
 def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """The trainable parameters for AdamW: decay for matrices and kernels, none for biases, norms and tokens."""
-    kept = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
-    plain = [p.squeeze().ndim < 2 for _, p in kept]
+    """Group the trainable parameters for AdamW: decay for matrices and kernels, none for biases, norms and tokens."""
+    trainable = [p for p in module.parameters() if p.requires_grad]
     return [
-        {"params": [p for (_, p), flat in zip(kept, plain, strict=True) if not flat], "weight_decay": weight_decay},
-        {"params": [p for (_, p), flat in zip(kept, plain, strict=True) if flat], "weight_decay": 0.0},
+        {"params": [p for p in trainable if p.squeeze().ndim >= 2], "weight_decay": weight_decay},
+        {"params": [p for p in trainable if p.squeeze().ndim < 2], "weight_decay": 0.0},
     ]
 
 
 def adamw(
     module: nn.Module, *, learning_rate: float, weight_decay: float, betas: tuple[float, float]
 ) -> torch.optim.AdamW:
-    """AdamW over `parameter_groups`, all parameters in one kernel: a third of the time of the loop on a CPU."""
+    """Create AdamW over `parameter_groups`, fused: on a CPU a third of the time of torch's loop over parameters."""
     return torch.optim.AdamW(parameter_groups(module, weight_decay), lr=learning_rate, betas=betas, fused=True)
 
 
 def scale_part(groups: list[dict[str, Any]], part: nn.Module, scale: float) -> list[dict[str, Any]]:
-    """Split each parameter group in the parameters of `part`, whose learning rate is scaled, and the others.
+    """Split each parameter group into the parameters of `part`, whose learning rate is scaled, and the others.
 
-    `shared.training.schedule.set_learning_rate` heeds the scale.
+    `shared.training.schedule.set_learning_rate` applies the scale.
     """
     inside = {id(parameter) for parameter in part.parameters()}
     split = []
     for group in groups:
-        for is_part, own_scale in ((True, scale), (False, 1.0)):
+        for is_part, group_scale in ((True, scale), (False, 1.0)):
             chosen = [parameter for parameter in group["params"] if (id(parameter) in inside) == is_part]
             if chosen:
-                split.append({**group, "params": chosen, "scale": own_scale})
+                split.append({**group, "params": chosen, "scale": group_scale})
     return split

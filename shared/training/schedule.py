@@ -6,7 +6,7 @@ import torch
 
 
 def cosine(step: int, steps: int, *, peak: float, warmup: int, floor: float = 0.0) -> float:
-    """Value of step 0..steps-1: rises linearly to `peak` over `warmup` steps, then half a cosine down to `floor`."""
+    """Learning rate of step 0..steps-1: rises linearly to `peak` over `warmup` steps, then half a cosine to `floor`."""
     if step < warmup:
         return peak * (step + 1) / warmup
     done = (step - warmup) / max(1, steps - warmup)
@@ -14,6 +14,6 @@ def cosine(step: int, steps: int, *, peak: float, warmup: int, floor: float = 0.
 
 
 def set_learning_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
-    """Set the rate of every group, times the group's `scale` where it has one."""
+    """Set the learning rate of every group, times the group's `scale` where it has one."""
     for group in optimiser.param_groups:
         group["lr"] = rate * group.get("scale", 1.0)

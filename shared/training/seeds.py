@@ -8,7 +8,7 @@ import torch
 
 
 def seed_everything(seed: int) -> None:
-    """Seed torch, numpy's and Python's own generators, and ask torch for deterministic algorithms."""
+    """Seed torch's, numpy's and Python's generators, and request deterministic algorithms from torch."""
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
@@ -18,10 +18,10 @@ def seed_everything(seed: int) -> None:
 
 
 def step_generator(seed: int, step: int, stream: int = 0) -> np.random.Generator:
-    """The numbers that step `step` of the run with this seed draws, whatever happened before; one per stream."""
+    """Return the generator of one step, whatever was drawn before; streams of the same step are independent."""
     return np.random.default_rng([seed, step, stream])
 
 
 def torch_generator(seed: int, step: int, stream: int = 0) -> torch.Generator:
-    """As `step_generator`, for torch on the CPU."""
+    """Return the same for torch, on the CPU."""
     return torch.Generator().manual_seed(int(step_generator(seed, step, stream).integers(2**63)))

@@ -5,6 +5,6 @@ import torch
 from torch import Tensor
 
 
-def to_device(array: np.ndarray, device: str) -> Tensor:
+def to_device(images: np.ndarray, device: str) -> Tensor:
     """Images (N, H, W, C) -> tensor (N, C, H, W) float32 on the device."""
-    return torch.from_numpy(np.ascontiguousarray(array.transpose(0, 3, 1, 2), np.float32)).to(device)
+    return torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2), np.float32)).to(device)

@@ -1,8 +1,8 @@
-"""An encoder for inference on a CPU: the weights of its linear layers are packed once, by oneDNN.
+"""Pack the weights of an encoder's linear layers once, for inference on a CPU by oneDNN.
 
-torch's own path for float32 (MKL) packs them anew in every call, and reaches three quarters of the speed on processors
-that are not Intel's. Values are the same but for rounding. The operators are those that torch's compiler puts in when
-it freezes a model; called by name they need no compiler on the machine.
+torch's own path for float32 (MKL) packs them in every call, and reaches three quarters of the speed on processors
+that are not Intel's. Values are equal up to rounding. The operators are those that torch's compiler inserts when it
+freezes a model; called by name they need no compiler on the machine.
 """
 
 import copy
@@ -16,7 +16,7 @@ from shared.models.backbones.vit import Encoder
 
 
 class PackedLinear(nn.Module):
-    """A linear layer, with the activation behind it. (N, T, in) float32 -> (N, T, out)."""
+    """A linear layer and the activation after it. (N, T, in) float32 -> (N, T, out)."""
 
     def __init__(self, linear: nn.Linear, activation: str = "none") -> None:
         """activation: none or gelu."""
@@ -31,7 +31,7 @@ class PackedLinear(nn.Module):
 
 
 class PackedMlp(nn.Module):
-    """The encoder's MLP, its GELU within the first layer. (N, T, width) -> (N, T, width)."""
+    """The encoder's MLP with GELU inside the first layer. (N, T, width) -> (N, T, width)."""
 
     def __init__(self, mlp: Mlp) -> None:
         super().__init__()
@@ -42,17 +42,17 @@ class PackedMlp(nn.Module):
         return self.fc2(self.fc1(x))
 
 
-def packed(encoder: Encoder) -> Encoder:
-    """A copy for inference in float32 on the CPU, without trainable weights; without oneDNN the encoder itself."""
+def pack_linear_layers(encoder: Encoder) -> Encoder:
+    """Copy an encoder for float32 inference on the CPU, not trainable; without oneDNN return the encoder itself."""
     if not (torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")):
         return encoder
     with torch.no_grad():
-        fast = copy.deepcopy(encoder).eval().requires_grad_(False).cpu()
-        for block in cast("list[Block]", fast.blocks):
+        packed = copy.deepcopy(encoder).eval().requires_grad_(False).cpu()
+        for block in cast("list[Block]", packed.blocks):
             for owner, name, layer in (
                 (block.attn, "qkv", PackedLinear(block.attn.qkv)),
                 (block.attn, "proj", PackedLinear(block.attn.proj)),
                 (block, "mlp", PackedMlp(block.mlp)),
             ):
                 setattr(owner, name, layer)
-    return fast
+    return packed

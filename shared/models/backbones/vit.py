@@ -1,8 +1,8 @@
-"""The encoder: a vision transformer (Dosovitskiy et al. 2021, arXiv:2010.11929) for any grid and any channel count.
+"""The encoder: a vision transformer (Dosovitskiy et al. 2021, arXiv:2010.11929) for any grid and channel count.
 
-Parameter names and arithmetic are those of timm's VisionTransformer, so that its checkpoints fit and its forward pass
-checks this one in the tests. They are written out here because importing timm costs every stage 2 s and 200 MB. The
-settings below its `position_grid` are those of others' encoders, which `pretrain` takes in: DINOv2 (Oquab et al. 2023,
+Parameter names and arithmetic are those of timm's VisionTransformer: its checkpoints load, and the tests compare both
+forward passes. The code does not import timm, which costs every stage 2 s and 200 MB. The config fields from
+`position_grid` on describe published encoders that `pretrain` can start from: DINOv2 (Oquab et al. 2023,
 arXiv:2304.07193; with registers Darcet et al. 2023, arXiv:2309.16588) and DINOv3 (Siméoni et al. 2025,
 arXiv:2508.10104).
 """
@@ -11,12 +11,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from shared.models.backbones import FeatureMap
 from shared.models.backbones.blocks import Block, initialise
 from shared.models.backbones.rope import rotation
 from shared.models.config import EncoderConfig
 
-FIRST_POSITIONS = 64
-"""In training, the first patch of a crop is at a random one of so many rows and columns."""
+MAX_POSITION_OFFSET = 64
+"""In training, the row and column of a crop's first patch are drawn from 0 up to this."""
 
 
 class PatchEmbed(nn.Module):
@@ -34,10 +35,10 @@ class PatchEmbed(nn.Module):
 def sincos_positions(
     height: int, width: int, channels: int, first: tuple[int, int] = (0, 0), dtype: torch.dtype = torch.float64
 ) -> Tensor:
-    """Fixed 2-D positions (height * width, channels): sin and cos of the column, then of the row, in units of patches.
+    """Fixed 2-D positions (height * width, channels): sin and cos of the column, then of the row, in patches.
 
-    As in MAE's reference code (He et al. 2022, `util/pos_embed.py`). first: row and column of the first patch.
-    dtype: what is computed in; the result is float32.
+    As in MAE's reference code (He et al. 2022, `util/pos_embed.py`). first: row and column of the first patch;
+    dtype: precision of the computation; the result is float32.
     """
     omega = 1 / 10000 ** (torch.arange(channels // 4, dtype=dtype) / (channels // 4))
     rows, columns = torch.meshgrid(
@@ -52,8 +53,8 @@ def sincos_positions(
 class Encoder(nn.Module):
     """A vision transformer with a class token, and registers where the config has them. Tokens are row by row.
 
-    In training mode fixed positions begin at a random row and column for each batch: where a patch lies within a crop
-    means nothing, and grids larger than a training crop's hold no position that was never seen.
+    In training mode fixed positions start at a random row and column for each batch: the position of a patch within a
+    crop carries no meaning, and grids larger than a training crop contain no unseen position.
     """
 
     def __init__(self, config: EncoderConfig) -> None:
@@ -70,7 +71,8 @@ class Encoder(nn.Module):
             Block(vit.width, vit.heads, layer_scale=vit.layer_scale, norm_eps=vit.norm_eps) for _ in range(vit.depth)
         )
         self.norm = nn.LayerNorm(vit.width, eps=vit.norm_eps)
-        self._positions: dict[tuple[int | str, ...], Tensor] = {}
+        self._tables: dict[tuple[int | str, ...], Tensor] = {}
+        """The positions or rotations computed last."""
         self.apply(initialise)
         patch_weight = self.patch_embed.proj.weight
         nn.init.xavier_uniform_(patch_weight.view(len(patch_weight), -1))  # as a linear layer, He et al. 2022, A.1
@@ -78,23 +80,25 @@ class Encoder(nn.Module):
         if vit.registers:
             nn.init.normal_(self.reg_token, std=0.02)
 
+    # --- positions ------------------------------------------------------------------------------------------------
+
     def positions(self, height: int, width: int) -> Tensor:
-        """Positions (1, height * width, self.architecture.width) of a grid of so many patches."""
+        """Positions (1, height * width, self.architecture.width) of a grid of height x width patches."""
         if self.architecture.position_grid:
-            return _resized(self.pos_embed[:, 1:], self.architecture.position_grid, height, width)
-        if torch.compiler.is_exporting():  # sizes are symbols then, and float64 is more than TensorRT knows
+            return _resize_positions(self.pos_embed[:, 1:], self.architecture.position_grid, height, width)
+        if torch.compiler.is_exporting():  # sizes are symbols then, and TensorRT does not support float64
             return sincos_positions(height, width, self.architecture.width, dtype=torch.float32)[None]
-        first = tuple(torch.randint(FIRST_POSITIONS, (2,)).tolist()) if self.training else (0, 0)
+        first = tuple(torch.randint(MAX_POSITION_OFFSET, (2,)).tolist()) if self.training else (0, 0)
         key = (height, width, *first, str(self.cls_token.device))
-        if key not in self._positions:
-            made = sincos_positions(height, width, self.architecture.width, (first[0], first[1]))
-            self._positions = {key: made[None].to(self.cls_token.device)}
-        return self._positions[key]
+        if key not in self._tables:
+            table = sincos_positions(height, width, self.architecture.width, (first[0], first[1]))
+            self._tables = {key: table[None].to(self.cls_token.device)}
+        return self._tables[key]
 
-    def turns(self, grid: tuple[int, int], places: Tensor | None = None) -> Tensor | None:
-        """What `shared.models.backbones.rope.rotated` turns the patches of a grid (rows, columns) by; None without `rope`.
+    def rotations(self, grid: tuple[int, int], indices: Tensor | None = None) -> Tensor | None:
+        """Argument `cos_sin` of `rope.rotate` for the patches of a grid (rows, columns); None without `rope`.
 
-        places: (N, V), numbers of some patches of each image; None: all patches.
+        indices: (N, V), numbers of some patches of each image; None: all patches.
         """
         if not self.architecture.rope:
             return None
@@ -102,54 +106,57 @@ class Encoder(nn.Module):
         if torch.compiler.is_exporting():
             return rotation(*grid, head)
         key = (*grid, str(device))
-        if key not in self._positions:
-            with torch.inference_mode(False):  # kept for training as well
-                self._positions = {key: rotation(*grid, head).to(device)}
-        table = self._positions[key]
-        return table if places is None else table[:, places].unsqueeze(2)
+        if key not in self._tables:
+            with torch.inference_mode(False):  # the table is used in training as well
+                self._tables = {key: rotation(*grid, head).to(device)}
+        table = self._tables[key]
+        return table if indices is None else table[:, indices].unsqueeze(2)
 
-    def embed(self, x: Tensor, hidden: Tensor | None = None, blank: Tensor | None = None) -> Tensor:
+    # --- images to tokens -----------------------------------------------------------------------------------------
+
+    def embed(self, x: Tensor, hidden: Tensor | None = None, mask_token: Tensor | None = None) -> Tensor:
         """Images (N, C, H, W) -> patch tokens with their positions (N, T, width), T = H/patch * W/patch.
 
-        hidden: (N, T) bool, patches whose contents are replaced by `blank` (width,).
+        hidden: (N, T) bool, patches whose contents are replaced by `mask_token` (width,).
         """
         grid = self.patch_embed(x)
         tokens = grid.flatten(2).transpose(1, 2)
-        if hidden is not None and blank is not None:
-            tokens = torch.where(hidden[..., None], blank.to(tokens.dtype), tokens)
+        if hidden is not None and mask_token is not None:
+            tokens = torch.where(hidden[..., None], mask_token.to(tokens.dtype), tokens)
         return tokens if self.architecture.rope else tokens + self.positions(*grid.shape[2:])
 
-    def embed_patches(self, patches: Tensor, places: Tensor, grid: tuple[int, int]) -> Tensor:
-        """`embed` for some patches of each image: their pixels -> tokens with their positions (N, V, width).
+    def embed_patches(self, patches: Tensor, indices: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Embed some patches of each image: pixels -> tokens with their positions (N, V, width).
 
-        patches: (N, V, patch² * C), pixels row by row, channels innermost; places: (N, V), their numbers in the grid
-        of so many rows and columns.
+        patches: (N, V, patch² * C), pixels row by row, channels innermost; indices: (N, V), numbers of the patches in
+        the grid (rows, columns).
         """
         proj = self.patch_embed.proj
         tokens = F.linear(patches, proj.weight.permute(0, 2, 3, 1).flatten(1), proj.bias)
-        return tokens if self.architecture.rope else tokens + self.positions(*grid)[0][places]
+        return tokens if self.architecture.rope else tokens + self.positions(*grid)[0][indices]
 
-    def with_own_tokens(self, tokens: Tensor) -> Tensor:
-        """(N, T, width) -> (N, 1 + registers + T, width): class token and registers go before the others."""
+    def prepend_special_tokens(self, tokens: Tensor) -> Tensor:
+        """Put class token and registers first: (N, T, width) -> (N, 1 + registers + T, width)."""
         first = self.cls_token + self.pos_embed[:, :1] if self.architecture.position_grid else self.cls_token
-        own = torch.cat([first, self.reg_token], dim=1) if self.architecture.registers else first
-        return torch.cat([own.expand(tokens.shape[0], -1, -1), tokens], dim=1)
+        special = torch.cat([first, self.reg_token], dim=1) if self.architecture.registers else first
+        return torch.cat([special.expand(tokens.shape[0], -1, -1), tokens], dim=1)
 
-    def without_registers(self, tokens: Tensor) -> Tensor:
+    def drop_registers(self, tokens: Tensor) -> Tensor:
         """(N, 1 + registers + T, width) -> (N, 1 + T, width)."""
         if not self.architecture.registers:
             return tokens
         return torch.cat([tokens[:, :1], tokens[:, 1 + self.architecture.registers :]], dim=1)
 
-    def encode(self, tokens: Tensor, grid: tuple[int, int], places: Tensor | None = None) -> Tensor:
-        """Embedded tokens (N, T, width) of a grid (rows, columns) -> class token and the tokens, normed.
+    def encode(self, tokens: Tensor, grid: tuple[int, int], indices: Tensor | None = None) -> Tensor:
+        """Apply all blocks to the embedded tokens (N, T, width) of a grid (rows, columns).
 
-        places: (N, T), numbers in the grid of the patches that they are; None: all of them. Returns (N, 1 + T, width).
+        indices: (N, T), numbers of the tokens' patches in the grid; None: all patches. Returns class token and patch
+        tokens (N, 1 + T, width), normed.
         """
-        x, turns = self.with_own_tokens(tokens), self.turns(grid, places)
+        x, cos_sin = self.prepend_special_tokens(tokens), self.rotations(grid, indices)
         for block in self.blocks:
-            x = block(x, turns)
-        return self.without_registers(self.norm(x))
+            x = block(x, cos_sin)
+        return self.drop_registers(self.norm(x))
 
     def grid(self, x: Tensor) -> tuple[int, int]:
         """Rows and columns of patches of images (N, C, H, W)."""
@@ -159,28 +166,35 @@ class Encoder(nn.Module):
         """Images (N, C, H, W) float32 -> class token and patch tokens (N, 1 + T, width), normed."""
         return self.encode(self.embed(x), self.grid(x))
 
+    # --- images to feature maps -----------------------------------------------------------------------------------
+
     def forward(self, x: Tensor) -> Tensor:
         """Images (N, C, H, W) float32, H and W multiples of the patch -> map (N, width, H/patch, W/patch)."""
         return self._as_map(self.tokens(x), x)
 
-    def features(self, x: Tensor, layers: int) -> Tensor:
-        """Images (N, C, H, W) -> the last `layers` blocks' outputs, normed (N, layers * width, H/patch, W/patch).
+    def feature_maps(self, x: Tensor, blocks: int = 1) -> list[FeatureMap]:
+        """Images (N, C, H, W) -> normed outputs of the last `blocks` blocks, all with the patch as stride.
 
-        The earliest of them comes first; the last `width` channels are `forward`'s.
+        The earliest block comes first; the last map is `forward`'s.
         """
-        out, tokens, turns = [], self.with_own_tokens(self.embed(x)), self.turns(self.grid(x))
+        maps, tokens, cos_sin = [], self.prepend_special_tokens(self.embed(x)), self.rotations(self.grid(x))
         for i, block in enumerate(self.blocks):
-            tokens = block(tokens, turns)
-            if i >= len(self.blocks) - layers:
-                out.append(self._as_map(self.without_registers(self.norm(tokens)), x))
-        return torch.cat(out, dim=1)
+            tokens = block(tokens, cos_sin)
+            if i >= len(self.blocks) - blocks:
+                features = self._as_map(self.drop_registers(self.norm(tokens)), x)
+                maps.append(FeatureMap(features, self.architecture.patch))
+        return maps
+
+    def features(self, x: Tensor, blocks: int) -> Tensor:
+        """Images (N, C, H, W) -> the `feature_maps` joined: (N, blocks * width, H/patch, W/patch)."""
+        return torch.cat([features for features, _ in self.feature_maps(x, blocks)], dim=1)
 
     def _as_map(self, tokens: Tensor, x: Tensor) -> Tensor:
         return tokens[:, 1:].transpose(1, 2).reshape(x.shape[0], -1, *self.grid(x))
 
 
-def _resized(table: Tensor, side: int, height: int, width: int) -> Tensor:
-    """Learned positions (1, side * side, width) -> (1, height * width, width), bicubic, as DINO and timm do."""
+def _resize_positions(table: Tensor, side: int, height: int, width: int) -> Tensor:
+    """Learned positions (1, side * side, width) -> (1, height * width, width), bicubic, as in DINO and timm."""
     if (height, width) == (side, side):
         return table
     grid = table.reshape(1, side, side, -1).permute(0, 3, 1, 2)

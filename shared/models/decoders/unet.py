@@ -1,7 +1,7 @@
-"""A U-Net (Ronneberger et al. 2015, arXiv:1505.04597) that takes a transformer's tokens in at its deepest level.
+"""A U-Net (Ronneberger et al. 2015, arXiv:1505.04597) that receives a transformer's tokens at its deepest level.
 
-Tokens lie `patch` px apart, too coarse for the border of a cell. Most of the decoder works at half resolution and
-below, behind a pixel unshuffle (Shi et al. 2016, arXiv:1609.05158): every pixel takes part at a quarter of the cost. A
+Tokens are `patch` px apart, too coarse for the border of a cell. Most of the decoder works at half resolution and
+below, after a pixel unshuffle (Shi et al. 2016, arXiv:1609.05158): every pixel contributes at a quarter of the cost. A
 narrow path at full resolution draws the border (RESULTS.md, "Segmentor").
 """
 
@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-GROUPS = 8
+_GROUPS = 8
 """Groups of the group norms."""
-FULL = 8
+_FULL_WIDTH = 8
 """Channels at full resolution."""
 
 
@@ -21,16 +21,16 @@ class ConvBlock(nn.Sequential):
     def __init__(self, channels: int, out: int, stride: int = 1) -> None:
         super().__init__(
             nn.Conv2d(channels, out, 3, stride, 1),
-            nn.GroupNorm(GROUPS, out),
+            nn.GroupNorm(_GROUPS, out),
             nn.SiLU(),
             nn.Conv2d(out, out, 3, 1, 1),
-            nn.GroupNorm(GROUPS, out),
+            nn.GroupNorm(_GROUPS, out),
             nn.SiLU(),
         )
 
 
 class UNet(nn.Module):
-    """Images and their token maps to logits, pixel by pixel."""
+    """Images and their token maps to logits, one per pixel and map."""
 
     def __init__(self, channels: int, token_width: int, width: int, maps: int) -> None:
         """channels: of the images; token_width: features of a token; width: channels at half resolution."""
@@ -44,13 +44,15 @@ class UNet(nn.Module):
         self.up_quarter = ConvBlock(3 * w + 2 * w, 2 * w)
         self.up_half = ConvBlock(2 * w + w, w)
         self.full = nn.Sequential(
-            nn.Conv2d(channels, FULL, 3, padding=1),
+            nn.Conv2d(channels, _FULL_WIDTH, 3, padding=1),
             nn.SiLU(),
-            nn.Conv2d(FULL, FULL, 3, padding=1),
+            nn.Conv2d(_FULL_WIDTH, _FULL_WIDTH, 3, padding=1),
             nn.SiLU(),
         )
-        self.up_full = nn.Conv2d(w, 4 * FULL, 1)
-        self.head = nn.Sequential(nn.Conv2d(2 * FULL, 2 * FULL, 3, padding=1), nn.SiLU(), nn.Conv2d(2 * FULL, maps, 1))
+        self.up_full = nn.Conv2d(w, 4 * _FULL_WIDTH, 1)
+        self.head = nn.Sequential(
+            nn.Conv2d(2 * _FULL_WIDTH, 2 * _FULL_WIDTH, 3, padding=1), nn.SiLU(), nn.Conv2d(2 * _FULL_WIDTH, maps, 1)
+        )
 
     def forward(self, x: Tensor, tokens: Tensor) -> Tensor:
         """Images (N, C, H, W), token maps (N, token_width, H/patch, W/patch) -> logits (N, maps, H, W)."""
@@ -58,14 +60,14 @@ class UNet(nn.Module):
         half = self.down_half(F.pixel_unshuffle(x, 2))
         quarter = self.down_quarter(half)
         eighth = self.down_eighth(quarter)
-        deep = self.fuse(torch.cat([eighth, _to_size(self.project(tokens), eighth)], dim=1))
-        deep = self.up_quarter(torch.cat([_to_size(deep, quarter), quarter], dim=1))
-        deep = self.up_half(torch.cat([_to_size(deep, half), half], dim=1))
+        deep = self.fuse(torch.cat([eighth, _resize_like(self.project(tokens), eighth)], dim=1))
+        deep = self.up_quarter(torch.cat([_resize_like(deep, quarter), quarter], dim=1))
+        deep = self.up_half(torch.cat([_resize_like(deep, half), half], dim=1))
         return self.head(torch.cat([F.pixel_shuffle(self.up_full(deep), 2), self.full(x)], dim=1))
 
 
-def _to_size(x: Tensor, like: Tensor) -> Tensor:
-    """Bilinear resize of (N, C, h, w) to the height and width of `like`."""
+def _resize_like(x: Tensor, like: Tensor) -> Tensor:
+    """Resize (N, C, h, w) bilinearly to the height and width of `like`."""
     if x.shape[2:] == like.shape[2:]:
         return x
     return F.interpolate(x, size=like.shape[2:], mode="bilinear", align_corners=False)

@@ -1,0 +1,64 @@
+"""Choose the input of a new encoder for a set of images: channels, downsampling, pixel size."""
+
+import numpy as np
+
+from components.pretrain.component import Pretrain
+from shared.artifacts.image_set import ImageReader, median_um_per_px
+from shared.artifacts.keys import evenly_spaced
+from shared.models.config import Downsample, ModelInput
+from shared.proposals.object_size import typical_diameter
+from shared.proposals.proposal_selection import ProposalSelection
+from shared.system.errors import UserError
+from shared.system.log import log
+
+MAX_CHANNELS = 16
+MEASURED_IMAGES = 24
+"""Images, evenly spaced, whose objects are measured."""
+LARGE_OBJECT_PX = 46
+"""Typical diameter from which on images are downsampled (RESULTS.md, "Constants")."""
+_FACTORS: tuple[Downsample, ...] = (1, 2, 4)
+
+
+def training_keys(reader: ImageReader) -> list[str]:
+    """Return the keys of the split train. Raises UserError where there are none."""
+    keys = reader.keys("train")
+    if not keys:
+        raise UserError(
+            f"--images: {reader.folder}: none of its {len(reader)} images is in the split train; ingest more images"
+        )
+    return keys
+
+
+def choose_input(stage: Pretrain, reader: ImageReader, keys: list[str]) -> ModelInput:
+    """Return the input of a network for these images."""
+    return ModelInput(
+        channels=_channels(reader, keys),
+        downsample=choose_downsample(stage, reader, keys),
+        um_per_px=median_um_per_px(reader, keys),
+        crop_px=stage.crop,
+    )
+
+
+def _channels(reader: ImageReader, keys: list[str]) -> int:
+    """1 where all images are grey, else the maximum over the images, up to 16."""
+    channels = max(reader.entries[key].channels for key in keys)
+    if channels > MAX_CHANNELS:
+        log.warning("some images have %d channels; the first %d are used", channels, MAX_CHANNELS)
+    return min(channels, MAX_CHANNELS)
+
+
+def choose_downsample(stage: Pretrain, reader: ImageReader, keys: list[str]) -> Downsample:
+    """Return the stage's factor, or the smallest that leaves typical objects below `LARGE_OBJECT_PX`.
+
+    A transformer of small patches sees about 16 of them on a side, and only a part of a larger cell.
+    """
+    if stage.downsample != "auto":
+        return next(factor for factor in _FACTORS if str(factor) == stage.downsample)
+    measured = evenly_spaced(keys, MEASURED_IMAGES)
+    selection = ProposalSelection.fit(reader.read(key) for key in measured)
+    masks = ((selection.probability(reader.read(key)) >= 0.5).astype(np.uint8) for key in measured)
+    diameters = [diameter for mask in masks if (diameter := typical_diameter(mask)) is not None]
+    diameter = float(np.median(diameters)) if diameters else 0.0
+    factor = next((factor for factor in _FACTORS if diameter / factor < LARGE_OBJECT_PX), _FACTORS[-1])
+    log.info("typical object diameter: %.0f px; images are downsampled by %d", diameter, factor)
+    return factor

@@ -1,0 +1,16 @@
+"""Resize images."""
+
+import cv2
+import numpy as np
+
+
+def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Resize an image (H, W, C), of a dtype that OpenCV supports, to `size` (H, W): bilinear up, area-averaged down.
+
+    Returns the image itself where it has that size already.
+    """
+    if image.shape[:2] == size:
+        return image
+    interpolation = cv2.INTER_AREA if size[0] < image.shape[0] else cv2.INTER_LINEAR
+    channels = (np.ascontiguousarray(image[..., c]) for c in range(image.shape[2]))
+    return np.stack([cv2.resize(plane, size[::-1], interpolation=interpolation) for plane in channels], axis=2)
