@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from pathlib import Path
 
 import imagecodecs
@@ -117,6 +118,26 @@ def test_blood_smears_with_boxes(tmp_path):
     objects = sum(path.read_text().count("<object>") for path in source.glob("val/*.xml"))
     assert len(coco.anns) == objects - 1 == done.result.metrics["boxes"]
     assert done.result.metrics["labelled"] == len(done.images)
+    contents = done.labels.contents()
+    assert (contents.label_images, contents.annotations, contents.classes) == (0, len(done.images), 0)
+    boxes = done.labels.boxes()
+    assert {key: len(found) for key, found in boxes.items()} == Counter(
+        coco.imgs[row["image_id"]]["file_name"] for row in coco.anns.values()
+    )
+    assert all(x >= 0 and y >= 0 and x + w <= 640 and y + h <= 480 for found in boxes.values() for x, y, w, h in found)
+
+
+def test_cells_with_classes(tmp_path):
+    """Class folders and nothing else: the LabelSet holds classes alone."""
+    for split, name, count in (("train", "positive", 3), ("train", "negative", 2), ("test", "positive", 1)):
+        folder = real("malaria") / split / name
+        some(folder, tmp_path / "in" / split / name, *(path.name for path in sorted(folder.iterdir())[:count]))
+    done = ingest(tmp_path / "in", tmp_path / "out")
+    contents = done.labels.contents()
+    assert (contents.label_images, contents.annotations, contents.classes) == (0, 0, 6)
+    assert Counter(done.labels.classes().values()) == {"positive": 4, "negative": 2}
+    assert done.labels.info.origin == "truth" and done.result.metrics["labelled"] == 6 == len(done.images)
+    assert not LabelReader(done.out / "no_labels").contents()
 
 
 def test_one_mask_per_object_of_real_nuclei(tmp_path):
@@ -253,6 +274,28 @@ def test_class_folders(tmp_path):
         assert classes[key] == source.split("/")[1]
     assert len(done.images.keys("train")) == len(done.images.keys("val")) == len(done.images.keys("test")) == 4
     assert done.result.metrics["labelled"] == 12
+
+
+def test_boxes_alone(tmp_path):
+    (tmp_path / "in").mkdir()
+    box = "<bndbox><xmin>5</xmin><ymin>6</ymin><xmax>15</xmax><ymax>26</ymax></bndbox>"
+    for name, objects in (("a", f"<object><name>RBC</name>{box}</object>"), ("b", "")):
+        Image.fromarray(picture()).save(tmp_path / f"in/{name}.png")
+        (tmp_path / f"in/{name}.xml").write_text(f"<annotation>{objects}</annotation>")
+    Image.fromarray(picture()).save(tmp_path / "in/c.png")
+    done = ingest(tmp_path / "in", tmp_path / "out")
+    (annotation,) = done.labels.annotations()["a"]
+    assert (annotation.category, annotation.bbox, annotation.rle) == ("RBC", (5, 6, 10, 20), None)
+    assert done.labels.boxes() == {"a": [(5, 6, 10, 20)], "b": []}  # b is known to hold nothing, c is unknown
+    assert not len(done.labels) and done.labels.contents().annotations == 2
+    assert (done.result.metrics["labelled"], done.result.metrics["boxes"]) == (2, 1)
+
+
+def test_the_remark_is_the_layout(tmp_path):
+    (tmp_path / "in").mkdir()
+    Image.fromarray(picture()).save(tmp_path / "in/a.png")
+    done = ingest(tmp_path / "in", tmp_path / "out")
+    assert done.result.remark == f"Layout: {done.labels.info.notes['layout']}."
 
 
 def test_coco_outlines_become_instances_as_well(tmp_path):

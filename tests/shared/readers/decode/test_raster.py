@@ -1,0 +1,70 @@
+"""PNG, JPEG and BMP files that other libraries wrote come back pixel for pixel."""
+
+import numpy as np
+import pytest
+from bad_images import encoded, picture
+from image_files import random, read_all, written
+from PIL import Image
+
+from shared.readers.decode.image_file import Limits, open_image
+from shared.system.errors import ImageError
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "LA", "RGBA"])
+def test_png_modes(tmp_path, mode):
+    picture_ = Image.fromarray(picture()).convert(mode)
+    picture_.save(tmp_path / "a.png")
+    (read,), remarks = read_all(tmp_path / "a.png")
+    grey = mode in ("1", "L", "LA")
+    expected = np.asarray(picture_.convert("L" if grey else "RGB"))
+    assert read.shape[2] == (1 if grey else 3) and np.array_equal(read.squeeze(), expected)
+    assert not remarks  # alpha was constant
+
+
+def test_png_16_bit(tmp_path):
+    image = random(40, 50, dtype=np.uint16) * np.uint16(255)
+    Image.fromarray(image).save(tmp_path / "a.png")
+    (read,), _ = read_all(tmp_path / "a.png")
+    assert read.dtype == np.uint16 and np.array_equal(read[..., 0], image)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_alpha_that_varies_is_dropped_and_said(tmp_path, suffix):
+    image = random(40, 50, 4)
+    if suffix == ".png":
+        Image.fromarray(image, "RGBA").save(tmp_path / "a.png")
+    else:
+        written(tmp_path, image, photometric="rgb", extrasamples=["unassalpha"])
+    (read,), remarks = read_all(tmp_path / f"a{suffix}")
+    assert np.array_equal(read, image[..., :3]) and "alpha" in remarks[0]
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+@pytest.mark.parametrize("progressive", [False, True])
+def test_jpeg(tmp_path, mode, progressive):
+    Image.fromarray(picture()).convert(mode).save(tmp_path / "a.jpg", progressive=progressive, quality=95)
+    (read,), _ = read_all(tmp_path / "a.jpg")
+    expected = np.asarray(Image.open(tmp_path / "a.jpg"))
+    assert np.abs(read.squeeze().astype(int) - expected).max() <= 2  # decoders may round differently
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB"])
+def test_bmp(tmp_path, mode):
+    Image.fromarray(picture()).convert(mode).save(tmp_path / "a.bmp")
+    (read,), _ = read_all(tmp_path / "a.bmp")
+    expected = np.asarray(Image.open(tmp_path / "a.bmp").convert("RGB"))
+    assert np.array_equal(np.broadcast_to(read, expected.shape), expected)
+    assert read.shape[2] == (1 if mode in ("1", "L") else 3)
+
+
+def test_a_jpeg_with_bytes_behind_its_end_is_whole(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(encoded("JPEG") + bytes(100))
+    assert len(read_all(tmp_path / "a.jpg")[0]) == 1
+
+
+def test_decoding_is_checked_against_the_header(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(encoded("JPEG"))
+    with open_image(tmp_path / "a.jpg", Limits()) as file:
+        (tmp_path / "a.jpg").write_bytes(encoded("JPEG", picture(50, 50)))
+        with pytest.raises(ImageError, match="header"):
+            file.read(0)
