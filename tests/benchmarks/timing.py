@@ -6,7 +6,7 @@ from statistics import median
 
 
 def interleaved(contestants: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """Return the median seconds of each. They take turns, so that other load affects all alike; the first is not timed."""
+    """Return the median seconds of each. Turns alternate, so other load affects all alike; the first is not timed."""
     times: dict[str, list[float]] = {name: [] for name in contestants}
     for repeat in range(repeats + 1):
         for name, work in contestants.items():
