@@ -218,7 +218,7 @@ def no_em(name: str, source: Path, run: Path) -> Iterator[Row]:
             return
     reader = ImageReader(images)
     started = time.monotonic()
-    selection = ProposalSelection.among(reader.read(key) for key in evenly_spaced(reader.keys("train"), JUDGED_IMAGES))
+    selection = ProposalSelection.fit(reader.read(key) for key in evenly_spaced(reader.keys("train"), JUDGED_IMAGES))
 
     def predicted(_: str, image: np.ndarray) -> np.ndarray:
         return split_touching((selection.probability(image) >= 0.5).astype(np.uint8))
