@@ -3,11 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-from pipelines.reporting.headlines import Points, columns, headlines, metric_of, named_headlines, points
+from pipelines.reporting.headlines import columns, headlines, metric_of, named_headlines, points
 from pipelines.reporting.repetitions import any_repetition, loops, selected, started_from
 from pipelines.reporting.run_list import run_url
 from pipelines.run_folder.record import RunRecord, TaskRecord, load
 from shared.reporting.page import Fragment, Page, link
+from shared.reporting.plots import Points
 from shared.system.errors import ArtifactError, UserError
 
 _MAX_IMAGES = 6

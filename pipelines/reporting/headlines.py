@@ -7,9 +7,8 @@ from functools import cache
 from components.registry import declaration, names
 from pipelines.reporting.repetitions import Loop, loops, outside
 from pipelines.run_folder.record import RunRecord, TaskRecord
+from shared.reporting.plots import Points
 from shared.stage.declaration import Stage
-
-Points = list[tuple[float, float]]
 
 
 @dataclass(frozen=True)

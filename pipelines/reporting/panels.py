@@ -23,7 +23,7 @@ _OWN_MEMBERS = ("mask", "conf")
 """Members of a label set that are not shown in colours."""
 Captioned = tuple[np.ndarray, str]
 """(H, W, 3) uint8, and what it shows."""
-Window = tuple[slice, slice]
+_Window = tuple[slice, slice]
 
 
 @dataclass
@@ -45,7 +45,7 @@ class _Subject:
     """(H, W, 3) uint8"""
     predicted: np.ndarray | None
     true: np.ndarray | None
-    window: Window
+    window: _Window
     """The part that is shown enlarged."""
 
 
@@ -160,7 +160,7 @@ def _tint(rgb: np.ndarray, mask: np.ndarray, colour: tuple[int, int, int], stren
     return np.rint(drawn).astype(np.uint8)
 
 
-def _window(labels: np.ndarray | None, size: tuple[int, ...]) -> Window:
+def _window(labels: np.ndarray | None, size: tuple[int, ...]) -> _Window:
     """Choose the CROP x CROP px with most foreground, of windows half a crop apart."""
     best, at = -1, (0, 0)
     for y in range(0, max(1, size[0] - CROP + 1), CROP // 2):

@@ -58,14 +58,6 @@ class Loop:
         return any(group == repetition.name for repetition in self.repetitions)
 
 
-@dataclass(frozen=True)
-class Origin:
-    """The first output of a run that had some content."""
-
-    task: str
-    output: str
-
-
 def loops(record: RunRecord) -> list[Loop]:
     """The repeated subgraphs of a run, in order."""
     found: dict[str, dict[int, Repetition]] = {}
@@ -83,11 +75,11 @@ def outside(record: RunRecord) -> dict[str, TaskRecord]:
     return {name: task for name, task in record.tasks.items() if not any(name in loop for loop in every)}
 
 
-def origins(record: RunRecord, loop: Loop) -> list[Origin]:
-    """Where the artifacts that other tasks take from a loop were made, by their content digests.
+def origins(record: RunRecord, loop: Loop) -> list[tuple[str, str]]:
+    """Return (task, output) where the artifacts that other tasks take from a loop were first made.
 
-    A repetition may pass on what an earlier one made, or what the loop started from: a copy keeps its digest, so the
-    first output of the run with the same digest is the origin. Empty until the tasks that end the loop are done.
+    A repetition may pass on what an earlier one made, or what the loop started from. A copy keeps its content digest,
+    so the first output of the run with the same digest is the origin. Empty until the last repetition is done.
     """
     found = {}
     for name, task in record.tasks.items():
@@ -100,21 +92,21 @@ def origins(record: RunRecord, loop: Loop) -> list[Origin]:
     return list(dict.fromkeys(found.values()))
 
 
-def _digests(record: RunRecord) -> Iterator[tuple[Origin, str]]:
+def _digests(record: RunRecord) -> Iterator[tuple[tuple[str, str], str]]:
     for name, task in record.tasks.items():
         for key, output in task.outputs.items():
-            yield Origin(name, key), output.digest
+            yield (name, key), output.digest
 
 
 def selected(record: RunRecord, loop: Loop) -> list[str]:
     """Names of the repetitions whose artifacts the other tasks use: at most one in a loop that selects a model."""
-    groups = {origin.task.rpartition("/")[0] for origin in origins(record, loop)}
+    groups = {task.rpartition("/")[0] for task, _ in origins(record, loop)}
     return [repetition.name for repetition in loop.repetitions if repetition.name in groups]
 
 
 def started_from(record: RunRecord, loop: Loop) -> list[str]:
     """`TASK/OUTPUT` of what the loop passes on although it was made before the loop: no repetition was selected."""
-    return [f"{origin.task}/{origin.output}" for origin in origins(record, loop) if origin.task not in loop]
+    return [f"{task}/{output}" for task, output in origins(record, loop) if task not in loop]
 
 
 def any_repetition(name: str) -> str:

@@ -20,7 +20,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from pipelines.reporting.compare import compare
 from pipelines.reporting.run_list import find_runs, run_url, split_path
-from pipelines.reporting.ui_pages import listing, overview
+from pipelines.reporting.ui_pages import folder_page, overview
 from pipelines.run_folder.folder import within
 from shared.reporting.page import Fragment, Page, link
 from shared.system.errors import UserError
@@ -146,7 +146,7 @@ class Handler(BaseHTTPRequestHandler):
             self._file(name, folder, rest.removeprefix("files/") if rest.startswith("files/") else rest)
 
     def _file(self, name: str, folder: Path, rest: str) -> None:
-        """Send a file or the listing of a folder, where the real path is inside the run."""
+        """Send a file or the list of a folder, where the real path is inside the run."""
         try:
             real = within(folder, rest)
             parts = [*Path(rest).parts, *real.relative_to(folder.resolve()).parts]
@@ -155,7 +155,7 @@ class Handler(BaseHTTPRequestHandler):
             self._missing()
             return
         if is_folder and not hidden:
-            self._page(listing(name, folder, real))
+            self._page(folder_page(name, folder, real))
         elif is_file and not hidden:
             self._stream(real)
         else:

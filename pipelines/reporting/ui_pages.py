@@ -75,7 +75,7 @@ def _scores(found: dict[str, Headline], labels: list[str]) -> list[str]:
     return [Number("" if one is None else numbers([one.value])[0] + (" *" if one.remark else "")) for one in cells]
 
 
-def listing(name: str, folder: Path, inner: Path) -> Page:
+def folder_page(name: str, folder: Path, inner: Path) -> Page:
     """List a folder inside a run. name: of the run, folder: its folder."""
     path = inner.relative_to(folder.resolve()).as_posix()
     page = Page(f"{name}/{'' if path == '.' else path}")
