@@ -1,6 +1,6 @@
-"""A real browser that shows a page as Kubeflow's UI does: in an iframe with `srcdoc` and `sandbox="allow-scripts"`.
+"""Render a page in Chromium as Kubeflow's UI does: in an iframe with `srcdoc` and `sandbox="allow-scripts"`.
 
-Chromium is spoken to by its DevTools protocol through a pipe, which needs no driver of its own.
+The test controls Chromium by its DevTools protocol through a pipe, so it needs no driver.
 """
 
 import html
@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-REPORT = """<script>
+PROBE = """<script>
 const width = element => element.getBoundingClientRect().width;
 const tell = tries => {
   const images = [...document.images].map(image => [image.naturalWidth, width(image)]);
@@ -29,44 +29,44 @@ const tell = tries => {
 addEventListener("load", () => Promise.all([...document.images].map(image => image.decode())).then(
   () => tell(100), error => console.log("NOT DRAWN: " + error)));
 </script>"""
-"""Says on the console what was drawn, once every image is decoded; added to the page for the test."""
-PATIENCE = 60
-"""s until a page must be drawn."""
+"""Script added to the page: reports on the console what was drawn, once every image is decoded."""
+TIMEOUT_S = 60
+"""Time within which a page must be drawn."""
 
 
 @dataclass
-class Shown:
+class Rendering:
     """What the browser made of a page."""
 
     images: list[tuple[float, float]]
-    """Width in px of every image's data, and on the page."""
+    """Width of every image, px: of its data, and on the page."""
     plots: list[tuple[float, float]]
-    """How many shapes a plot has, and its width in px on the page."""
+    """Number of shapes of every plot, and its width on the page, px."""
     console: list[str]
-    """What the page put on the console, errors among it."""
+    """Lines that the page wrote to the console, errors included."""
     requests: list[str]
-    """What was asked of any server, but for the page itself."""
+    """Requests to any server, except for the page itself."""
 
 
-def shown(page: str) -> Shown:
-    """Show a page (HTML). Every host name leads to a server of ours, so that no request gets away unseen."""
+def render(page: str) -> Rendering:
+    """Render a page (HTML). Every host name leads to the test's own server, which records all requests."""
     assert "</body>" in page
-    inner = html.escape(page.replace("</body>", REPORT + "</body>"))
+    inner = html.escape(page.replace("</body>", PROBE + "</body>"))
     frame = f'<iframe style="width:1200px;height:900px" sandbox="allow-scripts" srcdoc="{inner}"></iframe>'
     with served(f"<!doctype html><body>{frame}</body>") as (port, requests), Browser(port) as browser:
         browser.open(f"http://127.0.0.1:{port}/page")
         drawn = browser.wait_for("DRAWN ")
-        time.sleep(0.3)  # for what a page asks for late
+        time.sleep(0.3)  # late requests
         browser.listen(0.2)
     facts = json.loads(drawn)
     assert facts["origin"] == "null"  # the sandbox: no storage, no cookies, nothing of the UI's own
     others = [line for line in browser.console if not line.startswith("DRAWN ")]
-    return Shown(facts["images"], facts["plots"], others, requests)
+    return Rendering(facts["images"], facts["plots"], others, requests)
 
 
 @contextmanager
 def served(page: str) -> Iterator[tuple[int, list[str]]]:
-    """A server on this machine that has one page, `/page`; its port, and what else it was asked for."""
+    """Serve one page, `/page`; yields the port, and a list of all other requests."""
     requests: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -95,7 +95,7 @@ def served(page: str) -> Iterator[tuple[int, list[str]]]:
 
 @dataclass
 class Browser:
-    """A headless Chromium with a profile of its own, in which every host name leads to a port of this machine."""
+    """Headless Chromium with a new profile, in which every host name leads to one port of this machine."""
 
     port: int
     console: list[str] = field(default_factory=list)
@@ -111,7 +111,7 @@ class Browser:
         command += ["--disable-sync", "--disable-features=NetworkTimeServiceQuerying,OptimizationHints"]
         command += [f"--user-data-dir={self._folder.name}", "--remote-debugging-pipe"]
         command += [f"--host-resolver-rules=MAP * 127.0.0.1:{self.port}, EXCLUDE 127.0.0.1", "about:blank"]
-        pipes = f'exec "$0" "$@" 3<&{theirs_in} 4>&{theirs_out}'  # the two that Chromium looks for
+        pipes = f'exec "$0" "$@" 3<&{theirs_in} 4>&{theirs_out}'  # the descriptors that Chromium uses
         self._process = subprocess.Popen(
             ["bash", "-c", pipes, *command],
             pass_fds=(theirs_in, theirs_out),
@@ -131,23 +131,23 @@ class Browser:
         self._folder.cleanup()
 
     def open(self, url: str) -> None:
-        """Open a page; frames in processes of their own are listened to as well."""
+        """Open a page, and listen to it and to its frames."""
         self._send("Target.setAutoAttach", autoAttach=True, waitForDebuggerOnStart=False, flatten=True)
         self._send("Target.createTarget", url=url)
 
     def wait_for(self, start: str) -> str:
-        """The rest of the first line on the console that starts so. Fails after `PATIENCE`."""
-        until = time.monotonic() + PATIENCE
+        """Return the rest of the first console line with this start. Fails after `TIMEOUT_S`."""
+        until = time.monotonic() + TIMEOUT_S
         while time.monotonic() < until:
             self.listen(0.5)
             for line in self.console:
                 if line.startswith(start):
                     return line.removeprefix(start)
                 assert not line.startswith("NOT DRAWN"), line
-        raise AssertionError(f"the page was not drawn within {PATIENCE} s: {self.console}")
+        raise AssertionError(f"the page was not drawn within {TIMEOUT_S} s: {self.console}")
 
     def listen(self, seconds: float) -> None:
-        """Take in what the browser says, until it has been quiet for so long."""
+        """Read messages until the browser was silent for a number of seconds."""
         while select.select([self._in], [], [], seconds)[0]:
             data = os.read(self._in, 2**16)
             assert data, "the browser has ended"

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from browser import shown
+from browser import render
 from small_segmentor import write_model
 
 from components.select_model.component import SelectModel
@@ -118,7 +118,7 @@ def test_a_browser_draws_every_stages_page_as_the_pipeline_ui_shows_it(run):
     pages["run"] = run.out / "report.html"
     for stage, path in pages.items():
         page = path.read_text()
-        found = shown(page)
+        found = render(page)
         assert found.console == [] and found.requests == [], stage
         assert len(found.images) == page.count("<img ") and len(found.plots) == page.count("<svg "), stage
         assert all(data > 0 and width > 0 for data, width in found.images), stage
@@ -133,11 +133,11 @@ def test_the_browser_would_notice(run):
         ("<script>throw new Error('broken')</script>", "broken"),
         ("<script>localStorage.setItem('a', 1)</script>", "localStorage"),
     ):
-        assert said in " ".join(shown(page.replace("</body>", fault + "</body>")).console)
-    asked = shown(page.replace("</body>", "<link rel='stylesheet' href='http://elsewhere.example/a.css'></body>"))
+        assert said in " ".join(render(page.replace("</body>", fault + "</body>")).console)
+    asked = render(page.replace("</body>", "<link rel='stylesheet' href='http://elsewhere.example/a.css'></body>"))
     assert asked.requests == ["elsewhere.example/a.css"]
     with pytest.raises(AssertionError, match="NOT DRAWN"):
-        shown(page.replace("</body>", "<img src='data:image/png;base64,AAAA'></body>"))
+        render(page.replace("</body>", "<img src='data:image/png;base64,AAAA'></body>"))
 
 
 def test_the_pixels_confusion_matrix_stands_with_the_task_and_in_the_cache(run, tmp_path):

@@ -42,7 +42,7 @@ def test_boxes_do_not_overlap(finished):
 
 
 @pytest.mark.parametrize(
-    "task, look",
+    "task, expected",
     [
         (TaskRecord(state="done", origin="computed"), "computed"),
         (TaskRecord(state="done", origin="cache"), "cached"),
@@ -51,5 +51,5 @@ def test_boxes_do_not_overlap(finished):
         (TaskRecord(state="failed"), "failed"),
     ],
 )
-def test_how_a_task_appears(task, look):
-    assert appearance(task) == look
+def test_how_a_task_appears(task, expected):
+    assert appearance(task) == expected
