@@ -33,7 +33,7 @@ def compare(name_a: str, a: Path, name_b: str, b: Path) -> Page:
             if remark:
                 page.text(f"{side}, {task}: {remark}")
     for title, lines in plots(first, second).items():
-        page.plot(title, lines, "repetition")
+        page.plot(title, lines, "round")
     page.heading("Contents")
     none = "The two runs have no finished artifact in common yet."
     _table(page, ["artifact", "type", "A", "B", ""], contents(first, second), none)

@@ -15,7 +15,6 @@ from pipelines.reporting.record_tables import command_section, lineage_section, 
 from pipelines.reporting.repetitions import Loop, loops, started_from
 from pipelines.reporting.run_artifacts import finished_outputs
 from pipelines.reporting.terminal_summary import loop_table
-from pipelines.reporting.ui_pages import local_time
 from pipelines.run_folder.folder import within
 from pipelines.run_folder.record import RunRecord, TaskRecord, load
 from shared.artifacts.kinds import ImageSet
@@ -85,7 +84,7 @@ def _anchor(title: str) -> str:
 def _summary(page: Page, run: Path, record: RunRecord) -> None:
     """State, errors, headline metrics and remarks."""
     bad = " bad" if record.state in ("failed", "interrupted") else ""
-    facts = f"started {local_time(record.started) or '?'}, {_duration(record.seconds)}, tasks run as {record.backend}"
+    facts = f"started {record.local_start() or '?'}, {_duration(record.seconds)}, tasks run as {record.backend}"
     state = f"<span class='state{bad}'>{escape(record.state)}</span>"
     page.raw(Fragment(f"<p class='meta'>{state} &nbsp;{escape(facts)}</p>"))
     for name, task in record.tasks.items():
@@ -125,7 +124,7 @@ def _plots(page: Page, loop: Loop) -> None:
     for title, found in plots.items():
         lines = {column.label: points(column.values) for column in found}
         if any(lines.values()):
-            page.plot(f"{loop.name}: {title}", {label: line for label, line in lines.items() if line}, "repetition")
+            page.plot(f"{loop.name}: {title}", {label: line for label, line in lines.items() if line}, "round")
 
 
 def _images(page: Page, run: Path, record: RunRecord) -> None:
@@ -196,7 +195,7 @@ def _duration(seconds: float) -> str:
 
 
 _SECTIONS: dict[str, Section] = {
-    "Repetitions": _loops,
+    "Rounds": _loops,
     "Images": _images,
     "Plots of the tasks": _task_plots,
     "Graph": _graph,

@@ -42,7 +42,7 @@ def serve(folder: Path, host: str, port: int) -> int:
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; give a run folder, or a folder of runs")
     try:
-        server = Server(folder, host, port)
+        server = RunServer(folder, host, port)
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", "") or "a port is a number from 0 to 65535"
         raise UserError(f"--host {host} --port {port}: {reason}; try --port 0") from error
@@ -56,7 +56,7 @@ def serve(folder: Path, host: str, port: int) -> int:
     return 0
 
 
-class Server(ThreadingHTTPServer):
+class RunServer(ThreadingHTTPServer):
     """HTTP server of the runs below a folder."""
 
     daemon_threads = True
@@ -64,7 +64,7 @@ class Server(ThreadingHTTPServer):
     def __init__(self, folder: Path, host: str, port: int) -> None:
         self.folder = folder.resolve()
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        super().__init__((host, port), Handler)
+        super().__init__((host, port), _Handler)
 
     def knows(self, host: str) -> bool:
         """Whether a request's Host is a name of this server: a foreign page must not reach it by DNS rebinding."""
@@ -75,10 +75,10 @@ class Server(ThreadingHTTPServer):
         return self.server_address[0] not in _LOOPBACK or name in _LOOPBACK
 
 
-class Handler(BaseHTTPRequestHandler):
+class _Handler(BaseHTTPRequestHandler):
     """Answers GET and HEAD requests; there are no others."""
 
-    server: Server
+    server: RunServer
     answering = False
     """Whether the head of the answer was sent, after which no other answer can be."""
     server_version = "cytoloom"

@@ -1,6 +1,5 @@
 """Pages of `cytoloom ui` beside those of a run: the list of the runs, and the content of a folder."""
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -58,15 +57,7 @@ def _facts(record: RunRecord | str) -> list[Any]:
     """Pipeline, state, start and seconds."""
     if isinstance(record, str):
         return ["", record, "", ""]
-    return [record.pipeline, record.state, local_time(record.started), round(record.seconds)]
-
-
-def local_time(seconds: float) -> str:
-    """Format seconds since 1970; empty for 0 and for what is no time."""
-    try:
-        return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds)) if seconds else ""
-    except (OverflowError, ValueError, OSError):
-        return ""
+    return [record.pipeline, record.state, record.local_start(), round(record.seconds)]
 
 
 def _scores(found: dict[str, Headline], labels: list[str]) -> list[str]:

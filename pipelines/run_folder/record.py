@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import time
 import uuid
 from pathlib import Path
 from typing import Any, Literal
@@ -93,6 +94,13 @@ class RunRecord(BaseModel):
     """Run-time parameters."""
     tasks: dict[str, TaskRecord] = {}
     """Name -> task. The name, such as `em-1/refine-masks`, is also the task's folder, which holds its `log.txt`."""
+
+    def local_start(self) -> str:
+        """Format the time of the latest start; empty where it is unknown."""
+        try:
+            return time.strftime("%Y-%m-%d %H:%M", time.localtime(self.started)) if self.started else ""
+        except (OverflowError, ValueError, OSError):  # a record from elsewhere may hold any number
+            return ""
 
     def save(self, run: Path) -> None:
         """Replace `run/run.json`."""

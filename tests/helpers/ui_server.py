@@ -7,13 +7,13 @@ from contextlib import contextmanager
 from email.message import Message
 from pathlib import Path
 
-from pipelines.reporting.ui import Server
+from pipelines.reporting.ui import RunServer
 
 
 @contextmanager
-def serving(folder: Path, host: str = "127.0.0.1") -> Iterator[Server]:
+def serving(folder: Path, host: str = "127.0.0.1") -> Iterator[RunServer]:
     """Serve the runs below a folder."""
-    server = Server(folder, host, 0)
+    server = RunServer(folder, host, 0)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
     try:
@@ -23,7 +23,7 @@ def serving(folder: Path, host: str = "127.0.0.1") -> Iterator[Server]:
         server.server_close()
 
 
-def ask(server: Server, path: str, method: str = "GET", **headers: str) -> tuple[int, Message, bytes]:
+def ask(server: RunServer, path: str, method: str = "GET", **headers: str) -> tuple[int, Message, bytes]:
     """(status, headers, body) of the raw path: nothing tidies it up."""
     host, port = server.server_address[:2]
     connection = http.client.HTTPConnection(host, port, timeout=10)
