@@ -1,4 +1,4 @@
-"""How foreground is told in a set: by which clusters, beside which classical proposals, and what weighs how much."""
+"""Fit and apply the model of the foreground: clusters and classical proposals, and their weights."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from components.cluster import token_grid as grid
-from components.cluster.cluster_selection import Foreground, Halves
+from components.cluster.cluster_selection import ClusterSelection, TwoFoldCounts
 from components.cluster.clustering import Clusters
+from components.cluster.token_grid import numbers_to_pixels, pixels_to_tokens, probability_to_pixels
 from shared.artifacts.feature_set import FeatureReader
 from shared.artifacts.image_set import ImageReader
 from shared.artifacts.keys import evenly_spaced
@@ -21,124 +21,134 @@ from shared.proposals.proposal_selection import ProposalSelection
 from shared.system.devices import threads
 from shared.system.parallel import in_order
 
-JUDGED_IMAGES = 64
-"""Images, evenly spread over the set, that proposals and clusters are judged on."""
-HELD = 48
-"""Bytes for each px of an image while it is worked on, about."""
-TIE = 0.01
-"""Of agreement: of clusterings so close to the best one the first is taken."""
-CLUSTER_WEIGHTS = (0.0, 0.5, 1.0)
-"""What labels may choose from."""
+PROPOSAL_IMAGES = 64
+"""Images, evenly spread over the set, that proposals and clusters are selected on, at most."""
+BYTES_PER_PIXEL = 48
+"""Memory for an image that is being processed, about."""
+_TIE = 0.01
+"""Difference of Dice within which clusterings count as equally good; the first is taken."""
+_CLUSTER_WEIGHTS = (0.0, 0.5, 1.0)
+"""Weights that labels select from."""
 
 
 @dataclass
-class Rule:
-    """How the foreground probability of an image is made: decided once for the set."""
+class ForegroundModel:
+    """Foreground probability of the images of a set."""
 
     clusters: Clusters
-    foreground: Foreground
-    choice: ProposalSelection
+    cluster_selection: ClusterSelection
+    proposal_selection: ProposalSelection
     agreement: dict[int, float]
-    """Number of clusters asked for -> how well its foreground clusters agreed with the reference."""
+    """Configured number of clusters -> cross-validated Dice of its foreground clusters with the reference."""
     cluster_weight: float
     model_weight: float
     proposal: Proposal | None = None
-    """Instead of the choice, where labels say so."""
+    """Proposal for all images, where labels selected it; None: `proposal_selection` selects one for each image."""
 
-    def proposals(self) -> dict[str, int]:
-        """Name of each proposal that serves some of the images judged -> how many of them it serves."""
-        taken = self.choice.taken()
-        return dict(Counter(one.name for one in taken)) if self.proposal is None else {self.proposal.name: len(taken)}
+    def proposal_counts(self) -> dict[str, int]:
+        """Name of each proposal that serves any of the fitted images -> number of them that it serves."""
+        fitted = self.proposal_selection.fitted()
+        return dict(Counter(one.name for one in fitted)) if self.proposal is None else {self.proposal.name: len(fitted)}
 
     def propose(self, image: np.ndarray) -> np.ndarray:
         """Classical foreground probability of an image (H, W, C): (H, W) float32."""
-        return (self.proposal or self.choice).probability(image)
+        return (self.proposal or self.proposal_selection).probability(image)
 
     def apply(self, image: np.ndarray, features: FeatureReader, key: str) -> tuple[np.ndarray, np.ndarray]:
         """Image (H, W, C) -> foreground probability (H, W) float32, and each pixel's cluster plus 1 (H, W) uint8."""
         entry = features.entries[key]
         shares = self.clusters.assign(features.tokens(key))
-        number = grid.nearest(shares.argmax(axis=-1) + 1, entry)
+        number = numbers_to_pixels(shares.argmax(axis=-1) + 1, entry)
         probability = np.zeros(image.shape[:2], np.float32)
         if self.cluster_weight > 0:
-            tokens = shares @ self.foreground.probability
-            probability += self.cluster_weight * grid.to_pixels(tokens, entry, grey(image))
+            tokens = shares @ self.cluster_selection.probability
+            probability += self.cluster_weight * probability_to_pixels(tokens, entry, grey(image))
         if self.cluster_weight < 1:
             probability += (1 - self.cluster_weight) * self.propose(image)
-        model = features.probability(key)
-        if model is not None:
-            probability = self.model_weight * model + (1 - self.model_weight) * probability
-        return probability, number
+        return _fuse(features.probability(key), probability, self.model_weight), number
 
 
-def by_proposal(
-    images: ImageReader, features: FeatureReader, tried: dict[int, Clusters], cluster_weight: float, model_weight: float
-) -> Rule:
-    """Label-free: the classical proposals say which clusters are foreground, and stay in the fusion.
-
-    Of several clusterings the one is taken whose foreground, told on half of the images, agrees best with the proposals
-    on the other half.
-    """
-    keys = evenly_spaced(features.keys(), JUDGED_IMAGES)
-    choice = ProposalSelection.among(images.read(key) for key in keys)
-
-    def one(key: str) -> tuple[list[np.ndarray], np.ndarray]:
-        mask = (choice.probability(images.read(key)) >= 0.5).astype(np.float32)
-        return _shares(tried, features, key), grid.to_tokens(mask, features.entries[key])
-
-    with ThreadPoolExecutor(threads()) as pool:
-        best, agreement, foreground = _judged(tried, in_order(pool, one, keys, lambda key: HELD * images.pixels(key)))
-    return Rule(tried[best], foreground, choice, agreement, cluster_weight * foreground.dice, model_weight)
-
-
-def by_labels(
+def fit_to_proposals(
     images: ImageReader,
     features: FeatureReader,
-    tried: dict[int, Clusters],
+    clusterings: dict[int, Clusters],
+    cluster_weight: float,
+    model_weight: float,
+) -> ForegroundModel:
+    """Fit the model without labels: the classical proposals select the foreground clusters.
+
+    Of several clusterings, the one is taken whose foreground clusters, selected on half of the images, agree best with
+    the proposals on the other half.
+    """
+    keys = evenly_spaced(features.keys(), PROPOSAL_IMAGES)
+    proposals = ProposalSelection.fit(images.read(key) for key in keys)
+
+    def reference(key: str) -> tuple[list[np.ndarray], np.ndarray]:
+        mask = (proposals.probability(images.read(key)) >= 0.5).astype(np.float32)
+        return _shares(clusterings, features, key), pixels_to_tokens(mask, features.entries[key])
+
+    with ThreadPoolExecutor(threads()) as pool:
+        references = in_order(pool, reference, keys, lambda key: BYTES_PER_PIXEL * images.pixel_count(key))
+        best, agreement, selection = _select_clusters(clusterings, references)
+    weight = cluster_weight * selection.dice
+    return ForegroundModel(clusterings[best], selection, proposals, agreement, weight, model_weight)
+
+
+def fit_to_labels(
+    images: ImageReader,
+    features: FeatureReader,
+    clusterings: dict[int, Clusters],
     truth: LabelReader,
     keys: list[str],
     model_weight: float,
-) -> Rule:
-    """Few labels, those of `keys`: they say which clusters are foreground, which proposal is best, what weighs more."""
+) -> ForegroundModel:
+    """Fit the model to the labels of a few images: they select foreground clusters, proposal and cluster weight."""
 
-    def one(key: str) -> tuple[list[np.ndarray], np.ndarray]:
+    def reference(key: str) -> tuple[list[np.ndarray], np.ndarray]:
         mask = (truth.mask(key) > 0).astype(np.float32)
-        return _shares(tried, features, key), grid.to_tokens(mask, features.entries[key])
+        return _shares(clusterings, features, key), pixels_to_tokens(mask, features.entries[key])
 
-    best, agreement, foreground = _judged(tried, map(one, keys))
-    choice = ProposalSelection.among(images.read(key) for key in evenly_spaced(features.keys(), JUDGED_IMAGES))
-    proposals = [None, *choice.each()]
-    scores = np.zeros((len(proposals), len(CLUSTER_WEIGHTS)))
+    best, agreement, selection = _select_clusters(clusterings, map(reference, keys))
+    proposals = ProposalSelection.fit(images.read(key) for key in evenly_spaced(features.keys(), PROPOSAL_IMAGES))
+    candidates = [None, *proposals.candidates()]
+    scores = np.zeros((len(candidates), len(_CLUSTER_WEIGHTS)))
     for key in keys:
         image, mask, model = images.read(key), truth.mask(key) > 0, features.probability(key)
-        tokens = tried[best].assign(features.tokens(key)) @ foreground.probability
-        clusters = grid.to_pixels(tokens, features.entries[key], grey(image))
-        for row, proposal in enumerate(proposals):
-            proposed = (proposal or choice).probability(image)
-            for column, weight in enumerate(CLUSTER_WEIGHTS):
-                found = weight * clusters + (1 - weight) * proposed
-                found = found if model is None else model_weight * model + (1 - model_weight) * found
+        tokens = clusterings[best].assign(features.tokens(key)) @ selection.probability
+        clusters = probability_to_pixels(tokens, features.entries[key], grey(image))
+        for row, candidate in enumerate(candidates):
+            proposed = (candidate or proposals).probability(image)
+            for column, weight in enumerate(_CLUSTER_WEIGHTS):
+                found = _fuse(model, weight * clusters + (1 - weight) * proposed, model_weight)
                 scores[row, column] += dice_masks((found >= 0.5).astype(np.uint8), mask)
-    row, column = divmod(int(scores.argmax()), len(CLUSTER_WEIGHTS))
-    return Rule(tried[best], foreground, choice, agreement, CLUSTER_WEIGHTS[column], model_weight, proposals[row])
+    row, column = divmod(int(scores.argmax()), len(_CLUSTER_WEIGHTS))
+    weight, proposal = _CLUSTER_WEIGHTS[column], candidates[row]
+    return ForegroundModel(clusterings[best], selection, proposals, agreement, weight, model_weight, proposal)
 
 
-def _shares(tried: dict[int, Clusters], features: FeatureReader, key: str) -> list[np.ndarray]:
+def _fuse(model: np.ndarray | None, probability: np.ndarray, model_weight: float) -> np.ndarray:
+    """Weighted mean of a segmentor's probability, where there is one, and the probability without it."""
+    return probability if model is None else model_weight * model + (1 - model_weight) * probability
+
+
+def _shares(clusterings: dict[int, Clusters], features: FeatureReader, key: str) -> list[np.ndarray]:
+    """Soft assignment of an image's tokens by each clustering."""
     tokens = features.tokens(key)
-    return [clusters.assign(tokens) for clusters in tried.values()]
+    return [clusters.assign(tokens) for clusters in clusterings.values()]
 
 
-def _judged(
-    tried: dict[int, Clusters], found: Iterable[tuple[list[np.ndarray], np.ndarray]]
-) -> tuple[int, dict[int, float], Foreground]:
-    """Which of the clusterings agrees best with the reference, how well each does, and its foreground clusters.
+def _select_clusters(
+    clusterings: dict[int, Clusters], references: Iterable[tuple[list[np.ndarray], np.ndarray]]
+) -> tuple[int, dict[int, float], ClusterSelection]:
+    """Select the clustering that agrees best with the reference, and its foreground clusters.
 
-    found: of every image the shares of the clusters (..., k), of each clustering, and the reference (...) in [0, 1].
+    references: for every image the soft assignments (..., k) by each clustering, and the reference (...) in [0, 1].
+    Returns the number of clusters, the agreement by number of clusters, and the selection.
     """
-    halves = {k: Halves(len(clusters)) for k, clusters in tried.items()}
-    for shares, reference in found:
-        for of, share in zip(halves.values(), shares, strict=True):
-            of.add(share, reference)
-    agreement = {k: of.agreement() for k, of in halves.items()}
-    best = next(k for k, value in agreement.items() if value >= max(agreement.values()) - TIE)
-    return best, agreement, halves[best].whole().judge()
+    counts = {k: TwoFoldCounts(len(clusters)) for k, clusters in clusterings.items()}
+    for shares, reference in references:
+        for of_clustering, share in zip(counts.values(), shares, strict=True):
+            of_clustering.add(share, reference)
+    agreement = {k: of_clustering.cross_validated_dice() for k, of_clustering in counts.items()}
+    best = next(k for k, value in agreement.items() if value >= max(agreement.values()) - _TIE)
+    return best, agreement, counts[best].total().select()

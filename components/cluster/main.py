@@ -1,18 +1,28 @@
-"""Group the features of the whole set and say which groups are cells."""
+"""Cluster the features of a set, and write a soft foreground mask of every image."""
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
 
-from components.cluster.clustering import Clusters, fit, sample_tokens
+from components.cluster.clustering import Clusters, fit_clusters, sample_tokens
 from components.cluster.component import Cluster
-from components.cluster.foreground_model import HELD, Rule, by_labels, by_proposal
+from components.cluster.foreground_model import BYTES_PER_PIXEL, ForegroundModel, fit_to_labels, fit_to_proposals
 from components.cluster.page import Panel, make_page
 from shared.artifacts.feature_set import FeatureReader
 from shared.artifacts.image_set import ImageReader
 from shared.artifacts.keys import evenly_spaced
-from shared.artifacts.label_set import LABELLED, LabelReader, LabelWriter, learned_labels, soft_mask
+from shared.artifacts.label_set import (
+    NOTE_CLUSTER_WEIGHT,
+    NOTE_FOREGROUND_CLUSTERS,
+    NOTE_HAND_LABELLED,
+    NOTE_PROPOSALS,
+    LabelReader,
+    LabelWriter,
+    learned_labels,
+    soft_mask,
+)
 from shared.stage.declaration import Result
 from shared.system.devices import threads
 from shared.system.errors import UserError
@@ -20,95 +30,137 @@ from shared.system.log import log
 from shared.system.parallel import in_order
 from shared.system.progress import track
 
-SEVERAL = (6, 12, 24, 48)
-"""Numbers of clusters that are tried where none is asked for."""
-PANELS = 3
+CANDIDATE_K = (6, 12, 24, 48)
+"""Numbers of clusters that are compared with `k` auto."""
+PANEL_IMAGES = 3
+
+
+@dataclass
+class Inputs:
+    """Readers of the stage's inputs."""
+
+    images: ImageReader
+    features: FeatureReader
+    truth: LabelReader
+    labelled: list[str]
+    """Keys of the images whose labels may be used."""
+
+
+@dataclass
+class ImageMask:
+    """Output of one image."""
+
+    key: str
+    mask: np.ndarray
+    """(H, W), foreground or hand-labelled instances."""
+    conf: np.ndarray
+    """(H, W) uint8"""
+    cluster: np.ndarray
+    """(H, W) uint8: cluster plus 1."""
+    panel: Panel | None
+    """What the page shows of the image, if it is shown."""
+
+
+@dataclass
+class Written:
+    """What the output's metrics and page need."""
+
+    foreground_shares: list[float] = field(default_factory=list)
+    panels: list[Panel] = field(default_factory=list)
 
 
 def run(stage: Cluster) -> Result:
-    """Fit k-means, choose the foreground clusters, and write a soft foreground mask of every image."""
+    """Fit k-means, select the foreground clusters, and write a soft foreground mask of every image."""
     cv2.setNumThreads(threads())
     if stage.skip:
         return _empty(stage, "the EM loop has converged")
-    images, features = ImageReader(stage.images), FeatureReader(stage.features)
+    images, features, truth = ImageReader(stage.images), FeatureReader(stage.features), LabelReader(stage.truth)
     keys = features.keys()
     if not keys:
-        return _empty(stage, "the FeatureSet holds no image")
+        return _empty(stage, "the FeatureSet has no images")
     foreign = next((key for key in keys if key not in images.entries), None)
     if foreign is not None:
         raise UserError(f"--features: image {foreign!r} is not in --images; give the ImageSet they were extracted from")
-    tried = _clusterings(stage, features, keys)
-    if stage.use_labels:
-        truth = LabelReader(stage.truth)
-        labelled = _labelled(stage, truth, features)
-        if not labelled:
-            raise UserError(
-                "--use_labels: --truth holds no label image of the images that have features; "
-                "add labelled images to the source, or set --use_labels 0"
-            )
-        rule = by_labels(images, features, tried, truth, labelled, stage.model_weight)
-    else:
-        rule = by_proposal(images, features, tried, stage.cluster_weight, stage.model_weight)
+    inputs = Inputs(images, features, truth, learned_labels(truth, features.entries, stage.use_labels))
+    model = _fit(stage, inputs)
     log.info(
-        "proposal by %s; of %d clusters these are foreground: %s",
-        ", ".join(rule.proposals()),
-        len(rule.clusters),
-        rule.foreground.clusters(),
+        "proposals: %s; foreground clusters: %s of %d",
+        ", ".join(model.proposal_counts()),
+        model.cluster_selection.foreground_clusters(),
+        len(model.clusters),
     )
-    return _write(stage, rule, images, features, keys)
+    written = _write(stage, model, inputs)
+    return Result(metrics=_metrics(model, written), page=make_page(model, written.panels))
 
 
-def _clusterings(stage: Cluster, features: FeatureReader, keys: list[str]) -> dict[int, Clusters]:
-    """Number of clusters asked for -> the clusters."""
-    tokens = sample_tokens(features, keys, stage.seed)
+def _fit(stage: Cluster, inputs: Inputs) -> ForegroundModel:
+    clusterings = _clusterings(stage, inputs.features)
+    images, features = inputs.images, inputs.features
+    if not stage.use_labels:
+        return fit_to_proposals(images, features, clusterings, stage.cluster_weight, stage.model_weight)
+    if not inputs.labelled:
+        raise UserError(
+            "--use_labels: --truth has no label image of the images that have features; "
+            "add labelled images to the source, or set --use_labels 0"
+        )
+    return fit_to_labels(images, features, clusterings, inputs.truth, inputs.labelled, stage.model_weight)
+
+
+def _clusterings(stage: Cluster, features: FeatureReader) -> dict[int, Clusters]:
+    """Configured number of clusters -> the clusters."""
+    tokens = sample_tokens(features, features.keys(), stage.seed)
     components = None if stage.pca_components == "all" else stage.pca_components
     return {
-        k: fit(tokens, k=k, components=components, whitening=stage.whitening, seed=stage.seed)
-        for k in (SEVERAL if stage.k == "auto" else (stage.k,))
+        k: fit_clusters(tokens, k=k, pca_components=components, whitening=stage.whitening, seed=stage.seed)
+        for k in (CANDIDATE_K if stage.k == "auto" else (stage.k,))
     }
 
 
-def _labelled(stage: Cluster, truth: LabelReader, features: FeatureReader) -> list[str]:
-    """The images whose labels may be used."""
-    return learned_labels(truth, features.entries, stage.use_labels)
-
-
-def _write(stage: Cluster, rule: Rule, images: ImageReader, features: FeatureReader, keys: list[str]) -> Result:
-    shown, panels, area = set(evenly_spaced(keys, PANELS)), [], []
-    truth = LabelReader(stage.truth)
-    known = _labelled(stage, truth, features)
+def _write(stage: Cluster, model: ForegroundModel, inputs: Inputs) -> Written:
+    """Write the masks of all images."""
+    keys = inputs.features.keys()
+    shown, written = set(evenly_spaced(keys, PANEL_IMAGES)), Written()
     notes = {
-        "proposals": rule.proposals(),
-        "foreground_clusters": rule.foreground.clusters(),
-        "cluster_weight": rule.cluster_weight,
-        LABELLED: known,
+        NOTE_PROPOSALS: model.proposal_counts(),
+        NOTE_FOREGROUND_CLUSTERS: model.cluster_selection.foreground_clusters(),
+        NOTE_CLUSTER_WEIGHT: model.cluster_weight,
+        NOTE_HAND_LABELLED: inputs.labelled,
     }
 
-    def one(key: str) -> tuple[str, np.ndarray, np.ndarray, np.ndarray, Panel | None]:
-        image = images.read(key)
-        probability, number = rule.apply(image, features, key)
-        if key in known:
-            probability = truth.probability(key)
-            mask, conf = truth.mask(key), truth.conf(key)
-        else:
-            mask, conf = soft_mask(probability)
-        return key, mask, conf, number, Panel(key, image, number, probability) if key in shown else None
+    def one(key: str) -> ImageMask:
+        return _mask(model, inputs, key, key in shown)
 
     with LabelWriter(stage.clusters, "pseudo", notes) as writer, ThreadPoolExecutor(threads()) as pool:
-        each = in_order(pool, one, keys, lambda key: HELD * images.pixels(key))
-        for key, mask, conf, number, panel in track(each, "cluster", len(keys)):
-            writer.add(key, mask, truth.entries[key].kind if key in known else "foreground", conf, {"cluster": number})
-            area.append(float((mask > 0).mean()))
-            if panel:
-                panels.append(panel)
-    metrics = {
-        "foreground_share": float(np.mean(area)),
-        "separability": float(np.median([one.separability for one in rule.choice.taken()])),
-        "clusters": len(rule.clusters),
-        "cluster_dice": rule.foreground.dice,
-        "cluster_weight": rule.cluster_weight,
+        masks = in_order(pool, one, keys, lambda key: BYTES_PER_PIXEL * inputs.images.pixel_count(key))
+        for found in track(masks, "cluster", len(keys)):
+            kind = inputs.truth.entries[found.key].kind if found.key in inputs.labelled else "foreground"
+            writer.add(found.key, found.mask, kind, found.conf, {"cluster": found.cluster})
+            written.foreground_shares.append(float((found.mask > 0).mean()))
+            if found.panel:
+                written.panels.append(found.panel)
+    return written
+
+
+def _mask(model: ForegroundModel, inputs: Inputs, key: str, shown: bool) -> ImageMask:
+    """Mask of one image: hand-labelled where its labels may be used, else by the model."""
+    image = inputs.images.read(key)
+    probability, cluster = model.apply(image, inputs.features, key)
+    if key in inputs.labelled:
+        probability = inputs.truth.probability(key)
+        mask, conf = inputs.truth.mask(key), inputs.truth.conf(key)
+    else:
+        mask, conf = soft_mask(probability)
+    return ImageMask(key, mask, conf, cluster, Panel(key, image, cluster, probability) if shown else None)
+
+
+def _metrics(model: ForegroundModel, written: Written) -> dict[str, float]:
+    return {
+        "foreground_share": float(np.mean(written.foreground_shares)),
+        "separability": float(np.median([one.separability for one in model.proposal_selection.fitted()])),
+        "clusters": len(model.clusters),
+        "cluster_dice": model.cluster_selection.dice,
+        "cluster_weight": model.cluster_weight,
     }
-    return Result(metrics=metrics, page=make_page(rule, panels))
 
 
 def _empty(stage: Cluster, reason: str) -> Result:

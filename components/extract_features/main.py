@@ -71,7 +71,7 @@ def learned_from(stage: ExtractFeatures, reader: ImageReader, given: ModelInput)
         return appearance(image, given.normalisation.limits(image), given.normalisation)
 
     considered = evenly_spaced(keys, stage.max_images)
-    areas = np.array([reader.pixels(key) for key in considered]) / given.downsample**2
+    areas = np.array([reader.pixel_count(key) for key in considered]) / given.downsample**2
     chosen = set(sample_keys(considered, areas, stage.max_megapixels * 1e6, appearance_of))
     if stage.use_labels:
         chosen |= set(learned_labels(LabelReader(stage.truth), set(keys), stage.use_labels))

@@ -75,7 +75,7 @@ def run(stage: RefineMasks) -> Result:
         return key, refined, None if mask is None else Panel(key, image, mask, refined)
 
     with LabelWriter(stage.labels, "pseudo", notes) as writer, ThreadPoolExecutor(threads()) as pool:
-        each = in_order(pool, one, keys, lambda key: HELD * images.pixels(key))
+        each = in_order(pool, one, keys, lambda key: HELD * images.pixel_count(key))
         for key, refined, panel in track(each, "refine", len(keys)):
             kind = "instances" if stage.refine and key not in labelled else clusters.entries[key].kind
             writer.add(key, refined.labels, kind, refined.conf)
@@ -139,7 +139,7 @@ def _edge_score(images: ImageReader, clusters: LabelReader, keys: list[str]) -> 
 
     with ThreadPoolExecutor(threads()) as pool:
         known = [
-            score for score in in_order(pool, one, keys, lambda key: HELD * images.pixels(key)) if score is not None
+            score for score in in_order(pool, one, keys, lambda key: HELD * images.pixel_count(key)) if score is not None
         ]
     return float(np.median(known)) if known else 0.0
 

@@ -8,7 +8,7 @@ from pycocotools import mask as rle
 
 from shared.artifacts.annotation import Annotation, coco_row
 
-CELL = [{"id": 1, "name": "cell", "supercategory": ""}]
+CELL: list[dict[str, Any]] = [{"id": 1, "name": "cell", "supercategory": ""}]
 """Categories of instances whose class is not known."""
 
 

@@ -44,7 +44,7 @@ class ImageEntry(BaseModel):
     """Of the pixels: dtype, shape and bytes."""
 
 
-class ImageOrigin(TypedDict, total=False):
+class ImageMetadata(TypedDict, total=False):
     """Fields of an `ImageEntry` that the pixels do not determine."""
 
     source: Required[str]
@@ -74,7 +74,7 @@ class ImageWriter:
         if kind is None:
             write_jsonl(self.folder / INDEX, self.entries)
 
-    def add(self, key: str, image: np.ndarray | EncodedImage, **origin: Unpack[ImageOrigin]) -> ImageEntry:
+    def add(self, key: str, image: np.ndarray | EncodedImage, **metadata: Unpack[ImageMetadata]) -> ImageEntry:
         """Append one image: (H, W, C), uint8, uint16 or floating point, or encoded beforehand."""
         check_ascending(key, self.entries[-1].key if self.entries else None)
         encoded = image if isinstance(image, EncodedImage) else encode_image(image)
@@ -87,7 +87,7 @@ class ImageWriter:
             channels=channels,
             dtype=encoded.dtype,
             sha256=encoded.sha256,
-            **origin,
+            **metadata,
         )
         self.entries.append(entry)
         return entry
@@ -109,8 +109,8 @@ class ImageReader:
         """Keys of the named splits, of all splits where none is named; ascending."""
         return sorted(key for key, entry in self.entries.items() if not splits or entry.split in splits)
 
-    def pixels(self, key: str) -> int:
-        """Height times width of one image, px."""
+    def pixel_count(self, key: str) -> int:
+        """Height times width of one image."""
         return self.entries[key].height * self.entries[key].width
 
     def read(self, key: str) -> np.ndarray:

@@ -81,7 +81,7 @@ def _by_kind(files: dict[PurePosixPath, Path]) -> dict[str, list[PurePosixPath]]
 def _describe(source: Path, images: list[SourceImage], found: Counter[str], classes: list[str]) -> str:
     folders = {image.relative.parent for image in images}
     parts = ["one file" if source.is_file() else "flat folder" if len(folders) < 2 else f"{len(folders)} folders"]
-    parts += [f"{name} ({number} images)" for name, number in sorted(found.items())]
+    parts += [f"{name} ({count} {'image' if count == 1 else 'images'})" for name, count in sorted(found.items())]
     if classes:
         parts.append(f"class folders {', '.join(classes)}")
     splits = Counter(image.split for image in images)

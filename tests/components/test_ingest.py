@@ -85,7 +85,7 @@ def test_a_real_image_with_its_hand_drawn_nuclei(tmp_path):
     assert done.result.metrics["instances"] == len(np.unique(mask)) - 1 == 125
     found = done.labels.mask("img2d")
     assert len(np.unique(np.stack([found.ravel(), mask.ravel()]), axis=1).T) == 126  # one to one
-    assert "NAME.tif with NAME_mask.tif (1 images)" in done.labels.info.notes["layout"]
+    assert "NAME.tif with NAME_mask.tif (1 image)" in done.labels.info.notes["layout"]
 
 
 def test_phase_contrast_with_hand_drawn_cells(tmp_path):

@@ -39,8 +39,31 @@ class Frame:
     """Number of the image in the file, from 0; planes stored in another file of a set are counted but not listed."""
 
 
-def check_size(height: int, width: int, channels: int, itemsize: int, stored: int | None, limits: Limits) -> None:
+@dataclass(frozen=True)
+class DeclaredSize:
+    """Size of an image according to its header."""
+
+    height: int
+    """px"""
+    width: int
+    """px"""
+    channels: int
+    itemsize: int
+    """Bytes per value."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the decoded pixels."""
+        return self.height * self.width * self.channels * self.itemsize
+
+    def frame(self, um_per_px: float | None = None, number: int = 0) -> Frame:
+        """Return the frame of this size."""
+        return Frame(self.height, self.width, self.channels, self.nbytes, um_per_px, number)
+
+
+def check_size(declared: DeclaredSize, stored: int | None, limits: Limits) -> None:
     """Raise ImageError where a declared size is out of bounds, or larger than `stored` bytes can encode."""
+    height, width, channels = declared.height, declared.width, declared.channels
     if min(height, width) < limits.min_size:
         raise ImageError(f"{width} x {height} px; smaller than {limits.min_size} px (min_size)")
     megapixels = height * width / 1e6
@@ -50,7 +73,7 @@ def check_size(height: int, width: int, channels: int, itemsize: int, stored: in
         )
     if megapixels * channels > 4 * limits.max_megapixels:
         raise ImageError(f"{width} x {height} px x {channels} channels; more than four times max_megapixels")
-    decoded = height * width * channels * itemsize
+    decoded = declared.nbytes
     if stored is not None and decoded > UNCHECKED_DECODED_BYTES and decoded > MAX_COMPRESSION_RATIO * stored:
         raise ImageError(f"declares {width} x {height} px, but has only {stored} bytes of image data")
 

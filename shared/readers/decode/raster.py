@@ -8,7 +8,7 @@ import cv2
 import imagecodecs
 import numpy as np
 
-from shared.readers.decode.limits import Frame, Limits, check_size, drop_alpha
+from shared.readers.decode.limits import DeclaredSize, Limits, check_size, drop_alpha
 from shared.system.errors import ImageError
 
 PNG_CHANNELS = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}
@@ -19,6 +19,8 @@ NOT_FRAME_HEADERS = {0xC4, 0xC8, 0xCC}
 """JPEG markers DHT, JPG, DAC in the range of frame headers (SOF0 to SOF15)."""
 MAX_HEADER_BYTES = 2**22
 """Bytes read to find the size: metadata may precede the frame header of a JPEG."""
+MAX_METADATA_BYTES = 64 * 2**20
+"""Bytes of a file beyond three times its decoded size."""
 
 
 class RasterReader:
@@ -30,11 +32,11 @@ class RasterReader:
         with path.open("rb") as stream:
             head = stream.read(MAX_HEADER_BYTES)
         header = {b"\x89P": png_header, b"\xff\xd8": jpeg_header, b"BM": bmp_header}[head[:2]]
-        height, width, channels, itemsize = header(head, size)
-        check_size(height, width, channels, itemsize, size, limits)
-        if size > 3 * height * width * channels * itemsize + 64 * 2**20:
-            raise ImageError(f"{size} bytes for {width} x {height} px: too many for an image of this size")
-        self.frames = [Frame(height, width, channels, height * width * channels * itemsize)]
+        declared = header(head, size)
+        check_size(declared, size, limits)
+        if size > 3 * declared.nbytes + MAX_METADATA_BYTES:
+            raise ImageError(f"{size} bytes are too many for {declared.width} x {declared.height} px")
+        self.frames = [declared.frame()]
 
     def read(self, index: int) -> tuple[np.ndarray, list[str]]:
         """Decode to (H, W, C) uint8 or uint16; also return remarks."""
@@ -64,8 +66,8 @@ def _with_channels(image: np.ndarray) -> np.ndarray:
     return image if image.ndim == 3 else image[..., None]
 
 
-def png_header(head: bytes, size: int) -> tuple[int, int, int, int]:
-    """Return height, width, channels, bytes per value.
+def png_header(head: bytes, size: int) -> DeclaredSize:
+    """Read the size, and compare it with the file size in bytes.
 
     Deflate expands a byte to at most 1032 (https://zlib.net/zlib_tech.html), so the file size bounds the pixels.
     """
@@ -77,7 +79,7 @@ def png_header(head: bytes, size: int) -> tuple[int, int, int, int]:
     stored_bits = depth * PNG_SAMPLES[colour] * width * height
     if stored_bits // 8 > 1032 * size:
         raise ImageError(f"declares {width} x {height} px, but the file has only {size} bytes")
-    return height, width, PNG_CHANNELS[colour], 2 if depth == 16 else 1
+    return DeclaredSize(height, width, PNG_CHANNELS[colour], 2 if depth == 16 else 1)
 
 
 def check_png(data: bytes) -> None:
@@ -115,12 +117,12 @@ def jpeg_segments(data: bytes) -> tuple[tuple[int, int, int] | None, int | None]
     return found, None
 
 
-def jpeg_header(head: bytes, size: int) -> tuple[int, int, int, int]:
-    """Return height, width, channels, bytes per value."""
+def jpeg_header(head: bytes, size: int) -> DeclaredSize:
+    """Read the size."""
     found, _ = jpeg_segments(head)
     if found is None:
         raise ImageError("damaged: a JPEG that ends before its header does")
-    return *found, 1
+    return DeclaredSize(*found, itemsize=1)
 
 
 def check_jpeg(data: bytes) -> None:
@@ -130,8 +132,8 @@ def check_jpeg(data: bytes) -> None:
         raise ImageError(f"truncated: a JPEG that ends after {len(data)} bytes, without its end marker (EOI)")
 
 
-def bmp_header(head: bytes, size: int) -> tuple[int, int, int, int]:
-    """Return height, width, channels, bytes per value; check that an uncompressed file has all its rows."""
+def bmp_header(head: bytes, size: int) -> DeclaredSize:
+    """Read the size, and check that an uncompressed file has all its rows."""
     if len(head) < 34:
         raise ImageError("damaged: a BMP that ends before its header does")
     offset, header = struct.unpack("<II", head[10:18])
@@ -144,7 +146,7 @@ def bmp_header(head: bytes, size: int) -> tuple[int, int, int, int]:
     rows = (width * bits + 31) // 32 * 4 * height
     if compression in (0, 3) and offset + rows > size:
         raise ImageError(f"truncated: {size} bytes, its header ({width} x {height} px) requires {offset + rows}")
-    return height, width, 3, 1
+    return DeclaredSize(height, width, 3, itemsize=1)
 
 
 def _read_bmp(data: bytes) -> np.ndarray:

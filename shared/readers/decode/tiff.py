@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import tifffile
 
-from shared.readers.decode.limits import Frame, Limits, check_size, drop_alpha
+from shared.readers.decode.limits import DeclaredSize, Frame, Limits, check_size, drop_alpha
 from shared.readers.decode.pixel_size import ome_pixel_sizes, tag_pixel_size
 from shared.system.errors import ImageError
 
@@ -74,15 +74,14 @@ class TiffReader:
         channels = stack.size("C") * stack.size("S")
         if stack.series.keyframe.photometric == tifffile.PHOTOMETRIC.PALETTE:
             channels = 3
-        height, width, itemsize = stack.size("Y"), stack.size("X"), np.dtype(stack.series.dtype).itemsize
+        declared = DeclaredSize(stack.size("Y"), stack.size("X"), channels, np.dtype(stack.series.dtype).itemsize)
         counts = tuple(stack.shape[i] for i in stack.frame_axes)
         if len(self.frames) + math.prod(counts) > MAX_FRAMES:
             raise ImageError(f"declares {math.prod(counts)} frames; the limit is {MAX_FRAMES}")
-        check_size(height, width, channels, itemsize, self._stored(stack) // max(1, math.prod(counts)), limits)
-        nbytes = height * width * channels * itemsize
+        check_size(declared, self._stored(stack) // max(1, math.prod(counts)), limits)
         for number, where in enumerate(np.ndindex(*counts)):
             if any(page is not None for page in self._pages(stack, where)):
-                self.frames.append(Frame(height, width, channels, nbytes, scale, number))
+                self.frames.append(declared.frame(scale, number))
                 self._where.append((stack, where))
 
     def _stored(self, stack: Stack) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from shared.readers.decode.limits import Frame, Limits, check_size
+from shared.readers.decode.limits import DeclaredSize, Frame, Limits, check_size
 from shared.readers.decode.pixel_size import square_pixel_size
 from shared.system.errors import ImageError
 
@@ -45,16 +45,14 @@ class VendorReader:
     def _add(self, scene: Any, limits: Limits) -> None:
         self._image.set_scene(scene)
         sizes = dict(zip(self._image.dims.order, self._image.dims.shape, strict=True))
-        height, width = sizes["Y"], sizes["X"]
         channels = sizes.get("C", 1) * sizes.get("S", 1)
-        itemsize = np.dtype(self._image.dtype).itemsize
-        check_size(height, width, channels, itemsize, None, limits)
+        declared = DeclaredSize(sizes["Y"], sizes["X"], channels, np.dtype(self._image.dtype).itemsize)
+        check_size(declared, None, limits)
         pixel = self._image.physical_pixel_sizes
         scale = square_pixel_size(pixel.X, pixel.Y) if pixel.X != 1.0 else None  # readers give 1 for an unknown size
         for t in range(sizes.get("T", 1)):
             for z in range(sizes.get("Z", 1)):
-                nbytes = height * width * channels * itemsize
-                self.frames.append(Frame(height, width, channels, nbytes, scale, len(self.frames)))
+                self.frames.append(declared.frame(scale, len(self.frames)))
                 self._where.append((scene, t, z))
 
     def read(self, index: int) -> tuple[np.ndarray, list[str]]:

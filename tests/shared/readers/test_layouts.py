@@ -63,7 +63,7 @@ def test_label_images_find_their_image(tmp_path, image, mask):
     layout = recognise(tmp_path)
     assert masks(layout, tmp_path) == {image: mask}
     assert images(layout) == {image, str(PurePosixPath(image).with_name("other.png"))}
-    assert not layout.problems and "(1 images)" in layout.description
+    assert not layout.problems and "(1 image)" in layout.description
 
 
 def test_a_label_image_without_image_is_listed_and_is_no_image(tmp_path):
