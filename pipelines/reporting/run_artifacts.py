@@ -10,7 +10,7 @@ from pipelines.run_folder.folder import folder_within
 from pipelines.run_folder.record import RunRecord
 from shared.artifacts.image_set import ImageReader
 from shared.artifacts.kinds import ImageSet, LabelSet
-from shared.artifacts.label_set import LABELLED, LabelReader
+from shared.artifacts.label_set import NOTE_HAND_LABELLED, LabelReader
 
 
 class RunArtifacts:
@@ -39,7 +39,7 @@ class RunArtifacts:
 
     def learned(self) -> set[str]:
         """Keys of the images whose labels by a person were learned from."""
-        return {key for reader in self.pseudo.values() for key in reader.info.notes.get(LABELLED, [])}
+        return {key for reader in self.pseudo.values() for key in reader.info.notes.get(NOTE_HAND_LABELLED, [])}
 
     def predicted(self) -> set[str]:
         """Keys of the images that are there with their predictions."""

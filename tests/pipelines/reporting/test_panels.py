@@ -8,7 +8,7 @@ from finished_run import labelled
 from pipelines.reporting.panels import compare_masks, galleries
 from pipelines.reporting.run_artifacts import RunArtifacts
 from pipelines.run_folder.record import OutputRecord, RunRecord, TaskRecord
-from shared.artifacts.label_set import LABELLED
+from shared.artifacts.label_set import NOTE_HAND_LABELLED
 
 
 def test_artifacts_are_found_by_kind_and_origin(finished):
@@ -63,7 +63,7 @@ def test_images_whose_labels_were_learned_from_are_shown_last(finished, tmp_path
     artifacts = RunArtifacts(run, record)
     masks = {"a": artifacts.predictions.mask("a"), "b": artifacts.truth.mask("b")}
     record.tasks["ingest"].outputs["labels"] = labelled(run, "ingest/both", "truth", masks, "instances")
-    notes = {LABELLED: ["b"]}
+    notes = {NOTE_HAND_LABELLED: ["b"]}
     made = labelled(run, "em-0/cluster/learned", "pseudo", {"b": masks["b"]}, "foreground", notes=notes)
     record.tasks["em-0/cluster"].outputs["clusters"] = made
     assert RunArtifacts(run, record).learned() == {"b"}
