@@ -1,4 +1,4 @@
-"""`ingest` on real folders and on broken ones, by `run` and by the command line."""
+"""`ingest` on real and on broken folders, through `run` and the command line."""
 
 import csv
 import json
@@ -40,7 +40,7 @@ def real(folder: str) -> Path:
 
 
 class Outcome:
-    """What a run left: readers of its artifacts, their digests, its result."""
+    """Result of a run, with readers and digests of its artifacts."""
 
     def __init__(self, result: Result, out: Path) -> None:
         self.result, self.out = result, out
@@ -62,7 +62,7 @@ def ingest(source: Path | str, out: Path, **parameters: object) -> Outcome:
 
 
 def some(source: Path, folder: Path, *patterns: str) -> Path:
-    """The named files of a folder, copied."""
+    """Copy the matching files of a folder."""
     folder.mkdir(parents=True)
     for pattern in patterns:
         found = sorted(source.glob(pattern))
@@ -75,7 +75,7 @@ def some(source: Path, folder: Path, *patterns: str) -> Path:
 # --- real images --------------------------------------------------------------------------------------------------
 
 
-def test_a_real_image_with_its_hand_drawn_nuclei(tmp_path):
+def test_a_real_image_with_labelled_nuclei(tmp_path):
     image, mask = wheel_nuclei()
     (tmp_path / "in").mkdir()
     tifffile.imwrite(tmp_path / "in/img2d.tif", image)
@@ -88,7 +88,7 @@ def test_a_real_image_with_its_hand_drawn_nuclei(tmp_path):
     assert "NAME.tif with NAME_mask.tif (1 image)" in done.labels.info.notes["layout"]
 
 
-def test_phase_contrast_with_hand_drawn_cells(tmp_path):
+def test_phase_contrast_with_labelled_cells(tmp_path):
     source = some(
         real("usiigaci/labelled"), tmp_path / "in", "set1.tif", "set1_masks.png", "set6.tif", "set6_masks.png"
     )
@@ -141,7 +141,7 @@ def test_cells_with_classes(tmp_path):
 
 
 def test_one_mask_per_object_of_real_nuclei(tmp_path):
-    """The masks of a real image, cut into one file per nucleus as the Data Science Bowl gave them out."""
+    """The masks of a real image, cut into one file per nucleus as in the Data Science Bowl 2018."""
     masks = sorted(real("dsb2018/fluo").glob("*_masks.png"))[:2]
     for path in masks:
         name = path.name.removesuffix("_masks.png")
@@ -161,11 +161,11 @@ def test_one_mask_per_object_of_real_nuclei(tmp_path):
         assert np.array_equal(done.labels.mask(key), np.searchsorted(np.unique(truth), truth))  # same order, renumbered
 
 
-# --- what is kept -------------------------------------------------------------------------------------------------
+# --- small made sources -------------------------------------------------------------------------------------------
 
 
 def folder_with_everything(folder: Path) -> Path:
-    """Small files of many kinds, labels beside some."""
+    """Small files of many kinds, some with labels."""
     for name in ("a b.png", "plate 1/ä.png", "plate 1/x_img.png", "plate_1/x.jpg"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(picture(40 + len(name), 50)).save(folder / name)
@@ -225,7 +225,7 @@ def test_groups_keys_and_members(everything):
 
 @pytest.mark.parametrize("threads", ["1", "3"])
 def test_same_files_same_digest(everything, tmp_path, monkeypatch, threads):
-    """Elsewhere, written in another order, with other times, by another number of threads."""
+    """Another place, order, time of writing, and number of threads give the same digest."""
     monkeypatch.setenv("CYTOLOOM_THREADS", threads)
     before = everything.out.parent / "in"
     folder = tmp_path / "test" / "images"  # names that would mean something below the source
@@ -347,7 +347,7 @@ def test_names_that_are_not_utf8(tmp_path):
     assert "b\\xff.png" in done.result.page.html()
 
 
-def test_the_fingerprint_is_handed_on_or_made(tmp_path):
+def test_the_fingerprint_is_passed_on_or_computed(tmp_path):
     (tmp_path / "in").mkdir()
     (tmp_path / "in/a.png").write_bytes(encoded("PNG"))
     given = ingest(tmp_path / "in", tmp_path / "1", fingerprint="abc").result.values
@@ -355,7 +355,7 @@ def test_the_fingerprint_is_handed_on_or_made(tmp_path):
     assert given == {"fingerprint_out": "abc"} and len(made["fingerprint_out"]) == 32
 
 
-# --- where nothing can be done --------------------------------------------------------------------------------------
+# --- unusable sources ---------------------------------------------------------------------------------------------
 
 
 def fails(source: Path, out: Path, *words: str, **parameters: object) -> None:
@@ -386,12 +386,12 @@ def test_too_many_rejects_fail(tmp_path):
     fails(tmp_path / "in", tmp_path / "2", "1 of 4", "share than 0.2;", "d.png: not a PNG", max_rejects=0.2)
 
 
-def test_an_artifact_is_no_source(everything, tmp_path):
+def test_an_artifact_is_refused_as_a_source(everything, tmp_path):
     fails(everything.out / "images", tmp_path / "out", "ImageSet")
 
 
-def test_files_and_folders_that_may_not_be_read():
-    """As somebody other than root, whom permissions do not stop."""
+def test_files_and_folders_without_read_permission():
+    """As a user other than root, whom permissions do not restrict."""
     code = (
         "import os, sys\nfrom pathlib import Path\nfrom shared.readers.ingestion import ingest_plain\n"
         "import shared.system.log; shared.system.log.set_up_logging('t')\n"

@@ -1,4 +1,4 @@
-"""Broken image files of every kind, made from good ones or byte by byte."""
+"""Broken image files of many kinds, made from good ones or byte by byte."""
 
 import io
 import struct
@@ -10,8 +10,8 @@ import numpy as np
 import tifffile
 from PIL import Image
 
-SIDE = 20_000
-"""px of headers with nothing behind them."""
+DECLARED_SIDE = 20_000
+"""px declared by headers without image data."""
 
 
 def picture(height: int = 60, width: int = 80, channels: int = 3) -> np.ndarray:
@@ -22,7 +22,7 @@ def picture(height: int = 60, width: int = 80, channels: int = 3) -> np.ndarray:
 
 
 def encoded(kind: str, image: np.ndarray | None = None) -> bytes:
-    """Bytes of a good file, by a library that the project does not decode with."""
+    """Bytes of a good file, encoded by a library that the project does not use for decoding."""
     stream = io.BytesIO()
     Image.fromarray(picture() if image is None else image).save(stream, kind)
     return stream.getvalue()
@@ -34,32 +34,32 @@ def chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def huge_png() -> bytes:
-    head = struct.pack(">IIBBBBB", SIDE, SIDE, 8, 0, 0, 0, 0)
+    head = struct.pack(">IIBBBBB", DECLARED_SIDE, DECLARED_SIDE, 8, 0, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
 
 
 def huge_jpeg() -> bytes:
     data = encoded("JPEG")
     at = data.index(b"\xff\xc0") + 5
-    return data[:at] + struct.pack(">HH", SIDE, SIDE) + data[at + 4 :]
+    return data[:at] + struct.pack(">HH", DECLARED_SIDE, DECLARED_SIDE) + data[at + 4 :]
 
 
 def huge_bmp() -> bytes:
     data = encoded("BMP")
-    return data[:18] + struct.pack("<ii", SIDE, SIDE) + data[26:]
+    return data[:18] + struct.pack("<ii", DECLARED_SIDE, DECLARED_SIDE) + data[26:]
 
 
 def huge_tiff(strip: int, compression: int) -> bytes:
-    """One strip of SIDE x SIDE uint8 that claims `strip` bytes; 8 bytes of it are there."""
+    """One strip of DECLARED_SIDE x DECLARED_SIDE uint8 that declares `strip` bytes and has 8."""
     tags = [
-        (256, SIDE),
-        (257, SIDE),
+        (256, DECLARED_SIDE),
+        (257, DECLARED_SIDE),
         (258, 8),
         (259, compression),
         (262, 1),
         (273, 8),
         (277, 1),
-        (278, SIDE),
+        (278, DECLARED_SIDE),
         (279, strip),
     ]
     entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
@@ -108,14 +108,14 @@ BAD: dict[str, tuple[Callable[[], bytes], str]] = {
     "huge.png": (huge_png, "declares"),
     "huge.jpg": (huge_jpeg, "declares"),
     "huge.bmp": (huge_bmp, "truncated"),
-    "huge.tif": (lambda: huge_tiff(SIDE * SIDE, 1), "truncated"),
+    "huge.tif": (lambda: huge_tiff(DECLARED_SIDE * DECLARED_SIDE, 1), "truncated"),
     "huge-short.tif": (lambda: huge_tiff(8, 1), "truncated"),
     "huge-zlib.tif": (lambda: huge_tiff(8, 8), "declares"),
     "huge-claims.tif": (lambda: huge_tiff(10**7, 8), "truncated"),
     "zip.png": (lambda: b"PK\3\4" + bytes(100), "not a PNG file"),
     "slide.czi": (lambda: b"ZISRAWFILE" + bytes(100), "cytoloom[bioio]"),
 }
-"""Name -> maker of its bytes, and what the reason must say."""
+"""Name -> maker of its bytes, and a part of the expected reason."""
 
 
 def _cmyk() -> bytes:
@@ -125,6 +125,6 @@ def _cmyk() -> bytes:
 
 
 def write_all(folder: Path) -> None:
-    """Every bad file, by its name."""
+    """Write every bad file."""
     for name, (make, _) in BAD.items():
         (folder / name).write_bytes(make())

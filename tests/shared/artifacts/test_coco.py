@@ -1,4 +1,4 @@
-"""COCO annotations against pycocotools, which encodes and reads them by itself."""
+"""COCO annotations equal those that pycocotools encodes, and it loads them."""
 
 import json
 
@@ -11,11 +11,11 @@ from real_labels import mistakes, real_pairs, wheel_nuclei
 from shared.artifacts.coco import CELL, dataset, instance_annotations, label_rles
 
 TRUTH = wheel_nuclei()[1]
-PIECES = mistakes(TRUTH)["split"]
+SPLIT = mistakes(TRUTH)["split"]
 
 
-@pytest.mark.parametrize("labels", [TRUTH, PIECES, TRUTH[:, :200].astype(np.uint32), np.ones((3, 5), np.uint8)])
-def test_runs_are_those_that_pycocotools_encodes(labels):
+@pytest.mark.parametrize("labels", [TRUTH, SPLIT, TRUTH[:, :200].astype(np.uint32), np.ones((3, 5), np.uint8)])
+def test_run_lengths_equal_those_of_pycocotools(labels):
     ours = label_rles(labels)
     assert list(ours) == [name for name in np.unique(labels).tolist() if name]
     for name, code in ours.items():
@@ -23,7 +23,7 @@ def test_runs_are_those_that_pycocotools_encodes(labels):
         assert code == {"size": list(labels.shape), "counts": theirs["counts"].decode()}
 
 
-def test_corners_and_columns():
+def test_objects_at_the_border():
     for place in (np.s_[0, 0], np.s_[-1, -1], np.s_[:, 2], np.s_[1, :], np.s_[:, :], np.s_[-1, 0]):
         labels = np.zeros((4, 6), np.uint8)
         labels[place] = 3
@@ -32,7 +32,7 @@ def test_corners_and_columns():
     assert label_rles(np.zeros((4, 6), np.uint8)) == {}
 
 
-def test_pycocotools_loads_the_file(tmp_path):
+def test_pycocotools_loads_instance_annotations(tmp_path):
     frames = [TRUTH, *(truth for _, truth in real_pairs("dsb2018/fluo", 2))]
     images = [
         {"id": i, "file_name": f"{i}.tif", "height": labels.shape[0], "width": labels.shape[1]}

@@ -1,4 +1,4 @@
-"""FeatureSets: tokens come back from memory maps, and equal tokens give equal bytes."""
+"""FeatureSets: tokens survive a round trip, and equal tokens give equal bytes."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ def write(folder, **options):
 
 
 @pytest.mark.parametrize("shard_bytes", [2**28, 300, 1])
-def test_tokens_come_back_from_one_shard_or_many(tmp_path, shard_bytes):
+def test_tokens_survive_a_round_trip(tmp_path, shard_bytes):
     seal(write(tmp_path / "set", shard_bytes=shard_bytes), FeatureSet)
     reader = FeatureReader(tmp_path / "set")
     assert reader.keys() == sorted(TOKENS) and len(reader) == 4 and reader.channels == 8
@@ -36,7 +36,7 @@ def test_tokens_come_back_from_one_shard_or_many(tmp_path, shard_bytes):
     assert len(list((tmp_path / "set").glob("features-*.npy"))) == {2**28: 1, 300: 3, 1: 4}[shard_bytes]
 
 
-def test_probabilities_come_back_to_a_255th(tmp_path):
+def test_probabilities_are_stored_to_a_255th(tmp_path):
     seal(write(tmp_path / "set"), FeatureSet)
     reader = FeatureReader(tmp_path / "set")
     assert np.abs(reader.probability("a") - PROBABILITY).max() <= 0.5 / 255 + 1e-6
@@ -47,7 +47,7 @@ def test_equal_tokens_have_equal_digests(tmp_path):
     assert seal(write(tmp_path / "x"), FeatureSet).digest == seal(write(tmp_path / "y"), FeatureSet).digest
 
 
-def test_an_empty_set_comes_back(tmp_path):
+def test_an_empty_set_is_readable(tmp_path):
     with FeatureWriter(tmp_path / "set"):
         pass
     seal(tmp_path / "set", FeatureSet, skipped="converged")

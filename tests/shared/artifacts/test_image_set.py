@@ -1,4 +1,4 @@
-"""ImageSets: pixels come back in their own depth and channels, and equal images give equal bytes."""
+"""ImageSets: pixels keep their bit depth and channels, and equal images give equal bytes."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ def image(dtype: type, channels: int, height: int = 33, width: int = 47) -> np.n
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("channels", [1, 2, 3, 4, 7])
-def test_every_type_and_number_of_channels_comes_back(dtype, channels):
+def test_every_dtype_and_number_of_channels_survives_a_round_trip(dtype, channels):
     before = image(dtype, channels)
     encoded = encode_image(before)
     after = decode_image(encoded.data)
@@ -40,7 +40,7 @@ def test_every_type_and_number_of_channels_comes_back(dtype, channels):
         st.tuples(st.integers(1, 9), st.integers(1, 9), st.integers(1, 5)),
     )
 )
-def test_any_shape_comes_back(array):
+def test_any_shape_survives_a_round_trip(array):
     after = decode_image(encode_image(array).data)
     assert after.dtype == array.dtype and after.shape == array.shape and after.tobytes() == array.tobytes()
 
@@ -62,7 +62,7 @@ def test_an_image_has_three_axes(shape):
         encode_image(np.zeros(shape, np.uint8))
 
 
-def test_the_hash_tells_type_shape_and_pixels_apart():
+def test_the_hash_covers_dtype_shape_and_pixels():
     plain = np.arange(12, dtype=np.uint8).reshape(3, 4, 1)
     others = [plain.reshape(4, 3, 1), plain.astype(np.uint16), plain[::-1], plain.view(np.int8)]
     assert len({pixel_hash(array) for array in (plain, *others)}) == 5
@@ -76,7 +76,7 @@ def write(folder, names=("a", "a-b", "b")):
     return folder
 
 
-def test_a_set_comes_back(tmp_path):
+def test_a_set_survives_a_round_trip(tmp_path):
     seal(write(tmp_path / "set"), ImageSet)
     verify(tmp_path / "set", ImageSet)
     reader = ImageReader(tmp_path / "set")
@@ -120,7 +120,7 @@ def test_the_median_pixel_size_is_of_the_images_that_state_one(tmp_path, sizes, 
         writer.add("other", image(np.uint8, 1, 8, 8), source="other.tif", um_per_px=7.0)
     seal(tmp_path / "set", ImageSet)
     reader = ImageReader(tmp_path / "set")
-    found = median_um_per_px(reader, [key for key in reader.keys() if key != "other"])
+    found = median_um_per_px(reader, sorted(set(reader.entries) - {"other"}))
     assert found == (None if median is None else pytest.approx(median))
 
 
@@ -131,7 +131,7 @@ def test_keys_ascend(tmp_path, names):
     assert not (tmp_path / "set/index.jsonl").exists()
 
 
-def test_an_image_that_is_not_what_the_index_says(tmp_path):
+def test_an_image_that_differs_from_the_index_is_named(tmp_path):
     folder = write(tmp_path / "set")
     index = folder / "index.jsonl"
     index.write_text(index.read_text().replace('"height": 33', '"height": 34'))
@@ -140,7 +140,7 @@ def test_an_image_that_is_not_what_the_index_says(tmp_path):
         ImageReader(folder).read("a")
 
 
-def test_a_changed_byte_is_found_and_a_broken_index_named(tmp_path):
+def test_a_changed_byte_and_a_broken_index_are_named(tmp_path):
     folder = write(tmp_path / "set")
     seal(folder, ImageSet)
     tar = folder / "images-00000.tar"

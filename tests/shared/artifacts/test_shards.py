@@ -1,4 +1,4 @@
-"""Tar shards: equal bytes for equal members, random access, and clear words for what is broken."""
+"""Tar shards: equal bytes for equal members, random access, and clear errors."""
 
 import tarfile
 
@@ -7,7 +7,6 @@ from pydantic import BaseModel
 
 from shared.artifacts.shards import Member, ShardWriter, read_jsonl, read_member, write_jsonl
 from shared.system.errors import ArtifactError
-from shared.system.parallel import in_order
 
 
 class Row(BaseModel):
@@ -23,7 +22,7 @@ def write(folder, members, **options):
     return found
 
 
-def test_members_come_back_and_tar_itself_agrees(tmp_path):
+def test_members_are_read_back_by_offset_and_by_tarfile(tmp_path):
     members = [("a.png", b"1" * 700), ("b.png", b""), ("c.png", bytes(range(256)) * 9)]
     found = write(tmp_path, members)
     assert {name: read_member(tmp_path, found[name]) for name, _ in members} == dict(members)
@@ -46,8 +45,8 @@ def test_shards_stay_below_their_size_unless_a_member_is_larger(tmp_path):
     assert [member.shard for member in found.values()] == ["shard-00000.tar", "shard-00001.tar", "shard-00001.tar"]
 
 
-def test_members_go_in_order_of_their_keys(tmp_path):
-    write(tmp_path, [("a.x", b""), ("a.y", b""), ("a-b.x", b""), ("a_b.x", b"")])  # "." sorts behind "-" in a name
+def test_members_ascend_by_key(tmp_path):
+    write(tmp_path, [("a.x", b""), ("a.y", b""), ("a-b.x", b""), ("a_b.x", b"")])  # "." sorts after "-" in a name
     writer = ShardWriter(tmp_path / "..")
     writer._last = "b.x"
     for name in ("b.x", "a-c.x"):
@@ -56,7 +55,7 @@ def test_members_go_in_order_of_their_keys(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["../a", "a/b", "ä.png", ".a", "a" * 101, "a b"])
-def test_names_that_could_lead_elsewhere_are_refused(tmp_path, name):
+def test_names_that_could_leave_the_folder_are_refused(tmp_path, name):
     with pytest.raises(ValueError, match="member's name"):
         ShardWriter(tmp_path).add(name, b"")
 
@@ -70,13 +69,13 @@ def test_names_that_could_lead_elsewhere_are_refused(tmp_path, name):
         Member(shard="shard-00000.tar", offset=512, size=10**6),
     ],
 )
-def test_broken_members(tmp_path, member):
+def test_members_outside_their_shard_are_refused(tmp_path, member):
     write(tmp_path, [("a", b"data")])
     with pytest.raises(ArtifactError):
         read_member(tmp_path, member)
 
 
-def test_lines_come_back_and_a_broken_one_is_numbered(tmp_path):
+def test_lines_are_read_back_and_a_broken_one_is_numbered(tmp_path):
     rows = [Row(name="ä", number=1), Row(name="b")]
     write_jsonl(tmp_path / "x.jsonl", rows)
     assert list(read_jsonl(tmp_path / "x.jsonl", Row)) == rows
@@ -86,46 +85,3 @@ def test_lines_come_back_and_a_broken_one_is_numbered(tmp_path):
         list(read_jsonl(tmp_path / "x.jsonl", Row))
     with pytest.raises(ArtifactError, match="no such file"):
         list(read_jsonl(tmp_path / "y.jsonl", Row))
-
-
-@pytest.mark.parametrize("workers", ["1", "4"])
-def test_work_side_by_side_keeps_order_and_its_bounds(monkeypatch, workers):
-    import time
-    from concurrent.futures import ThreadPoolExecutor
-
-    from shared.system import parallel
-
-    monkeypatch.setenv("CYTOLOOM_THREADS", workers)
-    monkeypatch.setattr(parallel, "IN_FLIGHT", 100)
-    begun, ended, held = 0, 0, []
-
-    def items():
-        nonlocal begun
-        for i in range(60):
-            begun += 1
-            yield i
-
-    def work(i: int) -> int:
-        time.sleep(0.001 * (i % 3))
-        return i * i
-
-    with ThreadPoolExecutor(4) as pool:
-        for i, result in enumerate(in_order(pool, work, items(), lambda i: 40)):
-            assert result == i * i
-            ended += 1
-            held.append(begun - ended)
-    assert ended == 60 and max(held) <= 3  # two of 40 fit into 100; the next one waits at the door
-
-
-def test_an_error_at_work_comes_out_and_stops_the_rest():
-    from concurrent.futures import ThreadPoolExecutor
-
-    done = []
-
-    def work(i: int) -> int:
-        done.append(i)
-        return 1 // (i - 3)
-
-    with ThreadPoolExecutor(1) as pool, pytest.raises(ZeroDivisionError):
-        list(in_order(pool, work, range(10_000)))
-    assert len(done) < 1000

@@ -74,14 +74,14 @@ def test_uncompressed_run_lengths(tmp_path):
         {"bbox": [1, 2]},
     ],
 )
-def test_annotations_that_are_no_objects_are_dropped_with_a_reason(tmp_path, row):
+def test_invalid_annotations_are_dropped_with_a_reason(tmp_path, row):
     good = {"bbox": [1, 2, 3, 4]}
     (image,) = read_coco(coco_file(tmp_path / "c.json", row, good)) or []
     found, dropped = coco_annotations(image, (30, 40))
     assert [item.bbox for item in found] == [(1, 2, 3, 4)] and len(dropped) == 1
 
 
-def test_overlap_that_would_be_lost_is_not_drawn(tmp_path):
+def test_overlapping_objects_do_not_become_a_label_image(tmp_path):
     big, small, half = np.zeros((3, 30, 40), np.uint8)
     big[:20, :20], small[5:8, 5:8], half[:20, 15:30] = 1, 1, 1
     for others, drawn in (([small], True), ([half], False), ([small, big], False)):
@@ -93,7 +93,7 @@ def test_overlap_that_would_be_lost_is_not_drawn(tmp_path):
     assert rasterise(boxes, (30, 40)) is None  # a box has no outline
 
 
-def test_crowds_are_ignored_where_they_lie(tmp_path):
+def test_crowds_have_confidence_0(tmp_path):
     labels = two_objects()
     rows = [{"segmentation": as_rle(labels == 3)}, {"segmentation": as_rle(labels == 9), "iscrowd": 1}]
     found, _ = coco_annotations(read_coco(coco_file(tmp_path / "c.json", *rows))[0], (30, 40))

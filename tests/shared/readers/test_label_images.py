@@ -1,4 +1,4 @@
-"""Label images in the forms in which people store them."""
+"""Label images in their various forms become instances or a foreground mask."""
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ def read(path: Path, size: tuple[int, int] = (30, 40)) -> tuple[np.ndarray, str,
 @pytest.mark.parametrize(
     ("dtype", "top"), [(np.uint8, 9), (np.uint16, 60_000), (np.uint32, 2**31), (np.int32, 70_000), (np.float32, 900)]
 )
-def test_instances_are_numbered_anew_in_order_of_their_values(tmp_path, dtype, top):
+def test_instances_are_renumbered_in_order_of_their_values(tmp_path, dtype, top):
     labels = two_objects(dtype, 3, top)
     tifffile.imwrite(tmp_path / "m.tif", labels)
     found, kind, _ = read(tmp_path / "m.tif")
@@ -45,24 +45,24 @@ def test_real_instances_are_the_same_regions(tmp_path):
 
 
 @pytest.mark.parametrize(("value", "kind"), [(255, "foreground"), (1, "foreground")])
-def test_one_value_in_several_pieces_is_a_foreground_mask(tmp_path, value, kind):
+def test_one_value_in_several_components_is_a_foreground_mask(tmp_path, value, kind):
     Image.fromarray((two_objects() > 0).astype(np.uint8) * value).save(tmp_path / "m.png")
-    found, said, _ = read(tmp_path / "m.png")
-    assert said == kind and np.array_equal(found, two_objects() > 0)
+    found, read_kind, _ = read(tmp_path / "m.png")
+    assert read_kind == kind and np.array_equal(found, two_objects() > 0)
 
 
-def test_one_value_in_one_piece_is_one_instance(tmp_path):
+def test_one_value_in_one_component_is_one_instance(tmp_path):
     Image.fromarray((two_objects() == 3).astype(np.uint8)).save(tmp_path / "m.png")
     assert read(tmp_path / "m.png")[1] == "instances"
 
 
-def test_an_empty_label_image_says_that_nothing_is_there(tmp_path):
+def test_an_empty_label_image_has_no_instances(tmp_path):
     Image.fromarray(np.zeros((30, 40), np.uint8)).save(tmp_path / "m.png")
     found, kind, _ = read(tmp_path / "m.png")
     assert not found.any() and kind == "instances"
 
 
-def test_classes_in_many_pieces_are_remarked(tmp_path):
+def test_values_in_many_components_are_remarked(tmp_path):
     labels = np.zeros((30, 40), np.uint8)
     labels[::4, ::4], labels[2::4, 2::4] = 1, 2
     Image.fromarray(labels).save(tmp_path / "m.png")
@@ -91,13 +91,13 @@ def test_colours_and_palettes_are_instances(tmp_path):
         (np.stack([two_objects()] * 3), "3 frames"),
     ],
 )
-def test_label_images_that_do_not_fit(tmp_path, labels, reason):
+def test_unusable_label_images_are_refused(tmp_path, labels, reason):
     tifffile.imwrite(tmp_path / "m.tif", labels, photometric="minisblack")
     with pytest.raises(ImageError, match=reason):
         read(tmp_path / "m.tif")
 
 
-def test_a_jpeg_is_no_label_image(tmp_path):
+def test_a_jpeg_is_refused(tmp_path):
     (tmp_path / "m.jpg").write_bytes(encoded("JPEG"))
     with pytest.raises(ImageError, match="JPEG"):
         read(tmp_path / "m.jpg")

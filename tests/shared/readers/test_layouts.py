@@ -1,27 +1,24 @@
-"""Folders as people have them: what is an image, what is a label, and what belongs together."""
+"""Layouts of folders: which files are images and labels, and which belong together."""
 
 import json
-import os
-import re
 from pathlib import Path, PurePosixPath
 
 import pytest
 from bad_images import encoded
 
-from shared.artifacts.keys import MAX_KEY_LENGTH
 from shared.readers.layouts import Layout, recognise
 from shared.system.errors import UserError
 
-PICTURE = encoded("PNG")
+PNG = encoded("PNG")
 VOC = "<annotation><object><name>RBC</name></object></annotation>"
 
 
 def folder_of(root: Path, *names: str) -> Path:
-    """Files by their relative names; pictures are pictures, whatever their ending."""
+    """Files by their relative names; each is a PNG, whatever its suffix."""
     for name in names:
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(VOC.encode() if name.endswith(".xml") else PICTURE)
+        path.write_bytes(VOC.encode() if name.endswith(".xml") else PNG)
     return root
 
 
@@ -58,7 +55,7 @@ def images(layout: Layout) -> set[str]:
         ("images/a_img.png", "masks/a_mask.png"),
     ],
 )
-def test_label_images_find_their_image(tmp_path, image, mask):
+def test_label_images_are_paired_with_their_image(tmp_path, image, mask):
     folder_of(tmp_path, image, mask, str(Path(image).with_name("other.png")))
     layout = recognise(tmp_path)
     assert masks(layout, tmp_path) == {image: mask}
@@ -66,12 +63,12 @@ def test_label_images_find_their_image(tmp_path, image, mask):
     assert not layout.problems and "(1 image)" in layout.description
 
 
-def test_a_label_image_without_image_is_listed_and_is_no_image(tmp_path):
+def test_a_label_image_without_image_is_listed(tmp_path):
     layout = recognise(folder_of(tmp_path, "a.png", "b_masks.png"))
     assert images(layout) == {"a.png"} and layout.problems[0][0] == "b_masks.png"
 
 
-def test_of_two_label_images_one_is_taken_and_the_other_listed(tmp_path):
+def test_of_two_label_images_one_is_used_and_the_other_listed(tmp_path):
     layout = recognise(folder_of(tmp_path, "a.png", "a_label.png", "a_masks.png"))
     assert masks(layout, tmp_path) == {"a.png": "a_masks.png"}
     assert [name for name, _ in layout.problems] == ["a_label.png"]
@@ -124,7 +121,7 @@ def test_splits_and_groups(tmp_path):
     }
 
 
-def test_where_the_folder_lies_says_nothing(tmp_path):
+def test_folders_above_the_source_have_no_meaning(tmp_path):
     inner = folder_of(tmp_path / "test" / "labels", "a.png", "b.png")
     assert [(i.key, i.split, i.group) for i in recognise(inner).images] == [("a", "train", ""), ("b", "train", "")]
 
@@ -139,7 +136,7 @@ def coco(*names: str) -> str:
     )
 
 
-def test_coco_beside_the_images_or_apart(tmp_path):
+def test_coco_in_the_same_folder_or_another(tmp_path):
     folder_of(tmp_path, "train/a.png", "train/b.png", "val/a.png", "val/c.png", "settings.png")
     (tmp_path / "train/_annotations.coco.json").write_text(coco("a.png", "gone.png"))
     (tmp_path / "val.json").write_text(coco("/data/elsewhere/c.png", "a.png"))
@@ -153,7 +150,7 @@ def test_coco_beside_the_images_or_apart(tmp_path):
     assert any("several files" in reason for _, reason in layout.problems)
 
 
-def test_pascal_voc_beside_and_apart(tmp_path):
+def test_pascal_voc_in_the_same_folder_or_another(tmp_path):
     folder_of(tmp_path, "a.png", "a.xml", "JPEGImages/b.jpg", "Annotations/b.xml", "Annotations/lost.xml")
     (tmp_path / "other.xml").write_text("<settings/>")
     layout = recognise(tmp_path)
@@ -164,14 +161,14 @@ def test_pascal_voc_beside_and_apart(tmp_path):
     assert [name for name, _ in layout.problems] == ["Annotations/lost.xml"] and layout.ignored == {"xml": 1}
 
 
-def test_xml_that_expands_is_not_read(tmp_path):
+def test_xml_with_entities_is_not_read(tmp_path):
     folder_of(tmp_path, "a.png")
     (tmp_path / "a.xml").write_text('<!DOCTYPE x [<!ENTITY a "aa">]><annotation>&a;</annotation>')
     layout = recognise(tmp_path)
     assert layout.images[0].voc_path is None and layout.problems[0][0] == "a.xml"
 
 
-def test_other_files_are_counted_and_hidden_ones_are_not(tmp_path):
+def test_other_files_are_counted_except_hidden_ones(tmp_path):
     folder_of(tmp_path, "a.png", ".hidden.png", ".cache/b.png", "__MACOSX/c.png", "notes.txt", "table.csv", "README")
     layout = recognise(tmp_path)
     assert images(layout) == {"a.png"} and layout.ignored == {"": 1, "csv": 1, "txt": 1}
@@ -204,55 +201,3 @@ def test_no_such_folder(tmp_path, name):
     folder_of(tmp_path, "a.png")
     with pytest.raises(UserError, match="no such file or folder"):
         recognise(tmp_path / name)
-
-
-# --- keys ---------------------------------------------------------------------------------------------------------
-
-AWKWARD = [
-    "a.png",
-    "a.tif",
-    "b/a.png",
-    "b__a.png",
-    "b_/a.png",
-    "b/_a.png",
-    "b_a.png",
-    "b a.png",
-    "b-a.png",
-    "b.a.png",
-    "b.b.png",
-    "x.ome.tif",
-    "x.tif",
-    "Zellen/Größe µ 1.png",
-    "日本/細胞.png",
-    "日本/細砲.png",
-    "-.png",
-    "_.png",
-    "l" * 100 + ".png",
-    "l" * 101 + ".png",
-    "/".join(["deep"] * 30) + "/a.png",
-]
-
-
-def test_no_two_files_share_a_key(tmp_path):
-    layout = recognise(folder_of(tmp_path, *AWKWARD))
-    keys = [item.key for item in layout.images]
-    assert len(set(keys)) == len(AWKWARD)
-    assert keys == sorted(keys)
-    for key in keys:
-        assert len(key) <= MAX_KEY_LENGTH and re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_-]*", key)
-
-
-def test_the_key_of_a_file_depends_on_no_other_file(tmp_path):
-    alone = recognise(folder_of(tmp_path / "1", "b a.png")).images[0].key
-    among = {str(i.relative): i.key for i in recognise(folder_of(tmp_path / "2", *AWKWARD)).images}
-    assert among["b a.png"] == alone
-
-
-def test_names_that_are_not_utf8(tmp_path):
-    try:
-        (tmp_path / os.fsdecode(b"a\xff.png")).write_bytes(PICTURE)
-        (tmp_path / os.fsdecode(b"a\xfe.png")).write_bytes(PICTURE)
-    except OSError:
-        pytest.skip("this file system takes no such names")
-    keys = [item.key for item in recognise(tmp_path).images]
-    assert len(set(keys)) == 2 and all(key.isascii() for key in keys)

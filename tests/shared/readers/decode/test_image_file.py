@@ -20,7 +20,7 @@ from shared.system.errors import ImageError
 ROOT = Path(__file__).parents[4]
 
 
-def test_the_first_bytes_say_what_a_file_is(tmp_path):
+def test_the_first_bytes_determine_the_format(tmp_path):
     (tmp_path / "a.tif").write_bytes(encoded("PNG"))
     (read,), _ = read_all(tmp_path / "a.tif")
     assert np.array_equal(read, picture())
@@ -69,7 +69,7 @@ def test_megapixels_are_limited_before_decoding(tmp_path):
         open_image(tmp_path / name, Limits(8, 0.43)).close()
 
 
-def test_what_is_no_file_is_refused(tmp_path):
+def test_other_than_regular_files_are_refused(tmp_path):
     (tmp_path / "folder.tif").mkdir()
     (tmp_path / "link.tif").symlink_to(tmp_path / "nowhere.tif")
     os.mkfifo(tmp_path / "pipe.tif")
@@ -79,7 +79,7 @@ def test_what_is_no_file_is_refused(tmp_path):
 
 
 def test_no_read_permission_is_named():
-    """As somebody other than root, whom permissions do not stop."""
+    """As a user other than root, whom permissions do not restrict."""
     code = (
         "import os, sys\nfrom pathlib import Path\nfrom shared.readers.decode.image_file import Limits, open_image\n"
         "if os.getuid() == 0: os.setuid(65534)\n"

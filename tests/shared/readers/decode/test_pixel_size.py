@@ -33,6 +33,6 @@ from shared.readers.decode.image_file import Limits, open_image
         ({}, None),
     ],
 )
-def test_the_scale_is_taken_where_it_is_real(tmp_path, options, expected):
+def test_the_pixel_size_is_read_where_it_is_plausible(tmp_path, options, expected):
     with open_image(written(tmp_path, random(30, 40), **options), Limits()) as file:
         assert file.frames[0].um_per_px == expected

@@ -38,6 +38,6 @@ def test_integers_beyond_a_double_are_refused(dtype):
         to_storable(np.array([[[1], [2**53 + 1]]], dtype))
 
 
-def test_one_constant_channel_is_no_reason_to_refuse():
+def test_one_constant_channel_is_accepted():
     image = np.dstack([random(20, 20), np.zeros((20, 20), np.uint8)])
     assert np.array_equal(to_storable(image), image)

@@ -1,4 +1,4 @@
-"""PNG, JPEG and BMP files that other libraries wrote come back pixel for pixel."""
+"""PNG, JPEG and BMP files that other libraries wrote are decoded pixel by pixel."""
 
 import numpy as np
 import pytest
@@ -29,7 +29,7 @@ def test_png_16_bit(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
-def test_alpha_that_varies_is_dropped_and_said(tmp_path, suffix):
+def test_varying_alpha_is_dropped_with_a_remark(tmp_path, suffix):
     image = random(40, 50, 4)
     if suffix == ".png":
         Image.fromarray(image, "RGBA").save(tmp_path / "a.png")
@@ -57,7 +57,7 @@ def test_bmp(tmp_path, mode):
     assert read.shape[2] == (1 if mode in ("1", "L") else 3)
 
 
-def test_a_jpeg_with_bytes_behind_its_end_is_whole(tmp_path):
+def test_bytes_after_the_end_of_a_jpeg_are_ignored(tmp_path):
     (tmp_path / "a.jpg").write_bytes(encoded("JPEG") + bytes(100))
     assert len(read_all(tmp_path / "a.jpg")[0]) == 1
 

@@ -1,4 +1,4 @@
-"""TIFF files that other libraries wrote come back pixel for pixel, as frames and channels."""
+"""TIFF files that other libraries wrote are decoded pixel by pixel, as frames and channels."""
 
 import numpy as np
 import pytest
@@ -29,7 +29,7 @@ def test_either_byte_order_and_bigtiff(tmp_path, byteorder, big):
 @pytest.mark.parametrize(
     ("axes", "shape", "name", "options"),
     [
-        ("TYX", (5, 32, 40), "a.tif", {"metadata": None}),  # pages that say nothing
+        ("TYX", (5, 32, 40), "a.tif", {"metadata": None}),  # no metadata
         ("TYX", (5, 32, 40), "a.tif", {}),  # tifffile's own description
         ("TCYX", (4, 2, 32, 40), "a.tif", {"imagej": True}),
         ("TZCYX", (2, 3, 2, 32, 40), "a.tif", {"imagej": True}),
@@ -69,7 +69,7 @@ def test_a_stack_with_one_header_for_all_frames(tmp_path, imagej):
         read_all(path)
 
 
-def test_pages_of_different_sizes_are_all_there(tmp_path):
+def test_pages_of_different_sizes_are_all_read(tmp_path):
     with tifffile.TiffWriter(tmp_path / "a.tif") as writer:
         images = [random(30, 40), random(50, 20), random(30, 40)]
         for image in images:
@@ -94,7 +94,7 @@ def test_a_huge_number_of_channels_is_limited(tmp_path):
         open_image(path, Limits(8, 0.05))
 
 
-def test_a_few_bytes_that_decode_to_many_are_refused(tmp_path):
+def test_extreme_compression_is_refused(tmp_path):
     path = written(tmp_path, np.zeros((10_000, 10_000), np.uint8), compression="zstd")
     assert path.stat().st_size < 50_000
     with pytest.raises(ImageError, match="declares 10000 x 10000 px"):
