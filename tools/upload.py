@@ -8,13 +8,17 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from shared.store.s3 import client, explained, retried, side_by_side, split
+from shared.store.connection import client
+from shared.store.environment import split_uri
+from shared.store.failures import translated_errors
+from shared.store.retries import with_retries
+from shared.store.transfer import run_parallel
 from shared.system.errors import UserError
 
 
 def upload(folder: Path, uri: str) -> int:
     """Send every file below `folder`, hidden ones excepted, to `uri` under its relative path; return their number."""
-    bucket, prefix = split(uri.rstrip("/"))
+    bucket, prefix = split_uri(uri.rstrip("/"))
     names = [path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file()]
     names = [name for name in names if not any(part.startswith(".") for part in name.parts)]
     if not names:
@@ -22,12 +26,12 @@ def upload(folder: Path, uri: str) -> int:
 
     def send(name: Path) -> None:
         key = "/".join([*prefix.split("/"), *name.parts]).lstrip("/")
-        retried(lambda: client().fput_object(bucket, key, str(folder / name)), patient=True)
+        with_retries(lambda: client().fput_object(bucket, key, str(folder / name)), wait_for_server=True)
 
-    with explained(uri):
+    with translated_errors(uri):
         if not client().bucket_exists(bucket):
             client().make_bucket(bucket)
-        side_by_side(send, names)
+        run_parallel(send, names)
     return len(names)
 
 

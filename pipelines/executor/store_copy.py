@@ -11,7 +11,7 @@ from pipelines.executor.cache import FinishedTask
 from pipelines.run_folder import record
 from shared import store
 from shared.artifacts.manifest import MANIFEST, is_artifact
-from shared.store import s3
+from shared.store.environment import split_uri
 from shared.system.errors import UserError
 
 _PAGE = "report.html"
@@ -20,7 +20,7 @@ _PAGE = "report.html"
 def check_prefix(uri: str) -> None:
     """Raise UserError if `--store` is not a prefix that a run can own."""
     try:
-        _, key = s3.split(uri)
+        _, key = split_uri(uri)
     except UserError as error:
         raise UserError(f"--store {uri}: not an S3 URI; write s3://bucket/prefix") from error
     if not key.strip("/"):

@@ -6,10 +6,9 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from pipelines.run_folder import record
 from shared.system.errors import UserError
+from shared.system.locks import file_lock, lock_note
 
 _LOCK = ".lock"
 _GRAPH = "pipeline.yaml"
@@ -22,22 +21,16 @@ def opened(run: Path) -> Iterator[None]:
     Raises UserError where the folder holds something else than a run, or another process uses it.
     """
     _check_is_run(run)
-    lock = FileLock(run / _LOCK, timeout=0)
-    try:
-        run.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except Timeout as error:
-        owner = (run / _LOCK).read_text().strip()
-        raise UserError(
-            f"--out: {run} is in use by process {owner}; wait until it ends, or give another folder"
-        ) from error
-    except OSError as error:
-        raise UserError(f"--out: {run}: {error.strerror}") from error
-    try:
-        (run / _LOCK).write_text(f"{os.getpid()}\n")
+    with contextlib.ExitStack() as stack:
+        try:
+            run.mkdir(parents=True, exist_ok=True)
+            held = stack.enter_context(file_lock(run / _LOCK, wait=False, note=str(os.getpid())))
+        except OSError as error:
+            raise UserError(f"--out: {run}: {error.strerror}") from error
+        if not held:
+            owner = lock_note(run / _LOCK)
+            raise UserError(f"--out: {run} is in use by process {owner}; wait until it ends, or give another folder")
         yield
-    finally:
-        lock.release()
 
 
 def _check_is_run(run: Path) -> None:

@@ -1,7 +1,7 @@
-"""Objects in S3: bring an artifact here, send one there, checked by content.
+"""Artifacts and objects in S3: fetch and send them, verified by content.
 
-`shared.store.s3` says where the server is and what happens when it is not. What was broken off goes on where it was, both
-ways: parts that have arrived do not travel again.
+How often requests are retried stands in `shared.store.retries`, the server's settings in `shared.store.environment`.
+An interrupted transfer continues where it stopped, in both directions: parts that have arrived do not travel again.
 """
 
 from shared.store.download import borrowed_prefix, fetch, fetch_prefix

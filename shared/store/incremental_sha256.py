@@ -1,58 +1,58 @@
-"""sha256 of files that arrive in parts."""
+"""Compute the sha256 of files while their parts arrive."""
 
 import hashlib
 import threading
 from pathlib import Path
 
-BLOCK = 2**20
-"""Bytes that are read at a time."""
+_READ_BYTES = 2**20
+"""Bytes read from a file at a time."""
 
 
-class PartHashes:
-    """sha256 of files whose parts arrive in any order: each part is hashed once all before it were.
+class IncrementalSha256:
+    """sha256 of files whose parts arrive in any order: each part is hashed once all parts before it have arrived.
 
-    So the checking is done while other parts are on their way, by the threads that wait for them.
+    The threads that receive parts do the hashing, so it overlaps with the transfer.
     """
 
-    def __init__(self, folder: Path, sizes: dict[str, int], there: set[tuple[str, int]], part: int) -> None:
-        """sizes: bytes of the files to hash; there: (name, offset) of parts that `folder` holds; part: its bytes."""
-        self.folder, self.there, self.part = folder, set(there), part
-        self.files = {name: _Hash(size) for name, size in sizes.items()}
+    def __init__(self, folder: Path, sizes: dict[str, int], arrived: set[tuple[str, int]], part_bytes: int) -> None:
+        """sizes: bytes of the files to hash; arrived: (name, offset) of parts that `folder` holds already."""
+        self.folder, self.parts, self.part_bytes = folder, set(arrived), part_bytes
+        self.files = {name: _FileHash(size) for name, size in sizes.items()}
 
-    def arrived(self, name: str, offset: int) -> None:
-        """A part was written."""
-        self.there.add((name, offset))
+    def add_part(self, name: str, offset: int) -> None:
+        """Take note of a part that was written, and hash what can be hashed."""
+        self.parts.add((name, offset))
         if name in self.files:
-            self._go_on(name, self.files[name])
+            self._advance(name, self.files[name])
 
-    def _go_on(self, name: str, file: "_Hash") -> None:
-        """Hash what can be, unless another thread is at it: that one looks once more when it is done."""
-        while (name, file.next) in self.there and file.busy.acquire(blocking=False):
+    def _advance(self, name: str, file: "_FileHash") -> None:
+        """Hash the parts that follow, unless another thread is doing so: it looks once more when it is done."""
+        while (name, file.next) in self.parts and file.lock.acquire(blocking=False):
             try:
-                if (name, file.next) in self.there:
-                    file.read_part(self.folder / name, self.part)
+                if (name, file.next) in self.parts:
+                    file.read_part(self.folder / name, self.part_bytes)
             finally:
-                file.busy.release()
+                file.lock.release()
 
-    def finished(self) -> dict[str, str]:
-        """Name -> hash, once all parts are there."""
+    def hexdigests(self) -> dict[str, str]:
+        """Return name -> hash, once all parts have arrived."""
         for name, file in self.files.items():
-            self._go_on(name, file)  # where nothing of it had to be fetched
+            self._advance(name, file)  # no part of it may have been fetched in this run
         return {name: file.sum.hexdigest() for name, file in self.files.items() if file.next == file.size}
 
 
-class _Hash:
+class _FileHash:
     """One file, hashed up to `next`."""
 
     def __init__(self, size: int) -> None:
-        self.size, self.next, self.sum, self.busy = size, 0, hashlib.sha256(), threading.Lock()
+        self.size, self.next, self.sum, self.lock = size, 0, hashlib.sha256(), threading.Lock()
 
-    def read_part(self, path: Path, part: int) -> None:
-        """Hash the next `part` bytes, or what is left."""
-        left = part
+    def read_part(self, path: Path, part_bytes: int) -> None:
+        """Hash the next part, or what is left of the file."""
+        left = part_bytes
         with path.open("rb", buffering=0) as stream:
             stream.seek(self.next)
-            while left and (block := stream.read(min(BLOCK, left))):
-                self.sum.update(block)
-                left -= len(block)
-        self.next += part - left
+            while left and (data := stream.read(min(_READ_BYTES, left))):
+                self.sum.update(data)
+                left -= len(data)
+        self.next += part_bytes - left

@@ -1,7 +1,7 @@
-"""One large file to S3 in parts, going on with what an upload that was broken off left on the server.
+"""Upload one large file in parts, and continue an interrupted upload with the parts that have arrived.
 
-The client's own upload forgets its parts when it fails, and leaves them in the bucket for ever when it is killed. So
-its single requests are used here: parts that are there and agree are kept, whatever else is unfinished is removed.
+The client's own upload forgets its parts when it fails, and leaves them in the bucket for ever when it is killed. Here
+parts that agree with the file are kept, and every other unfinished upload of the object is removed.
 """
 
 import hashlib
@@ -10,87 +10,72 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from shared.store import s3
-from shared.store.s3 import client, retried
+from shared.store import multipart_requests as requests
+from shared.store import transfer
 
-MOST_PARTS = 10_000
-"""Of one object, as S3 has it."""
+MAX_PARTS = 10_000
+"""Parts of one object that S3 allows."""
 NO_UPLOAD = "NoSuchUpload"
-"""What the server says of an upload that was finished or given up, by whomever."""
+"""S3 error code of an upload that was completed or aborted, perhaps by another process."""
 
 
 class Upload:
-    """A file on its way; `parts` are sent in any order, by any thread, and the last of them completes it."""
+    """A file in transit. `jobs` run in any order in any thread, and the last of them completes the object."""
 
     def __init__(self, bucket: str, key: str, path: Path, headers: dict[str, str]) -> None:
         """headers: of the object, as `x-amz-meta-...`."""
+        requests.check_client()
         self.bucket, self.key, self.path, self.headers = bucket, key, path, headers
         size = path.stat().st_size
-        self.step = max(s3.PART, -(-size // MOST_PARTS))
-        self.count = -(-size // self.step)
+        self.part_bytes = max(transfer.PART_BYTES, -(-size // MAX_PARTS))
+        self.count = -(-size // self.part_bytes)
         self.etags: dict[int, str] = {}
         self.continued = False
-        """Whether parts of an earlier upload are among them: what that noted of the object is not known."""
-        self._completing = threading.Lock()
-        self._find()
+        """Whether parts of an earlier upload are used; the headers that it was begun with are not known."""
+        self._lock = threading.Lock()
+        self.id = self._continue() or requests.create_upload(bucket, key, headers)
 
     def jobs(self) -> list[Callable[[], bool]]:
-        """What is left to do; the job that returns True has completed the object."""
+        """Return the work that is left; the job that returns True has completed the object."""
         left = [number for number in range(1, self.count + 1) if number not in self.etags]
         return [lambda number=number: self._send(number) for number in left] or [self._complete]  # type: ignore[misc]
 
-    def _find(self) -> None:
-        """Take the parts of an unfinished upload that agree with the file, else begin a new one."""
+    def _continue(self) -> str:
+        """Use the parts of an unfinished upload that agree with the file, and remove other uploads.
+
+        Returns the id of the unfinished upload, empty where there is none.
+        """
         from minio.error import MinioException
 
-        self.id = ""
-        with suppress(MinioException):  # keys that may not look, servers that cannot: begin anew
-            for identifier in self._unfinished():
-                if not self.id and (etags := self._agreeing(identifier)):
-                    self.id, self.etags, self.continued = identifier, etags, True
+        chosen = ""
+        with suppress(MinioException):  # where the keys may not list uploads, or the server cannot: begin anew
+            for identifier in requests.unfinished_uploads(self.bucket, self.key):
+                if not chosen and (etags := self._agreeing_parts(identifier)):
+                    chosen, self.etags, self.continued = identifier, etags, True
                 else:
-                    client()._abort_multipart_upload(self.bucket, self.key, identifier)
-        if not self.id:
-            self.id = retried(lambda: client()._create_multipart_upload(self.bucket, self.key, dict(self.headers)))
+                    requests.abort_upload(self.bucket, self.key, identifier)
+        return chosen
 
-    def _unfinished(self) -> list[str]:
-        """Uploads of this key, newest first."""
-        # MinIO's server lists them for a whole key only; others take it as a prefix.
-        found = retried(lambda: client()._list_multipart_uploads(self.bucket, prefix=self.key)).uploads
-        own = [item for item in found if item.object_name == self.key]
-        return [item.upload_id for item in sorted(own, key=lambda item: item.initiated_time, reverse=True)]
-
-    def _agreeing(self, identifier: str) -> dict[int, str]:
-        """Number -> etag of the parts that are there; none where a single one is not of this file."""
-        etags, marker = {}, None
-        while True:
-            page = retried(
-                lambda: client()._list_parts(self.bucket, self.key, identifier, part_number_marker=marker)  # noqa: B023
-            )
-            for part in page.parts:
-                if hashlib.md5(self._read(part.part_number), usedforsecurity=False).hexdigest() != part.etag:
-                    return {}
-                etags[part.part_number] = part.etag
-            if not page.is_truncated:
-                return etags
-            marker = str(page.next_part_number_marker)
+    def _agreeing_parts(self, identifier: str) -> dict[int, str]:
+        """Return number -> etag of the parts that have arrived; empty where any of them is not of this file."""
+        etags = requests.list_parts(self.bucket, self.key, identifier)
+        for number, etag in etags.items():
+            if hashlib.md5(self._read(number), usedforsecurity=False).hexdigest() != etag:
+                return {}
+        return etags
 
     def _read(self, number: int) -> bytes:
         with self.path.open("rb") as stream:
-            stream.seek((number - 1) * self.step)
-            return stream.read(self.step)
+            stream.seek((number - 1) * self.part_bytes)
+            return stream.read(self.part_bytes)
 
     def _send(self, number: int) -> bool:
-        data = self._read(number)
-        etag = retried(lambda: client()._upload_part(self.bucket, self.key, data, None, self.id, number), patient=True)
-        with self._completing:
+        etag = requests.upload_part(self.bucket, self.key, self.id, number, self._read(number))
+        with self._lock:
             self.etags[number] = etag
-            last = len(self.etags) == self.count
-        return self._complete() if last else False
+            is_last = len(self.etags) == self.count
+        return self._complete() if is_last else False
 
     def _complete(self) -> bool:
-        from minio.datatypes import Part
-
-        parts = [Part(number, self.etags[number]) for number in range(1, self.count + 1)]
-        retried(lambda: client()._complete_multipart_upload(self.bucket, self.key, self.id, parts), patient=True)
+        requests.complete_upload(self.bucket, self.key, self.id, self.etags)
         return True

@@ -1,19 +1,19 @@
-"""Folders that appear as a whole, and what a download that was broken off leaves for the next one."""
+"""Make folders that appear as a whole, and keep what an interrupted download has fetched for the next one."""
 
-import fcntl
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
+
+from shared.system.locks import file_lock
 
 
 @contextmanager
 def beside(folder: Path) -> Iterator[Path]:
-    """A temporary folder that takes the place of `folder` if all goes well, and vanishes if not."""
+    """Yield a temporary folder that replaces `folder` if the block succeeds, and is removed if not."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.partial-", dir=folder.parent))
     try:
@@ -25,9 +25,9 @@ def beside(folder: Path) -> Iterator[Path]:
 
 @contextmanager
 def resumed(folder: Path, identity: bytes) -> Iterator[Path]:
-    """A folder for contents of this identity that takes the place of `folder`, where it still is there at the end.
+    """Yield a folder for the contents of this identity that replaces `folder`, if it still exists after the block.
 
-    After an error it stays, hidden, and the next call finds it as it was left.
+    After an error it stays, hidden, and the next call yields it as it was left.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = folder.parent / f".{folder.name}.partial-{hashlib.sha256(identity).hexdigest()[:12]}"
@@ -47,12 +47,12 @@ def replace(partial: Path, folder: Path) -> None:
 
 
 def journal_of(partial: Path) -> Path:
-    """Names and offsets of the parts that have arrived, a line each; beside the folder."""
+    """Return the file, beside the folder, that lists name and offset of each part that has arrived, a line each."""
     return partial.with_name(f"{partial.name}.parts")
 
 
-def parts_there(partial: Path) -> set[tuple[str, int]]:
-    """What the journal of an earlier try says; a line that was broken off ends it."""
+def arrived_parts(partial: Path) -> set[tuple[str, int]]:
+    """Read the journal of an earlier download; an incomplete line ends it."""
     done: set[tuple[str, int]] = set()
     if journal_of(partial).is_file():
         for line in journal_of(partial).read_text().splitlines():
@@ -66,28 +66,7 @@ def parts_there(partial: Path) -> set[tuple[str, int]]:
 
 @contextmanager
 def locked(place: Path, wait: bool = True) -> Iterator[bool]:
-    """One process at a time works on `place`; the others wait. Where the file system has no locks, none does.
-
-    wait: else False is what the others get, at once.
-    """
+    """Let one process at a time work on `place`; yields whether this is the one, see `file_lock`."""
     place.parent.mkdir(parents=True, exist_ok=True)
-    path = place.parent / f".{place.name.lstrip('.')}.lock"
-    while True:
-        lock = path.open("ab")
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.close()
-            yield False
-            return
-        except OSError:
-            break
-        with suppress(FileNotFoundError):  # else the last holder removed it meanwhile: once more
-            if os.path.samestat(os.fstat(lock.fileno()), path.stat()):
-                break
-        lock.close()
-    try:
-        yield True
-    finally:
-        path.unlink(missing_ok=True)
-        lock.close()
+    with file_lock(place.parent / f".{place.name.lstrip('.')}.lock", wait=wait) as held:
+        yield held

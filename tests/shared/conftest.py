@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 from s3_server import Server
 
-from shared.store import s3 as s3_module
+from shared.store import transfer
 
 
 @pytest.fixture
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(s3_module, "PART", 5 * 2**20)  # the least that S3 takes
-    monkeypatch.setattr(s3_module, "PARALLEL", 1)
+    monkeypatch.setattr(transfer, "PART_BYTES", 5 * 2**20)  # the least that S3 takes
+    monkeypatch.setattr(transfer, "PARALLEL_TRANSFERS", 1)
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ def test_two_writers_of_one_artifact_leave_one_of_the_two(s3: str, tmp_path: Pat
 
     overtaken: list[bool] = []
     with monkeypatch.context() as patch:
-        counted(patch, upload, "_holds", overtake)
+        counted(patch, upload, "_is_there", overtake)
         with pytest.raises(UserError, match="another process is writing there"):
             store.send(mine, f"{s3}/contested")
     assert overtaken
@@ -41,7 +41,7 @@ def test_wherever_two_writers_meet_no_broken_artifact_stays(s3: str, s3_server, 
 
     What stands there in the end is whole for whoever reads it, or is no artifact and somebody was told.
     """
-    monkeypatch.setattr(upload, "side_by_side", lambda call, items: [call(item) for item in items])
+    monkeypatch.setattr(upload, "run_parallel", lambda call, items: [call(item) for item in items])
     folders = small_artifact(tmp_path / "mine", {"0": "a", "1": "b"}), small_artifact(tmp_path / "theirs", {"0": "c"})
     whole = {read_manifest(folder).digest for folder in folders}
     meeting = Meeting(monkeypatch)

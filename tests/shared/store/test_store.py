@@ -15,8 +15,9 @@ from shared import store
 from shared.artifacts import manifest as artifacts
 from shared.artifacts.kinds import Files, ImageSet, LabelSet
 from shared.artifacts.manifest import read_manifest, verify
-from shared.store import download
-from shared.store import s3 as s3_module
+from shared.store import download, retries, transfer
+from shared.store.connection import client
+from shared.store.environment import split_uri
 from shared.system.errors import ArtifactError, UserError
 
 ROOT = Path(__file__).parents[3]
@@ -46,7 +47,7 @@ def test_an_artifact_comes_back_as_it_was(s3: str, tmp_path: Path) -> None:
 
 
 def test_large_files_travel_in_parts(s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(s3_module, "PART", 5 * 2**20)  # the least that S3 takes
+    monkeypatch.setattr(transfer, "PART_BYTES", 5 * 2**20)  # the least that S3 takes
     sent = artifact(tmp_path / "sent", size=17_000_000)
     store.send(sent, f"{s3}/large")
     etags = {name: etag for name, _, etag in store.listing(f"{s3}/large")}
@@ -168,7 +169,7 @@ def test_what_is_there_already_is_not_sent_again(s3: str, tmp_path: Path) -> Non
 
 
 def modified(uri: str):
-    return s3_module.client().stat_object(*s3_module.split(uri)).last_modified
+    return client().stat_object(*split_uri(uri)).last_modified
 
 
 def test_a_server_that_is_not_there_is_told_at_once(monkeypatch: pytest.MonkeyPatch, s3: str, tmp_path: Path) -> None:
@@ -176,7 +177,7 @@ def test_a_server_that_is_not_there_is_told_at_once(monkeypatch: pytest.MonkeyPa
     began = time.monotonic()
     with pytest.raises(UserError, match=r"no usable answer from 127\.0\.0\.1:9"):
         store.fetch(f"{s3}/x", tmp_path / "x")
-    assert time.monotonic() - began < s3_module.PATIENCE / 2
+    assert time.monotonic() - began < retries.MAX_OUTAGE_S / 2
 
 
 def test_kubeflow_writes_minio_for_its_own_store(s3: str, tmp_path: Path) -> None:
@@ -261,9 +262,9 @@ def test_an_object_and_others_below_its_name(s3: str, tmp_path: Path) -> None:
     """No folder can hold both."""
     for name in ("clash/a", "clash/a/b.tif", "clash/c.tif"):
         store.put(f"{s3}/{name}", name.encode())
-    with pytest.raises(UserError, match=r"/clash: a is an object and a folder of others as well; rename"):
+    with pytest.raises(UserError, match=r"/clash: a is both an object and a folder of others; rename one"):
         store.fetch_prefix(f"{s3}/clash", tmp_path / "all")
-    with pytest.raises(UserError, match=r"/clash/a: an object of this name, and others below it; s3.*/clash/a/ means"):
+    with pytest.raises(UserError, match=r"/clash/a: both an object and a folder of others; s3.*/clash/a/ means"):
         store.fetch_prefix(f"{s3}/clash/a", tmp_path / "a")
     store.fetch_prefix(f"{s3}/clash/a/", tmp_path / "below")
     assert [path.name for path in (tmp_path / "below").iterdir()] == ["b.tif"]

@@ -12,7 +12,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from shared import store
-from shared.store import s3 as s3_module
+from shared.store import connection
+from shared.store.retries import with_retries
 from shared.system.errors import UserError
 
 
@@ -81,7 +82,7 @@ def proxy(s3: str, s3_server, certificate: tuple[Path, Path], monkeypatch: pytes
         monkeypatch.delenv(name, raising=False)
     yield proxy
     proxy.close()
-    s3_module._connect.cache_clear()
+    connection._connect.cache_clear()
 
 
 def test_a_certificate_that_is_vouched_for(s3: str, proxy: Proxy, certificate, monkeypatch) -> None:
@@ -98,7 +99,7 @@ def test_one_that_is_not_is_refused_at_once_with_the_remedy(s3: str, proxy: Prox
 
 def test_an_address_that_speaks_no_tls(s3: str, s3_server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server.endpoint.replace("http://", "https://"))
-    with pytest.raises(UserError, match="no TLS there: AWS_ENDPOINT_URL should begin with http://"):
+    with pytest.raises(UserError, match="does not use TLS: AWS_ENDPOINT_URL should begin with http://"):
         store.get(f"{s3}/tls/a")
 
 
@@ -128,9 +129,9 @@ def test_a_server_that_ends_in_the_middle_of_a_handshake_is_waited_for(s3: str, 
     def call() -> str:
         tries.append(len(tries))
         if len(tries) < 3:
-            s3_module.client().stat_object("bucket", "key")
+            connection.client().stat_object("bucket", "key")
         return "back"
 
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"https://127.0.0.1:{listener.getsockname()[1]}")
-    assert s3_module.retried(call, patient=True) == "back"
+    assert with_retries(call, wait_for_server=True) == "back"
     listener.close()
