@@ -10,8 +10,6 @@ from shared.reporting.page import Fragment, Number, Page, escape, link
 
 _MAX_METRICS = 6
 """Metrics of a task in the table; its own page has all."""
-_NOT_ARTIFACTS = ("system.HTML", "system.Metrics", "system.ClassificationMetrics")
-"""Kinds of outputs that describe a task."""
 
 
 def task_section(page: Page, run: Path, record: RunRecord) -> None:
@@ -57,7 +55,7 @@ def lineage_section(page: Page, run: Path, record: RunRecord) -> None:
         [_nowrap(f"{name}/{key}"), output.kind, _digest(output.digest[:16]), _sources(task)]
         for name, task in record.tasks.items()
         for key, output in task.outputs.items()
-        if output.digest and output.kind not in _NOT_ARTIFACTS
+        if output.digest and output.is_artifact
     ]
     page.table(["artifact", "type", "digest", "made from"], rows)
 

@@ -98,6 +98,17 @@ def _digests(record: RunRecord) -> Iterator[tuple[tuple[str, str], str]]:
             yield (name, key), output.digest
 
 
+def final_artifacts(record: RunRecord) -> list[str]:
+    """Return the paths, in the run folder, of the artifacts that no other task takes: the results of the run."""
+    taken = {(given.task, given.output) for task in record.tasks.values() for given in task.inputs.values()}
+    return [
+        output.path
+        for name, task in outside(record).items()
+        for key, output in task.outputs.items()
+        if task.state == "done" and output.is_artifact and (name, key) not in taken
+    ]
+
+
 def selected(record: RunRecord, loop: Loop) -> list[str]:
     """Names of the repetitions whose artifacts the other tasks use: at most one in a loop that selects a model."""
     groups = {task.rpartition("/")[0] for task, _ in origins(record, loop)}

@@ -8,11 +8,12 @@ import csv
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import quote
 
 from pipelines.reporting.graph_drawing import appearance, drawing
 from pipelines.reporting.headlines import columns, curves, headlines, numbers, points, remarks, stage_of
 from pipelines.reporting.record_tables import command_section, lineage_section, task_section
-from pipelines.reporting.repetitions import Loop, loops, started_from
+from pipelines.reporting.repetitions import Loop, final_artifacts, loops, started_from
 from pipelines.reporting.run_artifacts import finished_outputs
 from pipelines.reporting.terminal_summary import loop_table
 from pipelines.run_folder.folder import within
@@ -99,6 +100,8 @@ def _summary(page: Page, run: Path, record: RunRecord) -> None:
     page.raw(Fragment(f"<div class='cards'>{shown}</div>"))
     for name, remark in remarks(record):
         page.raw(Fragment(f"<p><b>{escape(name)}</b>: {escape(remark)}</p>"))
+    if made := [link(path, quote(path)) for path in final_artifacts(record) if within(run, path).exists()]:
+        page.raw(Fragment(f"<p>Results in the run folder: {', '.join(made)}</p>"))
 
 
 def _loops(page: Page, run: Path, record: RunRecord) -> None:

@@ -1,7 +1,7 @@
 """What `cytoloom run` prints at its end about the results: a table for each loop, and the remarks of the tasks."""
 
 from pipelines.reporting.headlines import columns, numbers, remarks
-from pipelines.reporting.repetitions import Loop, Repetition, loops, selected, started_from
+from pipelines.reporting.repetitions import Loop, Repetition, final_artifacts, loops, selected, started_from
 from pipelines.run_folder.record import RunRecord
 
 
@@ -10,6 +10,8 @@ def terminal_summary(record: RunRecord) -> str:
     parts = [table for loop in loops(record) if (table := _table(record, loop))]
     if told := [f"{name}: {remark}" for name, remark in remarks(record)]:
         parts.append("\n".join(told))
+    if made := final_artifacts(record):
+        parts.append(f"results in the run folder: {', '.join(made)}")
     return "\n\n".join(parts)
 
 

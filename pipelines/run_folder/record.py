@@ -35,7 +35,12 @@ class OutputRecord(BaseModel):
     kind: str = ""
     """Artifact kind, such as ImageSet; of components that are not stages Kubeflow's type, such as system.Dataset."""
     digest: str = ""
-    """Content digest; empty for pages and metrics."""
+    """Content digest of an artifact, sha256 of a page and the like."""
+
+    @property
+    def is_artifact(self) -> bool:
+        """Whether it is an artifact, as against a page or metrics that describe the task."""
+        return self.kind not in ("system.HTML", "system.Metrics", "system.ClassificationMetrics")
 
 
 class TaskRecord(BaseModel):

@@ -2,7 +2,15 @@
 
 import pytest
 
-from pipelines.reporting.repetitions import any_repetition, loops, origins, outside, selected, started_from
+from pipelines.reporting.repetitions import (
+    any_repetition,
+    final_artifacts,
+    loops,
+    origins,
+    outside,
+    selected,
+    started_from,
+)
 from pipelines.run_folder.record import InputRecord, OutputRecord, RunRecord, TaskRecord
 
 NAMES = ("em", "fold", "outer-2/inner", "weird <name>")
@@ -103,6 +111,16 @@ def test_a_repetition_that_was_not_started_is_not_the_last_computed_one():
     (loop,) = loops(record)
     assert loop.last_computed().name == "em-0"
     assert loops(RunRecord(pipeline="x", tasks={"em-0/a": TaskRecord()}))[0].last_computed() is None
+
+
+def test_results_are_the_artifacts_that_no_other_task_takes():
+    record = run_of("0")
+    made = {"files": OutputRecord(path="use/files", kind="Files"), "report": OutputRecord(path="x", kind="system.HTML")}
+    record.tasks["use"].outputs = made
+    record.tasks["em-0/train"].outputs["log"] = OutputRecord(path="em-0/train/log", kind="Files")
+    assert final_artifacts(record) == ["use/files"]
+    record.tasks["use"].state = "failed"
+    assert final_artifacts(record) == []
 
 
 def test_the_star_for_any_repetition():

@@ -80,7 +80,7 @@ def test_the_page_is_self_contained_and_has_no_script(finished, page):
     ids = dom.values("id")
     for address in dom.values("src", "href", "srcset"):
         inside = address.startswith("data:image/") or address.removeprefix("#") in ids
-        assert inside or (finished[0] / address).is_file(), address
+        assert inside or (finished[0] / address).exists(), address
 
 
 def test_images_of_the_run_are_embedded(page):
