@@ -9,11 +9,11 @@ from shared.stage.declaration import In, Out, Stage
 
 
 class Cluster(Stage):
-    """Group the features of the whole set by k-means and say which clusters are cells.
+    """Cluster the features of the whole set by k-means, and select the clusters that are cells.
 
-    Thresholds of intensity, of the stain and of texture stand beside the clusters; which threshold an image gets is
-    told without labels. The result is a soft foreground mask; from the second round on the segmentor's probability is
-    fused in.
+    A classical proposal, selected for each image without labels, is fused with the clusters: a threshold of intensity,
+    of the stain, or of texture. From the second round on, the segmentor's probability is fused as well. The result is a
+    soft foreground mask of every image.
     """
 
     image: ClassVar[str] = "cpu"
@@ -21,27 +21,27 @@ class Cluster(Stage):
     curves: ClassVar[dict[str, str]] = {"foreground_share": "share of foreground, proposed"}
 
     images: In[ImageSet]
-    """The images the features are of."""
+    """Images that the features were extracted from."""
     features: In[FeatureSet]
-    """From `extract_features`."""
+    """Features from `extract_features`."""
     truth: In[LabelSet]
-    """Labels of some images. Looked at only where `use_labels` is above 0."""
+    """Labels of some images; used only if `use_labels` is above 0."""
     clusters: Out[LabelSet]
-    """Foreground mask with confidence, and the member `cluster`: the cluster of each pixel plus 1."""
+    """Foreground masks with confidence, and the plane `cluster`: each pixel's cluster plus 1."""
     k: Annotated[int, Field(ge=1, le=250)] | Literal["auto"] = 12
-    """Number of clusters. auto: of 6, 12, 24 and 48 the one whose foreground clusters, chosen on half of the images,
+    """Number of clusters. auto: the one of 6, 12, 24 and 48 whose foreground clusters, selected on half of the images,
     agree best with the proposals on the other half."""
     pca_components: PositiveInt | Literal["all"] = 32
     """Principal components kept before clustering. all: no PCA."""
     whitening: float = Field(0.0, ge=0, le=1)
     """Exponent of the whitening: 0 none, 1 full."""
     model_weight: float = Field(0.7, ge=0, le=1)
-    """Weight of the segmentor's probability in the fusion, where there is one."""
+    """Weight of the segmentor's probability in the fusion, if the features contain one."""
     cluster_weight: float = Field(0.1, ge=0, le=1)
-    """Weight of the clusters beside the classical proposal, where the two agree fully and no label says otherwise."""
+    """Weight of the clusters beside the classical proposal, at full agreement of the two. Labels override it."""
     use_labels: NonNegativeInt = 0
-    """Few-label mode: the first so many labelled images say which clusters are cells. 0: label-free."""
+    """Few-label mode: number of labelled images, the first ones, that select the foreground clusters. 0: label-free."""
     seed: NonNegativeInt = 0
-    """Of the sampling and the initial centroids."""
+    """Seed of the sampling and the initial centroids."""
     skip: bool = False
-    """Write an empty, flagged LabelSet at once: the EM loop has converged."""
+    """Write an empty LabelSet, flagged as skipped: the EM loop has converged."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from components.cluster.foreground_model import Rule
+from components.cluster.foreground_model import ForegroundModel
 from shared.imaging.overlays import colour_labels, outline, to_rgb8
 from shared.reporting.page import Page
 
@@ -16,17 +16,17 @@ class Panel:
     key: str
     image: np.ndarray
     """(H, W, C)"""
-    number: np.ndarray
+    cluster: np.ndarray
     """(H, W) uint8: cluster plus 1."""
     probability: np.ndarray
-    """(H, W) float32"""
+    """(H, W) float32, foreground."""
 
 
-def make_page(rule: Rule, panels: list[Panel]) -> Page:
-    """Which proposals and which clusters were chosen, and what came of it on some images."""
+def make_page(model: ForegroundModel, panels: list[Panel]) -> Page:
+    """Show the selected proposals and clusters, and the foreground of some images."""
     page = Page("cluster")
-    _proposals(page, rule)
-    _clusterings(page, rule)
+    _add_proposals(page, model)
+    _add_clusters(page, model)
     for panel in panels:
         page.heading(panel.key)
         rgb8 = to_rgb8(panel.image)
@@ -34,7 +34,7 @@ def make_page(rule: Rule, panels: list[Panel]) -> Page:
         page.images(
             [
                 (rgb8, "input"),
-                (colour_labels(panel.number), "clusters"),
+                (colour_labels(panel.cluster), "clusters"),
                 (soft, "foreground probability"),
                 (outline(rgb8, (panel.probability >= 0.5).astype(np.uint8), width=2), "proposal"),
             ]
@@ -42,33 +42,33 @@ def make_page(rule: Rule, panels: list[Panel]) -> Page:
     return page
 
 
-def _proposals(page: Page, rule: Rule) -> None:
-    served = rule.proposals()
+def _add_proposals(page: Page, model: ForegroundModel) -> None:
+    served = model.proposal_counts()
     page.heading("Classical proposals")
     page.text(
-        "Where intensities fall into two classes they are thresholded, on the channel where they do most; elsewhere "
-        "texture is. Otsu's separability tells: a normal distribution, without classes, has 0.64."
-        if rule.proposal is None
-        else "The labels chose among them."
+        "An image whose intensities fall into two classes is thresholded on the channel with the highest separability; "
+        "other images are thresholded by texture. Otsu's separability of a normal distribution, without classes, "
+        "is 0.64."
+        if model.proposal is None
+        else "The labels selected the proposal."
     )
-    rows = [[one.name, one.separability, served.get(one.name, 0)] for one in rule.choice.each()]
-    page.table(["proposal", "separability", "images judged that it serves"], rows)
+    candidates = model.proposal_selection.candidates()
+    rows = [[one.name, one.separability, served.get(one.name, 0)] for one in candidates]
+    page.table(["proposal", "separability", "images it serves, of those it was fitted to"], rows)
 
 
-def _clusterings(page: Page, rule: Rule) -> None:
-    foreground = rule.foreground
-    chosen = set(foreground.clusters())
+def _add_clusters(page: Page, model: ForegroundModel) -> None:
+    selection = model.cluster_selection
+    foreground = set(selection.foreground_clusters())
     page.heading("Clusters")
     page.text(
-        f"Weight of the clusters beside the proposals: {rule.cluster_weight:.2f}. "
-        f"Dice of the foreground clusters with what judged them: {foreground.dice:.2f}."
+        f"Weight of the clusters beside the proposals: {model.cluster_weight:.2f}. "
+        f"Dice of the foreground clusters with the reference: {selection.dice:.2f}."
     )
-    page.table(
-        ["clusters", "agreement on images that did not judge them"],
-        [[str(k), value] for k, value in rule.agreement.items()],
-    )
+    page.table(["clusters", "cross-validated Dice"], [[str(k), value] for k, value in model.agreement.items()])
+    clusters = zip(selection.foreground_share, selection.probability, strict=True)
     rows = [
-        [number + 1, float(share), float(foreground.probability[number]), "cell" if number in chosen else "background"]
-        for number, share in enumerate(foreground.share)
+        [number + 1, float(share), float(probability), "cell" if number in foreground else "background"]
+        for number, (share, probability) in enumerate(clusters)
     ]
-    page.table(["cluster", "share called foreground", "probability", "verdict"], rows)
+    page.table(["cluster", "share of foreground in the reference", "probability", "class"], rows)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from shared.imaging.overlays import PREDICTION, TRUTH, outline, side_by_side, to_rgb8
+from shared.imaging.overlays import PREDICTION_COLOUR, TRUTH_COLOUR, outline, side_by_side, to_rgb8
 
 KEPT = 3
 """Images kept at either end."""
@@ -57,4 +57,4 @@ def draw_panel(image: np.ndarray, truth: np.ndarray, predicted: np.ndarray) -> n
         cv2.resize(labels.astype(np.float64), size, interpolation=cv2.INTER_NEAREST).astype(np.int64)
         for labels in (truth, predicted)
     ]
-    return side_by_side([rgb, outline(rgb, small[0], TRUTH), outline(rgb, small[1], PREDICTION)])
+    return side_by_side([rgb, outline(rgb, small[0], TRUTH_COLOUR), outline(rgb, small[1], PREDICTION_COLOUR)])

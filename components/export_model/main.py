@@ -17,7 +17,7 @@ from shared.artifacts.image_set import ImageReader
 from shared.artifacts.keys import evenly_spaced
 from shared.artifacts.manifest import copy_payload
 from shared.imaging.overlays import outline, to_rgb8
-from shared.imaging.tiling import middle
+from shared.imaging.tiling import centre_crop
 from shared.models.files import CARD
 from shared.models.network import Network
 from shared.reporting.page import Page
@@ -57,7 +57,7 @@ def run(stage: ExportModel) -> Result:
     keys = evenly_spaced(reader.keys("test") or reader.keys(), stage.max_images)
     if not keys:
         raise UserError("--images: none to compare on; give a set with some")
-    images = [middle(reader.read(key), LOOK) for key in keys]
+    images = [centre_crop(reader.read(key), LOOK) for key in keys]
     copy_payload(stage.model, stage.exported)
     original = _output(stage, subject, subject.network(where), images, "weights")
     forms = [_onnx(stage, subject, images, original)]

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from components.export_model.exportable import INPUT
-from shared.imaging.tiling import LARGER
+from shared.imaging.tiling import MAX_TILE_GROWTH
 from shared.models.network import Network
 from shared.system.errors import ArtifactError, UserError
 
@@ -47,7 +47,7 @@ def write_engine(onnx: Path, path: Path, *, channels: int, multiple: int, side: 
     if half:
         settings.set_flag(trt.BuilderFlag.FP16)
     side = -(-side // multiple) * multiple
-    largest = max(side, int(LARGER * side) // multiple * multiple)
+    largest = max(side, int(MAX_TILE_GROWTH * side) // multiple * multiple)
     profile = builder.create_optimization_profile()
     shapes = [(1, channels, multiple, multiple), (batch, channels, side, side), (batch, channels, largest, largest)]
     profile.set_shape(INPUT, *shapes)

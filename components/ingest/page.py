@@ -28,7 +28,7 @@ def make_page(source: str, summary: IngestSummary, images: Path, labels: Path) -
     """
     page, truth = Page("ingest"), LabelReader(labels, sealed=False)
     page.text(
-        f"{source}: {len(summary.images)} images, {len(summary.labelled_keys)} with labels; "
+        f"{source}: {len(summary.images)} images, {summary.labelled_images} with labels; "
         f"{summary.rejected_images} images rejected."
     )
     page.text(f"Layout: {summary.layout}.")

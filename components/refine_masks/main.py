@@ -1,147 +1,196 @@
-"""The E-step: pseudo-masks from soft proposals."""
+"""The E-step: turn soft proposals into pseudo-masks, and compare them with the previous round."""
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
 
 from components.refine_masks.component import RefineMasks
-from components.refine_masks.pseudo_masks import FOLLOWS_EDGES, Refined, refine
+from components.refine_masks.page import Panel, make_page
+from components.refine_masks.pseudo_masks import MIN_EDGE_SCORE, PseudoMask, refine_proposal
 from shared.artifacts.image_set import ImageReader
 from shared.artifacts.keys import evenly_spaced
-from shared.artifacts.label_set import BORDER_REFINEMENT, LABELLED, LabelReader, LabelWriter
+from shared.artifacts.label_set import (
+    NOTE_BORDER_REFINEMENT,
+    NOTE_EDGE_SCORE,
+    NOTE_HAND_LABELLED,
+    NOTE_WATERSHED,
+    LabelReader,
+    LabelWriter,
+)
 from shared.artifacts.manifest import copy_payload
+from shared.artifacts.postprocessing import BorderRefinement
 from shared.imaging.gradients import edge_score, gradient
 from shared.imaging.grey import grey
-from shared.imaging.overlays import outline, to_rgb8
-from shared.instances.border_refinement import BorderRefinement
 from shared.metrics.pixels import dice_masks
-from shared.reporting.page import Page
 from shared.stage.declaration import Result
 from shared.system.devices import threads
 from shared.system.errors import UserError
 from shared.system.parallel import in_order
 from shared.system.progress import track
 
-JUDGED_IMAGES = 32
-"""Images, evenly spread, whose proposals say whether the set needs the watershed."""
-PANELS = 3
-HELD = 32
-"""Bytes for each px of an image while it is worked on, about."""
-WATERSHED = "watershed"
-"""Note of the labels: whether their borders were found by the watershed."""
+EDGE_SCORE_IMAGES = 32
+"""Images, evenly spread, whose proposals decide between watershed and local means, at most."""
+PANEL_IMAGES = 3
+_BYTES_PER_PIXEL = 32
+"""Memory for an image that is being processed, about."""
+_METHODS: dict[BorderRefinement, str] = {
+    "edges": "watershed of the image gradient",
+    "means": "local means of foreground and background",
+    "none": "as proposed",
+}
+"""Names of border refinements on the page."""
 
 
 @dataclass
-class Panel:
-    """One image of the page."""
+class Inputs:
+    """Readers of the stage's inputs."""
 
-    key: str
-    image: np.ndarray
-    proposal: np.ndarray
-    """(H, W) uint8 {0, 1}"""
-    refined: Refined
+    images: ImageReader
+    clusters: LabelReader
+    previous: LabelReader
+
+    @property
+    def hand_labelled(self) -> list[str]:
+        """Keys of the images with hand-labelled masks."""
+        return list(self.clusters.info.notes.get(NOTE_HAND_LABELLED, []))
+
+    def cost(self, key: str) -> int:
+        """Bytes for an image while it is processed, about."""
+        return _BYTES_PER_PIXEL * self.images.pixel_count(key)
+
+
+@dataclass
+class Statistics:
+    """Figures of the images that were written."""
+
+    agreement: list[float] = field(default_factory=list)
+    """Dice with the previous masks."""
+    foreground_share: list[float] = field(default_factory=list)
+    ignored_share: list[float] = field(default_factory=list)
+    min_area: list[int] = field(default_factory=list)
+    """px², smallest region kept."""
+
+    def metrics(self) -> dict[str, float]:
+        """Summarise over the images."""
+        return {
+            "agreement": float(np.mean(self.agreement)) if self.agreement else 0.0,
+            "foreground_share": float(np.mean(self.foreground_share)),
+            "ignored_share": float(np.mean(self.ignored_share)),
+            "min_area": float(np.median(self.min_area)),
+        }
 
 
 def run(stage: RefineMasks) -> Result:
-    """Refine every proposal and compare the result with the round before."""
+    """Refine every proposal and compare the result with the previous round."""
     cv2.setNumThreads(threads())
     if stage.skip:
         return _pass_through(stage)
-    images, clusters, previous = ImageReader(stage.images), LabelReader(stage.clusters), LabelReader(stage.previous)
-    keys = clusters.keys()
+    inputs = Inputs(ImageReader(stage.images), LabelReader(stage.clusters), LabelReader(stage.previous))
+    keys = inputs.clusters.keys()
     if not keys:
         with LabelWriter(stage.labels, "pseudo"):
             pass
         return Result(values={"agreement": 0.0, "noise": 0.0}, skipped="there are no proposals")
-    foreign = next((key for key in keys if key not in images.entries), None)
+    foreign = next((key for key in keys if key not in inputs.images.entries), None)
     if foreign is not None:
         raise UserError(f"--clusters: image {foreign!r} is not in --images; give the ImageSet they were made from")
-    score = _edge_score(images, clusters, evenly_spaced(keys, JUDGED_IMAGES))
-    sharpen = _sharpen(stage, score, previous)
-    by_edges = sharpen == "edges"
-    agreement, areas, smallest, ignored, panels = [], [], [], [], []
-    shown = set(evenly_spaced(keys, PANELS))
-    labelled = list(clusters.info.notes.get(LABELLED, []))
-    notes = {"edge_score": score, WATERSHED: by_edges, BORDER_REFINEMENT: sharpen, LABELLED: labelled}
-
-    def one(key: str) -> tuple[str, Refined, Panel | None]:
-        image = images.read(key)
-        refined = _refined(stage, clusters, key, image, sharpen)
-        if key in labelled:  # drawn by a person: nothing to refine
-            refined = Refined(clusters.mask(key), clusters.conf(key), refined.min_area)
-        mask = (clusters.mask(key) > 0).astype(np.uint8) if key in shown else None
-        return key, refined, None if mask is None else Panel(key, image, mask, refined)
-
-    with LabelWriter(stage.labels, "pseudo", notes) as writer, ThreadPoolExecutor(threads()) as pool:
-        each = in_order(pool, one, keys, lambda key: HELD * images.pixel_count(key))
-        for key, refined, panel in track(each, "refine", len(keys)):
-            kind = "instances" if stage.refine and key not in labelled else clusters.entries[key].kind
-            writer.add(key, refined.labels, kind, refined.conf)
-            if key in previous.entries:
-                agreement.append(dice_masks(refined.labels, previous.mask(key)))
-            areas.append(float((refined.labels > 0).mean()))
-            smallest.append(refined.min_area)
-            ignored.append(float((refined.conf == 0).mean()))
-            if panel:
-                panels.append(panel)
-    noise = stage.expected_noise if by_edges and not labelled else 0.0
-    metrics = {"agreement": float(np.mean(agreement))} if agreement else {}  # nothing to agree with in the first round
-    metrics |= {
-        "edge_score": score,
-        "watershed": float(by_edges),
-        "foreground_share": float(np.mean(areas)),
-        "ignored_share": float(np.mean(ignored)),
-        "min_area": float(np.median(smallest)),
-    }
+    score = _edge_score(inputs, evenly_spaced(keys, EDGE_SCORE_IMAGES))
+    refinement = _border_refinement(stage, score, inputs.previous)
+    statistics, panels = _write(stage, inputs, refinement, score)
+    by_watershed = refinement == "edges"
+    metrics = statistics.metrics() | {"edge_score": score, "watershed": float(by_watershed)}
+    noise = stage.expected_noise if by_watershed and not inputs.hand_labelled else 0.0
     return Result(
         metrics=metrics,
-        values={"agreement": metrics.get("agreement", 0.0), "noise": noise},
-        page=_page(stage, metrics, panels),
+        values={"agreement": metrics["agreement"], "noise": noise},
+        page=make_page(_METHODS[refinement], metrics, panels),
     )
 
 
-def _sharpen(stage: RefineMasks, score: float, previous: LabelReader) -> BorderRefinement:
-    """How borders are moved to the edges in the images: one way for the whole set and all rounds."""
+def _border_refinement(stage: RefineMasks, score: float, previous: LabelReader) -> BorderRefinement:
+    """Decide how borders are moved to the edges in the images: one method for the whole set and all rounds."""
     if not stage.refine or stage.watershed == "never":
         return "none"
-    by_edges = score < FOLLOWS_EDGES or stage.watershed == "always"
-    if (
-        stage.watershed == "auto" and previous.entries
-    ):  # decided in the first round: later masks follow edges the better
-        by_edges = bool(previous.info.notes.get(WATERSHED, by_edges))
-    return "edges" if by_edges else "means"
+    by_watershed = score < MIN_EDGE_SCORE or stage.watershed == "always"
+    if stage.watershed == "auto" and previous.entries:  # the first round decides: later masks follow edges better
+        by_watershed = bool(previous.info.notes.get(NOTE_WATERSHED, by_watershed))
+    return "edges" if by_watershed else "means"
 
 
-def _refined(
-    stage: RefineMasks, clusters: LabelReader, key: str, image: np.ndarray, sharpen: BorderRefinement
-) -> Refined:
-    """The pseudo-mask of one image (H, W, C)."""
+def _write(
+    stage: RefineMasks, inputs: Inputs, refinement: BorderRefinement, score: float
+) -> tuple[Statistics, list[Panel]]:
+    """Write the pseudo-masks of all images."""
+    keys, labelled = inputs.clusters.keys(), inputs.hand_labelled
+    shown, statistics, panels = set(evenly_spaced(keys, PANEL_IMAGES)), Statistics(), []
+    notes = {
+        NOTE_EDGE_SCORE: score,
+        NOTE_WATERSHED: refinement == "edges",
+        NOTE_BORDER_REFINEMENT: refinement,
+        NOTE_HAND_LABELLED: labelled,
+    }
+
+    def one(key: str) -> tuple[str, PseudoMask, Panel | None]:
+        image = inputs.images.read(key)
+        refined = _pseudo_mask(stage, inputs, key, image, refinement)
+        if key not in shown:
+            return key, refined, None
+        return key, refined, Panel(key, image, (inputs.clusters.mask(key) > 0).astype(np.uint8), refined)
+
+    with LabelWriter(stage.labels, "pseudo", notes) as writer, ThreadPoolExecutor(threads()) as pool:
+        refined_images = in_order(pool, one, keys, inputs.cost)
+        for key, refined, panel in track(refined_images, "refine", len(keys)):
+            kind = "instances" if stage.refine and key not in labelled else inputs.clusters.entries[key].kind
+            writer.add(key, refined.labels, kind, refined.conf)
+            _count(statistics, refined, inputs.previous, key)
+            if panel:
+                panels.append(panel)
+    return statistics, panels
+
+
+def _pseudo_mask(
+    stage: RefineMasks, inputs: Inputs, key: str, image: np.ndarray, refinement: BorderRefinement
+) -> PseudoMask:
+    """Pseudo-mask of one image (H, W, C); a hand-labelled mask stays as it is."""
+    clusters = inputs.clusters
     if not stage.refine:
         mask = clusters.mask(key)
-        return Refined(mask, np.full(mask.shape, 255, np.uint8), 0)
-    return refine(
-        clusters.probability(key),
-        image,
-        sharpen=sharpen,
-        marker_threshold=stage.marker_threshold,
-        ignore_band=stage.ignore_band_px,
-        min_area=None if stage.min_area_px == "auto" else stage.min_area_px,
-    )
+        refined = PseudoMask(mask, np.full(mask.shape, 255, np.uint8), 0)
+    else:
+        refined = refine_proposal(
+            clusters.probability(key),
+            image,
+            border_refinement=refinement,
+            marker_threshold=stage.marker_threshold,
+            ignore_band=stage.ignore_band_px,
+            min_area=None if stage.min_area_px == "auto" else stage.min_area_px,
+        )
+    if key in inputs.hand_labelled:
+        return PseudoMask(clusters.mask(key), clusters.conf(key), refined.min_area)
+    return refined
 
 
-def _edge_score(images: ImageReader, clusters: LabelReader, keys: list[str]) -> float:
+def _count(statistics: Statistics, refined: PseudoMask, previous: LabelReader, key: str) -> None:
+    """Add the figures of one image."""
+    if key in previous.entries:
+        statistics.agreement.append(dice_masks(refined.labels, previous.mask(key)))
+    statistics.foreground_share.append(float((refined.labels > 0).mean()))
+    statistics.ignored_share.append(float((refined.conf == 0).mean()))
+    statistics.min_area.append(refined.min_area)
+
+
+def _edge_score(inputs: Inputs, keys: list[str]) -> float:
     """Median edge score of the proposals of some images; 0 where none has a border."""
 
     def one(key: str) -> float | None:
-        return edge_score((clusters.mask(key) > 0).astype(np.uint8), gradient(grey(images.read(key))))
+        mask = (inputs.clusters.mask(key) > 0).astype(np.uint8)
+        return edge_score(mask, gradient(grey(inputs.images.read(key))))
 
     with ThreadPoolExecutor(threads()) as pool:
-        known = [
-            score for score in in_order(pool, one, keys, lambda key: HELD * images.pixel_count(key)) if score is not None
-        ]
-    return float(np.median(known)) if known else 0.0
+        scores = [score for score in in_order(pool, one, keys, inputs.cost) if score is not None]
+    return float(np.median(scores)) if scores else 0.0
 
 
 def _pass_through(stage: RefineMasks) -> Result:
@@ -150,30 +199,3 @@ def _pass_through(stage: RefineMasks) -> Result:
     return Result(
         metrics={"agreement": 1.0}, values={"agreement": 1.0, "noise": 0.0}, skipped="the EM loop has converged"
     )
-
-
-def _page(stage: RefineMasks, metrics: dict[str, float], panels: list[Panel]) -> Page:
-    page = Page("refine_masks")
-    how = "watershed on the image gradient" if metrics["watershed"] else "the classes' means around them, or kept"
-    if not stage.refine:
-        how = "nothing, masks are handed on as proposed (--refine false)"
-    agreement = f"Agreement with the round before: {metrics['agreement']:.3f}. " if "agreement" in metrics else ""
-    page.text(
-        f"Borders by {how}: the image is {metrics['edge_score']:.2f} times as steep on the proposals' borders as "
-        f"around them (from {FOLLOWS_EDGES} on they are kept). "
-        f"{agreement}"
-        f"Foreground {100 * metrics['foreground_share']:.1f} %, ignored {100 * metrics['ignored_share']:.1f} %, "
-        f"smallest region kept {metrics['min_area']:.0f} px² (median over images)."
-    )
-    for panel in panels:
-        page.heading(panel.key)
-        rgb8 = to_rgb8(panel.image)
-        page.images(
-            [
-                (rgb8, "input"),
-                (outline(rgb8, panel.proposal, width=2), "proposal"),
-                (outline(rgb8, panel.refined.labels, width=2), "refined"),
-                (panel.refined.conf, "confidence (black: ignored)"),
-            ]
-        )
-    return page

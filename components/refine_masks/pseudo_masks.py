@@ -1,117 +1,117 @@
-"""From a soft proposal to pseudo-instances, one image at a time."""
+"""Turn a soft proposal into pseudo-instances, one image at a time."""
 
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from skimage.segmentation import watershed
 
+from shared.artifacts.postprocessing import BorderRefinement
 from shared.imaging.gradients import gradient, near_border
 from shared.imaging.grey import grey
+from shared.instances.band_watershed import BACKGROUND, FOREGROUND, band_watershed
 from shared.instances.border_contrast import border_weight
-from shared.instances.border_refinement import BorderRefinement, refine_border
+from shared.instances.border_refinement import refine_border
 from shared.instances.label_image import fill_holes, typical_area
 from shared.instances.watershed import split_touching
 
-FOLLOWS_EDGES = 1.2
-"""Edge score from which on a set's proposals are taken to follow the edges already.
-
-Measured medians: thresholded intensity 1.5 (dense nuclei) to 2.5 (fluorescence), thresholded texture of phase contrast
-0.7; hand-drawn borders 1.3 to 2.6.
-"""
-SMALLEST_PIECE = 0.15
-"""A connected region below this share of the typical piece's area is dropped."""
-TYPICAL_HOLE = 0.5
-"""Background that a mask encloses is filled up to this share of the typical piece's area."""
-CONTRADICTED = 0.3
+MIN_EDGE_SCORE = 1.2
+"""Median edge score from which on the proposals of a set are taken to follow the edges (RESULTS.md, "Constants")."""
+FILLED_HOLE_CONFIDENCE = 128
+"""Confidence of a hole that was filled, of 255."""
+_MIN_REGION_SHARE = 0.15
+"""A connected region below this share of the typical object's area is dropped."""
+_MAX_HOLE_SHARE = 0.5
+"""Background that a mask encloses is filled up to this share of the typical object's area."""
+_CONTRADICTION = 0.3
 """The watershed's foreground is ignored where the proposal's probability is below this, and likewise its background."""
-FULL_CONFIDENCE = 0.25
-"""Distance of a probability from 0.5 that counts as certain."""
-LEVELS = 1024
-"""Steps the gradient is rounded to before the watershed, so that equal images flood in the same order everywhere."""
+_FULL_CONFIDENCE = 0.25
+"""Difference of a probability from 0.5 that counts as certain."""
+_GRADIENT_LEVELS = 1024
+"""Levels that the gradient is rounded to before the watershed."""
 
 
 @dataclass
-class Refined:
-    """Pseudo-instances."""
+class PseudoMask:
+    """Pseudo-instances of an image."""
 
     labels: np.ndarray
     """(H, W), instances"""
     conf: np.ndarray
     """(H, W) uint8, 0 = ignore"""
     min_area: int
-    """px², the smallest region that was kept."""
+    """px², area of the smallest region that was kept."""
 
 
-def refine(
+def refine_proposal(
     probability: np.ndarray,
     image: np.ndarray,
     *,
-    sharpen: BorderRefinement,
+    border_refinement: BorderRefinement,
     marker_threshold: float,
     ignore_band: int,
     min_area: int | None,
-) -> Refined:
-    """Soft proposal (H, W) float32 of an image (H, W, C) -> pseudo-instances.
+) -> PseudoMask:
+    """Refine a soft proposal (H, W) float32 of an image (H, W, C).
 
-    The border is where the probability is 0.5, and moves from there as `sharpen` says, see `shared.instances.border_refinement`. For
-    `edges` it is found by watershed of the gradient from markers of `marker_threshold`, and what the proposal
-    contradicts is ignored; to sharpen it as well makes masks downsample from round to round. min_area: px²; None: a
-    share of the image's typical piece.
+    The border is where the probability is 0.5, and moves from there as `border_refinement` says, see
+    `shared.instances.border_refinement`. For `edges`, the border is found by watershed of the gradient from markers of
+    `marker_threshold` instead, and pixels where the proposal contradicts the watershed are ignored; refining that
+    border again would shrink the masks from round to round.
+    ignore_band: px on either side of the border that are ignored; min_area: px², None: a share of the image's typical
+    object.
     """
-    plane, wanted = grey(image), probability >= 0.5
-    certain = np.clip(np.abs(probability - 0.5) / FULL_CONFIDENCE, 0, 1)
-    if sharpen == "edges":
-        mask = flood(probability, gradient(plane), marker_threshold)
-        # the watershed may move the border, but not against what the proposal is fairly sure of
-        low, high = CONTRADICTED, 1 - CONTRADICTED
-        contradicted = np.where(mask, probability < low, probability > high)
-        certain = np.where(contradicted, 0, 1).astype(np.float32)
+    plane = grey(image)
+    if border_refinement == "edges":
+        mask = watershed_mask(probability, gradient(plane), marker_threshold)
+        certainty = _agreement(probability, mask)
     else:
-        mask = refine_border(image, wanted.astype(np.uint8), sharpen) > 0
-    whole, dropped, smallest = clean(mask.astype(np.uint8), min_area)
-    conf = np.rint(certain * 255).astype(np.uint8)
+        mask = refine_border(image, (probability >= 0.5).astype(np.uint8), border_refinement)
+        certainty = np.clip(np.abs(probability - 0.5) / _FULL_CONFIDENCE, 0, 1)
+    cleaned, dropped, smallest = clean(mask, min_area)
+    conf = np.rint(certainty * 255).astype(np.uint8)
     conf[dropped] = 0
-    conf[(whole > 0) & ~mask] = 128  # a hole in the middle of an object, filled up
-    mask = whole
+    conf[(cleaned > 0) & (mask == 0)] = FILLED_HOLE_CONFIDENCE
     if ignore_band:
-        conf[near_border(mask, 2 * ignore_band + 1)] = 0
-    labels = split_touching(mask, distance=border_weight(plane, mask))
-    conf[(mask > 0) & (labels == 0)] = 0  # crumbs
-    return Refined(labels, conf, smallest)
+        conf[near_border(cleaned, 2 * ignore_band + 1)] = 0
+    labels = split_touching(cleaned, distance=border_weight(plane, cleaned))
+    conf[(cleaned > 0) & (labels == 0)] = 0  # small parts that the splitting dropped
+    return PseudoMask(labels, conf, smallest)
 
 
-def flood(probability: np.ndarray, slope: np.ndarray, confident: float) -> np.ndarray:
-    """Watershed of the gradient between confident foreground and confident background: (H, W) bool.
+def watershed_mask(probability: np.ndarray, gradient_magnitude: np.ndarray, marker_threshold: float) -> np.ndarray:
+    """Find the border by watershed of the gradient between confident markers: mask (H, W) uint8 {0, 1}.
 
-    Beucher & Lantuejoul 1979. Without markers of both sides it is the proposal's own mask.
+    probability, gradient_magnitude: (H, W) float32; marker_threshold: probability of a foreground marker; a background
+    marker has at most 1 minus this. Without markers of both classes it is the proposal's own mask.
     """
     markers = np.zeros(probability.shape, np.int32)
-    markers[probability <= 1 - confident] = 1
-    markers[probability >= confident] = 2
-    if not (markers == 1).any() or not (markers == 2).any():
-        return probability >= 0.5
-    top = max(float(np.percentile(slope, 99.9)), 1e-9)
-    levels = np.rint(np.clip(slope / top, 0, 1) * LEVELS).astype(np.int32)
-    # only what lies next to an undecided pixel matters: the inside of a marker would take most of the time
-    undecided = (markers == 0).astype(np.uint8)
-    band = cv2.dilate(undecided, cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))) > 0
-    flooded = watershed(levels, np.where(band, markers, 0), mask=band)
-    return np.where(band, flooded, markers) == 2
+    markers[probability <= 1 - marker_threshold] = BACKGROUND
+    markers[probability >= marker_threshold] = FOREGROUND
+    if not (markers == BACKGROUND).any() or not (markers == FOREGROUND).any():
+        return (probability >= 0.5).astype(np.uint8)
+    top = max(float(np.percentile(gradient_magnitude, 99.9)), 1e-9)
+    levels = np.rint(np.clip(gradient_magnitude / top, 0, 1) * _GRADIENT_LEVELS).astype(np.int32)
+    return band_watershed(levels, markers)
+
+
+def _agreement(probability: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """1 where a mask may move the proposal's border, 0 where the proposal clearly contradicts it: (H, W) float32."""
+    contradicted = np.where(mask > 0, probability < _CONTRADICTION, probability > 1 - _CONTRADICTION)
+    return np.where(contradicted, 0, 1).astype(np.float32)
 
 
 def clean(mask: np.ndarray, min_area: int | None) -> tuple[np.ndarray, np.ndarray, int]:
-    """Fill holes and drop specks.
+    """Fill holes and drop specks of a mask (H, W) uint8 {0, 1}.
 
-    mask: (H, W) uint8 {0, 1}; min_area: px²; None: a share of the typical piece's area. Returns the mask, what was
-    dropped (H, W) bool, and the smallest area kept.
+    min_area: px², None: a share of the typical object's area. Returns the mask, the dropped pixels (H, W) bool, and the
+    smallest area that is kept.
     """
     areas = np.bincount(split_touching(mask, min_area=4).ravel())[1:]
     if len(areas) == 0:
         return mask, np.zeros(mask.shape, bool), min_area or 0
     typical = typical_area(areas)
-    smallest = min_area or max(4, round(SMALLEST_PIECE * typical))
-    filled = fill_holes(mask, round(TYPICAL_HOLE * typical))
+    smallest = min_area if min_area is not None else max(4, round(_MIN_REGION_SHARE * typical))
+    filled = fill_holes(mask, round(_MAX_HOLE_SHARE * typical))
     count, regions, stats, _ = cv2.connectedComponentsWithStats(filled, connectivity=4, ltype=cv2.CV_32S)
     keep = stats[:count, cv2.CC_STAT_AREA] >= smallest
     keep[0] = False

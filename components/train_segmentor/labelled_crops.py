@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 
 from shared.artifacts.image_set import ImageReader
-from shared.artifacts.label_set import LABELLED, LabelReader
+from shared.artifacts.label_set import NOTE_HAND_LABELLED, LabelReader
 from shared.data.array_cache import ArrayCache
 from shared.data.augmentation import jitter_intensity
 from shared.data.crops import Crops, Window
@@ -41,7 +41,7 @@ class LabelledCrops:
         self.labels, self.size, self.target = labels, size, target
         crops_of = partial(Crops, reader, size=size, model_input=model_input)
         self.crops = crops_of(keys, balanced=True)
-        known = set(labels.info.notes.get(LABELLED, []))
+        known = set(labels.info.notes.get(NOTE_HAND_LABELLED, []))
         self.hand_labelled = [key for key in keys if key in known]
         """Keys of the hand-labelled images."""
         self._hand_labelled_crops = crops_of(self.hand_labelled) if self.hand_labelled else None

@@ -14,7 +14,7 @@ from components.train_segmentor.loop import train
 from components.train_segmentor.page import make_page
 from components.train_segmentor.plan import plan_training
 from shared.artifacts.image_set import ImageReader, median_um_per_px
-from shared.artifacts.label_set import BORDER_REFINEMENT, LabelReader
+from shared.artifacts.label_set import NOTE_BORDER_REFINEMENT, LabelReader
 from shared.artifacts.manifest import copy_payload
 from shared.artifacts.postprocessing import PostProcessing
 from shared.models.backbones.vit import Encoder
@@ -87,7 +87,7 @@ def _calibrate(
 ) -> PostProcessing:
     """Post-processing that fits the trained network."""
     labels, keys = crops.labels, crops.crops.keys
-    refinement = labels.info.notes.get(BORDER_REFINEMENT, "none")
+    refinement = labels.info.notes.get(NOTE_BORDER_REFINEMENT, "none")
     settings = config.postprocessing.model_copy(update={"border_refinement": refinement})
     settings = calibrate_high_threshold(predictor, settings, reader, keys)
     if crops.hand_labelled:

@@ -18,6 +18,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from shared.artifacts.annotation import Annotation, Box, annotations_by_key
+from shared.artifacts.coco import annotation_dataset
 from shared.artifacts.kinds import LabelSet
 from shared.artifacts.manifest import read_manifest
 from shared.artifacts.payload import INDEX
@@ -25,10 +26,21 @@ from shared.artifacts.shards import Member, ShardWriter, check_ascending, read_j
 from shared.system.errors import ArtifactError
 
 INFO_FILE, COCO_FILE, CLASSES_FILE = "labelset.json", "annotations.coco.json", "classes.csv"
-BORDER_REFINEMENT = "border_refinement"
-"""Note of a pseudo LabelSet: how the borders of its masks were moved, see `shared.instances.border_refinement`."""
-LABELLED = "labelled"
-"""Note of a pseudo LabelSet: keys of the images whose masks are hand-labelled, used where `use_labels` allows it."""
+
+NOTE_HAND_LABELLED = "labelled"
+"""Keys of the images whose masks are hand-labelled, used where `use_labels` allows it."""
+NOTE_PROPOSALS = "proposals"
+"""Name of each classical proposal -> number of images that it serves."""
+NOTE_FOREGROUND_CLUSTERS = "foreground_clusters"
+"""Numbers of the clusters that are foreground."""
+NOTE_CLUSTER_WEIGHT = "cluster_weight"
+"""Weight of the clusters beside the proposals."""
+NOTE_EDGE_SCORE = "edge_score"
+"""Median edge score of the proposals' borders, see `shared.imaging.gradients.edge_score`."""
+NOTE_WATERSHED = "watershed"
+"""Whether the borders were found by watershed of the image gradient."""
+NOTE_BORDER_REFINEMENT = "border_refinement"
+"""How the borders were moved to where the image changes, see `shared.instances.border_refinement`."""
 
 Origin = Literal["truth", "corrected", "pseudo", "prediction"]
 """Source of labels: a person, a person who corrected predictions, the EM loop, or a model."""
@@ -73,30 +85,31 @@ class LabelContents:
 
     def __str__(self) -> str:
         counts = {"label images": self.label_images, "annotations": self.annotations, "classes": self.classes}
-        return ", ".join(f"{kind} of {count} images" for kind, count in counts.items() if count) or "no labels"
+        return ", ".join(f"{kind} of {_images(count)}" for kind, count in counts.items() if count) or "no labels"
 
     def __bool__(self) -> bool:
         return bool(self.label_images or self.annotations or self.classes)
 
 
-class LabelWriter:
-    """Write the payload of a LabelSet. Label images must be added in ascending order of their keys.
+def _images(count: int) -> str:
+    return "1 image" if count == 1 else f"{count} images"
 
-    >>> with LabelWriter(folder, "truth") as writer:
-    ...     writer.add("a", mask, "instances")
-    ...     writer.classes["a"] = "positive"
+
+class LabelWriter:
+    """Write the payload of a LabelSet. Each method takes its keys in ascending order; an image may lack any kind.
+
+    >>> with LabelWriter(folder, "prediction") as writer:
+    ...     writer.add("a", labels, "instances", scores=scores)
+    ...     writer.annotate("a", (height, width), [Annotation("cell", (x, y, w, h), w * h, score=0.9)])
+    ...     writer.classify("a", "positive", score=0.8)
     """
 
     def __init__(self, folder: Path, origin: Origin, notes: dict[str, Any] | None = None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.origin, self.notes = folder, origin, notes or {}
         self.entries: list[LabelEntry] = []
-        self.coco: dict[str, Any] | None = None
-        """COCO file (`shared.artifacts.coco.annotation_dataset`) with the annotations of all images, if any."""
-        self.classes: dict[str, str] = {}
-        """Key -> class of the image."""
-        self.class_scores: dict[str, float] = {}
-        """Of predictions: key -> score of the image's class in [0, 1], for every key of `classes`."""
+        self._annotated: dict[str, tuple[tuple[int, int], list[Annotation]]] = {}
+        self._classes: dict[str, tuple[str, float | None]] = {}
         self._shards = ShardWriter(folder, "labels")
 
     def __enter__(self) -> "LabelWriter":
@@ -109,19 +122,30 @@ class LabelWriter:
         write_jsonl(self.folder / INDEX, self.entries)
         info = LabelInfo(origin=self.origin, notes=self.notes).model_dump(mode="json")
         (self.folder / INFO_FILE).write_text(json.dumps(info, sort_keys=True, indent=1) + "\n")
-        if self.coco is not None:
-            (self.folder / COCO_FILE).write_text(json.dumps(self.coco, sort_keys=True) + "\n")
-        if self.classes:
+        if self._annotated:
+            coco = annotation_dataset((key, size, found) for key, (size, found) in self._annotated.items())
+            (self.folder / COCO_FILE).write_text(json.dumps(coco, sort_keys=True) + "\n")
+        if self._classes:
             self._write_classes()
 
     def _write_classes(self) -> None:
-        """Write `classes.csv`: key, class, and score where there are scores."""
+        """Write `classes.csv`: key, class, and a score (empty where there is none) if any class has one."""
+        scored = any(score is not None for _, score in self._classes.values())
         with (self.folder / CLASSES_FILE).open("w", newline="", encoding="utf-8") as stream:
             table = csv.writer(stream, lineterminator="\n")
-            table.writerow(["key", "class", *(["score"] if self.class_scores else [])])
-            for key in sorted(self.classes):
-                score = [round(float(self.class_scores[key]), 4)] if self.class_scores else []
-                table.writerow([key, self.classes[key], *score])
+            table.writerow(["key", "class", *(["score"] if scored else [])])
+            for key, (name, score) in self._classes.items():
+                table.writerow([key, name, *([score] if scored else [])])
+
+    def annotate(self, key: str, size: tuple[int, int], annotations: list[Annotation]) -> None:
+        """Append the objects of one image of (height, width) px; an empty list states that it holds none."""
+        check_ascending(key, next(reversed(self._annotated), None))
+        self._annotated[key] = (size, annotations)
+
+    def classify(self, key: str, name: str, score: float | None = None) -> None:
+        """Append the class of one image; score: of a prediction, in [0, 1]."""
+        check_ascending(key, next(reversed(self._classes), None))
+        self._classes[key] = (name, None if score is None else round(float(score), 4))
 
     def add(
         self,
@@ -219,7 +243,7 @@ class LabelReader:
 
     def class_scores(self) -> dict[str, float]:
         """Map keys to the score in [0, 1] of the image's class; empty unless the classes are predictions."""
-        return {row["key"]: float(row["score"]) for row in self._class_rows() if "score" in row}
+        return {row["key"]: float(row["score"]) for row in self._class_rows() if row.get("score")}
 
     def _class_rows(self) -> list[dict[str, str]]:
         path = self.folder / CLASSES_FILE

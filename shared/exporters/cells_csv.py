@@ -9,7 +9,7 @@ import numpy as np
 
 from shared.artifacts.image_set import ImageEntry
 from shared.exporters.exporter import PredictedImage
-from shared.imaging.region_properties import measure
+from shared.imaging.region_properties import region_properties
 
 _POSITION_AND_SHAPE = ["centroid_y", "centroid_x", "y0", "x0", "y1", "x1", "eccentricity"]
 _IN_UM = ["area_um2", "centroid_y_um", "centroid_x_um"]
@@ -29,7 +29,7 @@ class CellsCsv:
 
     def prepare(self, item: PredictedImage) -> tuple[ImageEntry, dict[str, np.ndarray]]:
         """Measure the cells of one image."""
-        entry, columns = item.entry, measure(item.labels, item.image)
+        entry, columns = item.entry, region_properties(item.labels, item.image)
         if entry.um_per_px:
             columns["area_um2"] = columns["area_px"] * entry.um_per_px**2
             columns["centroid_y_um"] = columns["centroid_y"] * entry.um_per_px

@@ -1,21 +1,21 @@
-"""Smooth a grey plane, and measure its local standard deviation."""
+"""Filter a grey plane: smoothing and local standard deviation."""
 
 import cv2
 import numpy as np
 
-TEXTURE_SIGMA = 3.0
-"""px, of the window of the local standard deviation."""
-TEXTURE_FLOOR = 0.01
-"""Standard deviation, in normalised intensity, below which texture does not count."""
+_WINDOW_SIGMA = 3.0
+"""px; window of the local standard deviation."""
+_MIN_STD = 0.01
+"""Added to the standard deviation, in normalised intensity: noise far below it does not count as texture."""
 
 
-def intensity(plane: np.ndarray) -> np.ndarray:
-    """Grey plane (H, W), smoothed with sigma 1 px."""
+def smooth(plane: np.ndarray) -> np.ndarray:
+    """Smooth a plane (H, W) float32 by a Gaussian with sigma 1 px."""
     return cv2.GaussianBlur(plane, (0, 0), 1.0)
 
 
-def texture(plane: np.ndarray) -> np.ndarray:
-    """Logarithm of the local standard deviation of a grey plane (H, W)."""
-    mean = cv2.GaussianBlur(plane, (0, 0), TEXTURE_SIGMA)
-    variance = cv2.GaussianBlur(plane * plane, (0, 0), TEXTURE_SIGMA) - mean * mean
-    return np.log(np.sqrt(np.maximum(variance, 0)) + TEXTURE_FLOOR)
+def log_local_std(plane: np.ndarray) -> np.ndarray:
+    """Compute the texture of a plane (H, W) float32: the logarithm of its local standard deviation, (H, W) float32."""
+    mean = cv2.GaussianBlur(plane, (0, 0), _WINDOW_SIGMA)
+    variance = cv2.GaussianBlur(plane * plane, (0, 0), _WINDOW_SIGMA) - mean * mean
+    return np.log(np.sqrt(np.maximum(variance, 0)) + _MIN_STD)

@@ -1,4 +1,4 @@
-"""Intensity normalisation and channel matching: what stands between an ImageSet and a network."""
+"""Normalise intensities and match channels: from an image to the input of a network."""
 
 from typing import Literal
 
@@ -7,36 +7,38 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class Normalisation(BaseModel):
-    """How pixel values become network input. Kept in a model's config, so that every later stage does the same."""
+    """Normalisation of pixel values, stored in a model's config so that every later stage applies the same."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     kind: Literal["percentile"] = "percentile"
     low: float = Field(default=1.0, ge=0, le=100)
-    """Percentile of the image that becomes 0."""
+    """Percentile of each channel that becomes 0."""
     high: float = Field(default=99.8, ge=0, le=100)
-    """Percentile of the image that becomes 1."""
+    """Percentile of each channel that becomes 1."""
     clip: tuple[float, float] = (-0.5, 1.5)
-    """Range that outliers are cut to."""
+    """Range of the normalised values; outliers are clipped to it."""
 
     @model_validator(mode="after")
     def _ordered(self) -> "Normalisation":
         if not (self.low < self.high and self.clip[0] <= 0 < 1 <= self.clip[1]):
-            raise ValueError(f"low {self.low} must be below high {self.high}, and clip {self.clip} hold 0 and 1")
+            raise ValueError(
+                f"low {self.low} must be below high {self.high}, clip {self.clip} must contain 0 and 1"
+            )
         return self
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
-        """(H, W, C) of any dtype -> (H, W, C) float32, each channel by its own percentiles, within `clip`.
+        """Normalise an image (H, W, C) of any dtype, each channel by its own percentiles: float32 within `clip`.
 
-        A constant channel becomes 0, and so do nan and minus infinity; infinity becomes 1.
+        A constant channel, nan and minus infinity become 0; infinity becomes 1.
         """
         return self.apply(image, self.limits(image))
 
     def limits(self, image: np.ndarray) -> list[tuple[float, float]]:
-        """Of each channel of an image (H, W, C): the values that become 0 and 1; equal ones where it is constant."""
+        """Return the values of each channel of an image (H, W, C) that become 0 and 1; equal in a constant channel."""
         return [_limits(image[..., c], self.low, self.high) for c in range(image.shape[2])]
 
     def apply(self, image: np.ndarray, limits: list[tuple[float, float]]) -> np.ndarray:
-        """Normalise an image, or a part of the one that the limits are of: (H, W, C) -> (H, W, C) float32."""
+        """Normalise an image or a part of it, (H, W, C) -> float32, by the `limits` of the whole image."""
         out = np.zeros(image.shape, np.float32)
         for c, (low, high) in enumerate(limits):
             if high > low:
@@ -46,7 +48,7 @@ class Normalisation(BaseModel):
 
 
 def _limits(plane: np.ndarray, low_percentile: float, high_percentile: float) -> tuple[float, float]:
-    step = max(1, int((plane.size / 250_000) ** 0.5))  # percentiles of a regular quarter million pixels
+    step = max(1, int((plane.size / 250_000) ** 0.5))  # percentiles of about 250,000 evenly spaced pixels
     sample = plane[::step, ::step].astype(np.float32)
     sample = sample[np.isfinite(sample)]
     if sample.size == 0:
@@ -64,9 +66,9 @@ def downsampled(image: np.ndarray, factor: int) -> np.ndarray:
 
 
 def match_channels(image: np.ndarray, channels: int) -> np.ndarray:
-    """(H, W, C) -> (H, W, channels): grey is repeated, colour averaged to grey, missing channels are zero.
+    """Image (H, W, C) -> (H, W, channels): repeat grey, average colour to grey, pad missing channels with zeros.
 
-    More channels than the model knows are cut off, first ones kept, unless it knows only one.
+    Of more channels than wanted the first are kept; where one is wanted, it is the mean.
     """
     have = image.shape[2]
     if have == channels:

@@ -1,4 +1,4 @@
-"""An image and its mask a few hundred rows at a time, for what must not hold a whole slide in memory."""
+"""Iterate over an image by strips of rows, so that temporary arrays stay small however large the image is."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,31 +8,37 @@ import numpy as np
 from shared.imaging.grey import NORMALISATION
 
 ROWS = 512
-"""Rows that are worked on at a time."""
+"""Rows of a strip."""
 
 
 @dataclass
-class Strip:
-    """Some rows of an image, and those beside them that bear on them."""
+class RowStrip:
+    """Rows of an image's grey plane and mask, with a margin above and below."""
 
     rows: slice
-    """Which rows of the image."""
+    """The strip's rows in the image, without the margin."""
     inner: slice
-    """Where they are in `plane` and `mask`."""
+    """The same rows in `plane` and `mask`."""
     plane: np.ndarray
-    """(h, W) float32, grey, near [0, 1]; normalised by the whole image's percentiles."""
+    """(h, W) float32, grey, about [0, 1]; normalised by the whole image's percentiles."""
     mask: np.ndarray
     """(h, W) uint8 {0, 1}"""
 
 
-def strips(image: np.ndarray, mask: np.ndarray, margin: int) -> Iterator[Strip]:
-    """Strips of an image (H, W, C) of any dtype and mask (H, W), with `margin` rows on either side where there are any.
+def row_slices(height: int, rows: int | None = None) -> Iterator[slice]:
+    """Yield slices of at most `rows` rows (`ROWS` by default) that cover `height` rows."""
+    rows = rows or ROWS
+    for top in range(0, height, rows):
+        yield slice(top, min(top + rows, height))
 
-    What is computed of a strip's inner rows from at most so many rows around each does not depend on the strips.
+
+def row_strips(image: np.ndarray, mask: np.ndarray, margin: int) -> Iterator[RowStrip]:
+    """Yield the strips of an image (H, W, C) of any dtype and a mask (H, W), with a margin of up to `margin` rows.
+
+    A filter that reads no more than `margin` rows above and below a pixel gives the same values as on the whole image.
     """
     limits = NORMALISATION.limits(image)
-    for top in range(0, len(mask), ROWS):
-        bottom = min(top + ROWS, len(mask))
-        first, last = max(0, top - margin), min(len(mask), bottom + margin)
+    for rows in row_slices(len(mask)):
+        first, last = max(0, rows.start - margin), min(len(mask), rows.stop + margin)
         plane = NORMALISATION.apply(image[first:last], limits).mean(axis=2)
-        yield Strip(slice(top, bottom), slice(top - first, bottom - first), plane, mask[first:last])
+        yield RowStrip(rows, slice(rows.start - first, rows.stop - first), plane, mask[first:last])

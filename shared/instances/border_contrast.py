@@ -1,8 +1,8 @@
-"""Where within a mask the image looks as on the mask's border: what parts cells that touch.
+"""Lower a distance map where the image looks as it does on the mask's border, which separates touching cells.
 
-What lies between two cells looks as what lies around them: lighter than the nuclei of a tissue section, darker than
-fluorescent ones, a bright halo in phase contrast. The intensities deep in a mask say what is usual there, those on its
-border to which side the unusual ones mean a border.
+What lies between two cells looks like what lies around them: lighter than the nuclei of a tissue section, darker than
+fluorescent nuclei, a bright halo in phase contrast. The intensities well inside the mask tell what is normal for the
+cells; the intensities on its border tell on which side of it a deviation means a border.
 """
 
 from collections.abc import Iterable
@@ -11,80 +11,77 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from shared.imaging.row_strips import Strip, strips
+from shared.imaging.row_strips import RowStrip, row_strips
 
-SIGMA = 1.5
-"""px, of the smoothing. F1 of a segmentor's masks without border depth, and with it at 1.5 and 2.5: phase contrast
-.425, .543, .546, tissue .575, .593, .587; first proposals on fluorescence .808, .799, .795."""
-FALL = 0.25
-"""Logarithm by which the depth falls for each standard deviation of excess. F1 at 0, 0.125, 0.25 and 0.5 and the same
-saddle of 0.85: phase contrast .359, .422, .494, .446; tissue .692, .689, .688, .677; fluorescence .853, .855, .855,
-.854."""
-MOST = 3.0
-"""Standard deviations; what is more unusual counts as this."""
-MARGIN = 16
-"""px that bear on a pixel, at most."""
-SAMPLED = 2**20
-"""Pixels of an image that are looked at for what is usual, at most; evenly spread."""
+SMOOTHING_SIGMA = 1.5
+"""px (RESULTS.md, "Constants")."""
+DECAY = 0.25
+"""Logarithm by which the weight falls for each standard deviation of excess (RESULTS.md, "Constants")."""
+MAX_EXCESS = 3.0
+"""Standard deviations; a larger excess counts as this."""
+_MARGIN = 16
+"""px; upper bound of the distance over which a pixel affects another."""
+_MAX_SAMPLED_PX = 2**20
+"""Pixels of an image that the intensities are estimated from, at most; evenly spread."""
 
 
 @dataclass(frozen=True)
-class Look:
-    """What is usual within the mask of an image."""
+class BorderContrast:
+    """Intensities within an image's mask, and on which side of them its border is."""
 
-    usual: float
-    """Median intensity."""
-    spread: float
-    """Its standard deviation; above 0."""
-    side: float
-    """1 where the mask's border is brighter than that, -1 where it is darker."""
+    median: float
+    """Median intensity well inside the mask."""
+    standard_deviation: float
+    """Above 0."""
+    sign: float
+    """1 where the mask's border is brighter than its inside, -1 where it is darker."""
 
-    def depth(self, plane: np.ndarray) -> np.ndarray:
-        """Grey plane (h, w) -> (h, w) float32 in (0, 1], 1 where it does not look as on a border."""
-        excess = self.side * (_smoothed(plane) - self.usual) / self.spread
-        return np.exp(-FALL * excess.clip(0, MOST), dtype=np.float32)
+    def weight(self, plane: np.ndarray) -> np.ndarray:
+        """Grey plane (h, w) -> (h, w) float32 in (0, 1]; 1 where a pixel does not look as on the border."""
+        excess = self.sign * (_smooth(plane) - self.median) / self.standard_deviation
+        return np.exp(-DECAY * excess.clip(0, MAX_EXCESS), dtype=np.float32)
 
 
 def border_weight(plane: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Grey plane (H, W) float32 and mask (H, W) uint8 {0, 1} -> (H, W) float32 in (0, 1].
+    """Weigh each pixel by how little it looks as on the mask's border: (H, W) float32 in (0, 1].
 
-    1 where the image looks as it does deep in the mask, down to exp(-0.75) where it looks as on the mask's border.
+    plane: (H, W) float32, grey; mask: (H, W) uint8 {0, 1}. The weight is 1 where the image looks as well inside the
+    mask, and falls to exp(-0.75) where it looks as on the mask's border.
     """
     everything = slice(0, len(mask))
-    look = _look([Strip(everything, everything, plane, mask)], mask.size)
-    return np.ones(mask.shape, np.float32) if look is None else look.depth(plane)
+    contrast = _measure([RowStrip(everything, everything, plane, mask)], mask.size)
+    return np.ones(mask.shape, np.float32) if contrast is None else contrast.weight(plane)
 
 
-def weight_by_border_contrast(depth: np.ndarray, image: np.ndarray, mask: np.ndarray) -> None:
-    """Multiply `depth` (H, W) float32 by the border depth of an image (H, W, C) of any dtype, in place.
+def weight_by_border_contrast(distance: np.ndarray, image: np.ndarray, mask: np.ndarray) -> None:
+    """Multiply `distance` (H, W) float32 by the border weight of an image (H, W, C) of any dtype, in place.
 
-    Both may be memory maps: a few hundred rows are held in memory at a time, and the result does not depend on whether
-    they are.
+    `distance` may be a memory map. The result does not depend on the strips of rows that the image is processed in.
     """
-    look = _look(strips(image, mask, MARGIN), mask.size)
-    if look is not None:
-        for strip in strips(image, mask, MARGIN):
-            depth[strip.rows] *= look.depth(strip.plane)[strip.inner]
+    contrast = _measure(row_strips(image, mask, _MARGIN), mask.size)
+    if contrast is not None:
+        for strip in row_strips(image, mask, _MARGIN):
+            distance[strip.rows] *= contrast.weight(strip.plane)[strip.inner]
 
 
-def _smoothed(plane: np.ndarray) -> np.ndarray:
-    return cv2.GaussianBlur(plane, (0, 0), SIGMA)
+def _smooth(plane: np.ndarray) -> np.ndarray:
+    return cv2.GaussianBlur(plane, (0, 0), SMOOTHING_SIGMA)
 
 
-def _look(parts: Iterable[Strip], pixels: int) -> Look | None:
-    """None where the mask is nowhere deep, or has no border."""
-    step = max(1, round((pixels / SAMPLED) ** 0.5))
-    deep_values, border_values = [], []
-    for strip in parts:
-        deep = cv2.erode(strip.mask, np.ones((7, 7), np.uint8))
-        border = cv2.dilate(strip.mask, np.ones((5, 5), np.uint8)) > deep
+def _measure(strips: Iterable[RowStrip], pixels: int) -> BorderContrast | None:
+    """Compare a mask's inside with its border; None where the mask has no inside or no border."""
+    step = max(1, round((pixels / _MAX_SAMPLED_PX) ** 0.5))
+    inside_values, border_values = [], []
+    for strip in strips:
+        inside = cv2.erode(strip.mask, np.ones((7, 7), np.uint8))
+        border = cv2.dilate(strip.mask, np.ones((5, 5), np.uint8)) > inside
         sampled = np.s_[strip.inner.start + -strip.rows.start % step : strip.inner.stop : step, ::step]
-        smooth = _smoothed(strip.plane)[sampled]
-        deep_values.append(smooth[deep[sampled] > 0])
-        border_values.append(smooth[border[sampled]])
-    inside, outside = np.concatenate(deep_values), np.concatenate(border_values)
-    if not len(inside) or not len(outside):
+        values = _smooth(strip.plane)[sampled]
+        inside_values.append(values[inside[sampled] > 0])
+        border_values.append(values[border[sampled]])
+    within, on_border = np.concatenate(inside_values), np.concatenate(border_values)
+    if not len(within) or not len(on_border):
         return None
-    side = np.sign(outside.mean(dtype=np.float64) - inside.mean(dtype=np.float64))
-    spread = max(float(inside.std(dtype=np.float64)), 1e-6)
-    return Look(usual=float(np.median(inside)), spread=spread, side=float(side))
+    sign = np.sign(on_border.mean(dtype=np.float64) - within.mean(dtype=np.float64))
+    deviation = max(float(within.std(dtype=np.float64)), 1e-6)
+    return BorderContrast(median=float(np.median(within)), standard_deviation=deviation, sign=float(sign))

@@ -1,45 +1,45 @@
-"""Distance maps: from the edge of a mask, and normalised for each instance."""
+"""Compute distance maps: to the edge of a mask, and normalised for each instance."""
 
 import cv2
 import numpy as np
 
-FAR = 2.0**20
-"""px, beyond all images."""
+MAX_DISTANCE = 2.0**20
+"""px; distance within a mask that has no edge."""
 
 
 def edge_distance(mask: np.ndarray) -> np.ndarray:
-    """Distance of a mask's pixels (H, W) uint8 {0, 1} to the nearest pixel outside it, in px: (H, W) float32.
+    """Distance of the pixels of a mask (H, W) uint8 {0, 1} to the nearest pixel outside it, in px: (H, W) float32.
 
-    `FAR` where every pixel is inside. Up to 2,000 px exactly the root of a whole number: OpenCV's own is so but for the
-    last bit, which depends, with one thread, on where in memory it is written: two runs of one training would differ.
+    `MAX_DISTANCE` where every pixel is inside. Exactly the root of a whole number up to 2,000 px: the last bit of
+    OpenCV's own distances depends, with one thread, on the position in memory, so that two trainings would differ.
     """
     distance = cv2.distanceTransform(mask, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    np.minimum(distance, FAR, out=distance)
+    np.minimum(distance, MAX_DISTANCE, out=distance)
     np.square(distance, out=distance)
     np.rint(distance, out=distance)
     return np.sqrt(distance, out=distance)
 
 
 def instance_distance(labels: np.ndarray) -> np.ndarray:
-    """How deep a pixel lies in its object: (H, W) float32, 0 at the edge and outside, 1 at the object's deepest pixel.
+    """Normalised distance to the edge of each instance: (H, W) float32, 0 outside and at the edge, 1 in the middle.
 
-    labels: (H, W) of integers >= 0, instances. The distance to the edge over its largest value in the object, so that
-    small and large ones are equally plain; the image's border is no edge.
+    labels: (H, W) of integers >= 0. The distance is divided by its maximum in the instance, so that small and large
+    ones are equally clear. The image's border is not an edge.
     """
-    distance = edge_distance(separated(labels))
+    distance = edge_distance(separate_instances(labels))
     inside = np.flatnonzero(labels)
     owner = labels.ravel()[inside]
-    deepest = np.zeros(int(labels.max(initial=0)) + 1, np.float32)
-    np.maximum.at(deepest, owner, distance.ravel()[inside])
-    depth = np.zeros(labels.shape, np.float32)
-    depth.ravel()[inside] = distance.ravel()[inside] / np.maximum(deepest[owner], 1)
-    return depth
+    peak = np.zeros(int(labels.max(initial=0)) + 1, np.float32)
+    np.maximum.at(peak, owner, distance.ravel()[inside])
+    normalised = np.zeros(labels.shape, np.float32)
+    normalised.ravel()[inside] = distance.ravel()[inside] / np.maximum(peak[owner], 1)
+    return normalised
 
 
-def separated(labels: np.ndarray) -> np.ndarray:
-    """Foreground mask (H, W) uint8 {0, 1} of instances (H, W), with 1 px of background on either side where two touch.
+def separate_instances(labels: np.ndarray) -> np.ndarray:
+    """Label image (H, W) -> mask (H, W) uint8 {0, 1} with 1 px of background on either side where instances touch.
 
-    Of a label image that knows no instances (all 1) it is the image itself.
+    A label image without instances (all foreground is 1) gives its foreground.
     """
     kernel = np.ones((3, 3), np.uint8)
     plane = labels.astype(np.float32)  # exact up to 2^24 instances

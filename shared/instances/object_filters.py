@@ -1,68 +1,65 @@
-"""Which of what a segmentor finds is a cell: what it is sure of somewhere, and what is as deep as the other cells.
+"""Drop objects that a network is not sure of anywhere, or that have no middle.
 
-Where an image holds nothing, a network that adapts to what it sees (group norm) finds specks in the noise. Their
-probability is just above the threshold, and their depth is low everywhere, as they have no middle.
+In an image without cells, a network that adapts to its input (group norm) finds specks in the noise. Their probability
+is just above the threshold, and their distance map is low everywhere.
 """
 
 import cv2
 import numpy as np
 
-from shared.instances.label_image import relabel, typical
+from shared.imaging.row_strips import row_slices
+from shared.instances.label_image import area_weighted_median, relabel
 
 TYPICAL_PEAK_SHARE = 0.9
-"""See `hysteresis`. F1 without it, at 0.7, 0.8, 0.9 and 0.95, held out: fluorescence .851, .851, .852, .852, .853; its
-images in the mixed set, seed 1, .761, .774, .788, .809, .821; tissue .701, .704, .705, .707, .709, in the mixed set
-.666, .668, .668, .662, .650; cytology .541, .549, .554, .558, .573; phase contrast .557 throughout."""
-MIN_DEPTH = 0.5
-"""See `drop_flat_objects`. F1 on top of that at 0, 0.5, 0.6 and 0.7: fluorescence .852 throughout, tissue .706, .708, .707,
-.690, cytology .556, .558, .558, .557, phase contrast .557, .568, .582, .602; but Dice of tissue .877, .876, .875, in
-the mixed set .866, .861, .857."""
+"""Calibrated high threshold, as a share of the typical object's highest probability (RESULTS.md, "Constants")."""
 
 
-def hysteresis(mask: np.ndarray, probability: np.ndarray, high: float, rows: int) -> np.ndarray:
-    """Those connected pieces of the mask (H, W) uint8 {0, 1} whose probability reaches `high` somewhere; a new mask.
+def hysteresis(mask: np.ndarray, probability: np.ndarray, high_threshold: float, rows: int | None = None) -> np.ndarray:
+    """Keep the connected components of a mask (H, W) uint8 {0, 1} whose probability reaches `high_threshold` somewhere.
 
     Hysteresis thresholding (Canny 1986, IEEE TPAMI 8:679). probability: (H, W) float32 in [0, 1], may be a memory map,
-    of which `rows` rows are read at a time. Pieces are connected by pixel sides.
+    read `rows` rows at a time. Components are connected by pixel sides. Returns a new mask.
     """
-    count, pieces = cv2.connectedComponents(mask, connectivity=4, ltype=cv2.CV_32S)
+    count, components = cv2.connectedComponents(mask, connectivity=4, ltype=cv2.CV_32S)
     keep = np.zeros(count, np.uint8)
-    strips = [slice(y, y + rows) for y in range(0, len(mask), rows)]
-    for strip in strips:
-        keep[pieces[strip][probability[strip] >= high]] = 1
+    for part in row_slices(len(mask), rows):
+        keep[components[part][probability[part] >= high_threshold]] = 1
     keep[0] = 0
     kept = np.empty_like(mask)
-    for strip in strips:
-        kept[strip] = keep[pieces[strip]]
+    for part in row_slices(len(mask), rows):
+        kept[part] = keep[components[part]]
     return kept
 
 
-def drop_flat_objects(labels: np.ndarray, distance: np.ndarray, share: float, rows: int = 512) -> np.ndarray:
-    """Objects whose deepest pixel has at least `share` times the typical object's depth; the others become background.
+def drop_flat_objects(labels: np.ndarray, distance: np.ndarray, min_share: float) -> np.ndarray:
+    """Drop the objects whose highest distance is below `min_share` of the typical object's.
 
-    labels: (H, W) of integers >= 0, numbered from 1. depth: (H, W) float32 in [0, 1], may be a memory map. Typical: the
-    median over pixels of the depth of the object they are in, so that specks hardly count.
+    labels: (H, W) of integers >= 0, numbered from 1; distance: (H, W) float32 in [0, 1], may be a memory map. Typical:
+    the median over pixels of the highest distance of the object they belong to.
     """
-    peak, area = _peaks(labels, distance, rows)
+    peak, area = _peaks(labels, distance)
     if not len(peak):
         return labels
-    shallow = np.concatenate([[False], peak < share * typical(peak, area)])
-    return relabel(np.where(shallow[labels], 0, labels)) if shallow.any() else labels
+    flat = np.concatenate([[False], peak < min_share * area_weighted_median(peak, area)])
+    return relabel(np.where(flat[labels], 0, labels)) if flat.any() else labels
 
 
 def component_peaks(mask: np.ndarray, plane: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of connected pieces of a mask (H, W) uint8 {0, 1}: the highest value of `plane` (H, W) and the area in px²."""
-    return _peaks(cv2.connectedComponents(mask, connectivity=4, ltype=cv2.CV_32S)[1], plane, len(mask))
+    """Highest value of a plane (H, W) in each connected component of a mask (H, W) uint8 {0, 1}, and the areas in px².
+
+    Returns (n,) float32 and (n,) int64. Components are connected by pixel sides.
+    """
+    return _peaks(cv2.connectedComponents(mask, connectivity=4, ltype=cv2.CV_32S)[1], plane)
 
 
-def _peaks(labels: np.ndarray, plane: np.ndarray, rows: int) -> tuple[np.ndarray, np.ndarray]:
-    """Of objects 1..n: the highest value of `plane`, (n,) float32, and the area in px², (n,) int64."""
+def _peaks(labels: np.ndarray, plane: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Highest value of a plane in each of the objects 1..n, (n,) float32, and the areas in px², (n,) int64."""
     count = int(labels.max(initial=0))
     area, peak = np.zeros(count + 1, np.int64), np.zeros(count + 1, np.float32)
-    for y in range(0, len(labels), rows):
-        strip = labels[y : y + rows]
+    for rows in row_slices(len(labels)):
+        strip = labels[rows]
         inside = strip > 0
         owner = strip[inside]
         area += np.bincount(owner, minlength=count + 1)
-        np.maximum.at(peak, owner, plane[y : y + rows][inside])
+        np.maximum.at(peak, owner, plane[rows][inside])
     return peak[1:], area[1:]

@@ -9,18 +9,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from shared.artifacts.postprocessing import PostProcessing
+from shared.imaging.row_strips import row_slices
 from shared.instances.border_contrast import weight_by_border_contrast
 from shared.instances.border_refinement import refine_border
 from shared.instances.object_filters import drop_flat_objects, hysteresis
-from shared.instances.watershed import split_touching, threshold
-
-ROWS = 512
-"""Rows of a memory map that are read at a time."""
+from shared.instances.watershed import split_touching
 
 
 @dataclass
 class Foreground:
-    """What a network's maps tell of an image, before touching objects are split."""
+    """Foreground of an image by a network's maps, before touching objects are split."""
 
     mask: np.ndarray
     """(H, W) uint8 {0, 1}"""
@@ -28,12 +26,12 @@ class Foreground:
     """(H, W) float32 in [0, 1], the network's distance map, lowered where the image looks as on the mask's border; None
     where the network has no such map."""
     network_distance: np.ndarray | None
-    """The same as the network gives it."""
+    """(H, W) float32 in [0, 1], the distance map as the network gives it."""
 
 
 @dataclass
 class Segmentation:
-    """The result of an image."""
+    """Foreground and instances of an image."""
 
     mask: np.ndarray
     """(H, W) uint8 {0, 1}, foreground."""
@@ -41,33 +39,42 @@ class Segmentation:
     """(H, W) uint16 or uint32, instances."""
 
 
-def postprocess(maps: np.ndarray, image: np.ndarray, settings: PostProcessing, rows: int = ROWS) -> Segmentation:
+def postprocess(maps: np.ndarray, image: np.ndarray, settings: PostProcessing, rows: int | None = None) -> Segmentation:
     """Maps (M, H, W) float32 in [0, 1] of an image (H, W, C) -> mask and instances; overwrites `maps[0]`."""
     foreground = find_foreground(maps, image, settings, rows)
     return Segmentation(foreground.mask, split_instances(foreground, settings))
 
 
-def find_foreground(maps: np.ndarray, image: np.ndarray, settings: PostProcessing, rows: int = ROWS) -> Foreground:
+def find_foreground(
+    maps: np.ndarray, image: np.ndarray, settings: PostProcessing, rows: int | None = None
+) -> Foreground:
     """Threshold the foreground map, keep objects by hysteresis, and refine the border.
 
-    maps: (M, H, W) float32 in [0, 1], foreground and, where M is 2, distance. `maps[0]` is overwritten by the lowered
-    distance map, which saves a third array for a large image. Both maps and image may be memory maps, of which `rows`
-    rows are read at a time.
+    maps: (M, H, W) float32 in [0, 1], foreground and, where M is 2, distance; may be a memory map, read `rows` rows at
+    a time. `maps[0]` is overwritten by the lowered distance map, which saves a third array for a large image.
     """
-    mask = threshold(maps[0], settings.foreground_threshold, rows=rows)
+    mask = threshold(maps[0], settings.foreground_threshold, rows)
     if settings.high_threshold > settings.foreground_threshold:
         mask = hysteresis(mask, maps[0], settings.high_threshold, rows)
     mask = refine_border(image, mask, settings.border_refinement)
     if len(maps) < 2:
         return Foreground(mask, None, None)
-    for y in range(0, len(mask), rows):
-        maps[0, y : y + rows] = maps[1, y : y + rows]
+    for part in row_slices(len(mask), rows):
+        maps[0, part] = maps[1, part]
     weight_by_border_contrast(maps[0], image, mask)
     return Foreground(mask, maps[0], maps[1])
 
 
+def threshold(probability: np.ndarray, value: float, rows: int | None = None) -> np.ndarray:
+    """Mask (H, W) uint8 {0, 1} of the pixels of at least `value`; a memory map is read `rows` rows at a time."""
+    mask = np.empty(probability.shape, np.uint8)
+    for part in row_slices(len(mask), rows):
+        np.greater_equal(probability[part], value, out=mask[part].view(bool))
+    return mask
+
+
 def split_instances(foreground: Foreground, settings: PostProcessing) -> np.ndarray:
-    """Split touching objects by watershed, and drop those that are too small or have no middle: (H, W) label image."""
+    """Split touching objects by watershed and drop small and flat ones: label image (H, W)."""
     labels = split_touching(
         foreground.mask,
         min_seed_distance=settings.min_seed_distance_px,

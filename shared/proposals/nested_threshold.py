@@ -3,52 +3,67 @@
 import cv2
 import numpy as np
 
-NESTED, INNER = 1.2, 0.4
-"""How many times as steep another level's contour must be for the foreground to be taken as holding darker objects, and
-which share of its area they may have. DSB's cytology: 1.27 to 3.1, 0.02 to 0.33. Its tissue: medians of 1.04 to 1.06,
-and where it is above 1.2, 0.45 to 0.55; but for one image (1.45, 0.35) which is the better for it, too."""
-HOLDING = 0.5
-"""Share of the dark foreground's area that must be of pieces which hold a darker object."""
-LEVELS = 64
+_MIN_STEEPNESS_RATIO = 1.2
+"""Mean slope of the inner contour relative to that of Otsu's contour, from which on the foreground is nested
+(RESULTS.md, "Constants")."""
+_MAX_INNER_SHARE = 0.4
+"""Largest share of the foreground's area that inner objects may have (RESULTS.md, "Constants")."""
+_MIN_NESTED_SHARE = 0.5
+"""Share of the foreground's area that must belong to components with an inner object."""
+_CONTOUR_LEVELS = 64
 """Levels whose contours are compared."""
-LENGTH_WEIGHT = 0.25
-"""Power of a contour's length beside its mean slope: a speck's contour may be the steepest by chance."""
+_LENGTH_EXPONENT = 0.25
+"""Exponent of a contour's length beside its mean slope: a speck's contour may be the steepest by chance."""
 
 
 def nested_threshold(values: np.ndarray, threshold: float) -> float:
-    """Threshold (in units of `values`) for dark objects within a dark foreground; `threshold` itself where none show.
+    """Find a threshold for dark objects within a dark foreground; returns `threshold` itself where there are none.
 
-    values: (H, W) float32, smooth; threshold: Otsu's. The contours of 64 levels are compared by their mean slope, times
-    a power of their length; what lies on the border of Otsu's foreground must be `NESTED` times less steep, and what is
-    darker still no more than the share `INNER` of it.
+    values: (H, W) float32, smoothed; threshold: Otsu's. The contours of 64 levels are compared by their mean slope
+    times a power of their length. The best level is taken if its contour is clearly steeper than Otsu's, and if what is
+    darker still is a small part of Otsu's foreground, and lies within most of its components.
     """
-    slope = np.hypot(cv2.Sobel(values, cv2.CV_32F, 1, 0), cv2.Sobel(values, cv2.CV_32F, 0, 1))
     low, high = (float(value) for value in np.percentile(values, [0.1, 99.9]))
     if not high > low:
         return threshold
-    level = ((values - low) / (high - low) * LEVELS).clip(0, LEVELS - 1).astype(np.int64)
-    length, steepness = np.zeros(LEVELS + 1), np.zeros(LEVELS + 1)
+    length, steepness = _contours(values, low, high)
+    mean_slope = steepness / np.maximum(length, 1)
+    score = np.where(length >= _CONTOUR_LEVELS, mean_slope * length**_LENGTH_EXPONENT, 0)[1:_CONTOUR_LEVELS]
+    best = int(score.argmax()) + 1
+    found = low + best / _CONTOUR_LEVELS * (high - low)
+    otsu_level = int(np.clip(round((threshold - low) / (high - low) * _CONTOUR_LEVELS), 0, _CONTOUR_LEVELS))
+    inner_share = (values < found).sum() / max(1, (values < threshold).sum())
+    steep_enough = mean_slope[best] >= _MIN_STEEPNESS_RATIO * mean_slope[otsu_level]
+    if found >= threshold or not steep_enough or inner_share > _MAX_INNER_SHARE:
+        return threshold
+    return found if _nested_share(values < threshold, values < found) >= _MIN_NESTED_SHARE else threshold
+
+
+def _contours(values: np.ndarray, low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
+    """Length and slope, summed along it, of the contour of each level from `low` to `high`: (levels + 1,) each."""
+    slope = np.hypot(cv2.Sobel(values, cv2.CV_32F, 1, 0), cv2.Sobel(values, cv2.CV_32F, 0, 1))
+    level = ((values - low) / (high - low) * _CONTOUR_LEVELS).clip(0, _CONTOUR_LEVELS - 1).astype(np.int64)
+    length, steepness = np.zeros(_CONTOUR_LEVELS + 1), np.zeros(_CONTOUR_LEVELS + 1)
     for here, there in ((np.s_[1:], np.s_[:-1]), (np.s_[:, 1:], np.s_[:, :-1])):
         below, above = np.minimum(level[here], level[there]).ravel(), np.maximum(level[here], level[there]).ravel()
         steep = (slope[here] + slope[there]).ravel() / 2
         for weight, total in ((None, length), (steep, steepness)):  # a pair lies on the contours between its levels
-            total += np.bincount(below + 1, weight, LEVELS + 1) - np.bincount(above + 1, weight, LEVELS + 1)
-    length, steepness = (_smooth(np.cumsum(total)) for total in (length, steepness))
-    mean = steepness / np.maximum(length, 1)
-    score = np.where(length >= LEVELS, mean * length**LENGTH_WEIGHT, 0)[1:LEVELS]
-    best = int(score.argmax()) + 1
-    found = low + best / LEVELS * (high - low)
-    at_otsu = mean[int(np.clip(round((threshold - low) / (high - low) * LEVELS), 0, LEVELS))]
-    inner = (values < found).sum() / max(1, (values < threshold).sum())
-    if found >= threshold or mean[best] < NESTED * at_otsu or inner > INNER:
-        return threshold
-    # in cytoplasm there is a nucleus; that a few of many nuclei are darker than the rest is no nesting
-    count, pieces = cv2.connectedComponents((values < threshold).astype(np.uint8), connectivity=4)
-    area = np.bincount(pieces.ravel(), minlength=count)
-    holds = np.bincount(pieces.ravel(), (values < found).ravel(), minlength=count) > 0
-    return found if area[1:][holds[1:]].sum() >= HOLDING * area[1:].sum() else threshold
+            first, last = (np.bincount(side + 1, weight, _CONTOUR_LEVELS + 1) for side in (below, above))
+            total += first - last
+    return _smooth_profile(np.cumsum(length)), _smooth_profile(np.cumsum(steepness))
 
 
-def _smooth(profile: np.ndarray) -> np.ndarray:
-    """Gaussian of two levels over a profile (n,)."""
+def _nested_share(foreground: np.ndarray, inner: np.ndarray) -> float:
+    """Share of the foreground's area in components that contain an inner pixel; both (H, W) bool.
+
+    Where cytoplasm surrounds nuclei it is large; where some nuclei are darker than others it is small.
+    """
+    count, components = cv2.connectedComponents(foreground.astype(np.uint8), connectivity=4)
+    area = np.bincount(components.ravel(), minlength=count)
+    nested = np.bincount(components.ravel(), inner.ravel(), minlength=count) > 0
+    return area[1:][nested[1:]].sum() / area[1:].sum()
+
+
+def _smooth_profile(profile: np.ndarray) -> np.ndarray:
+    """Smooth a profile over levels (n,) by a Gaussian with sigma 2."""
     return cv2.GaussianBlur(np.ascontiguousarray(profile[None], np.float64), (0, 0), 2.0)[0]

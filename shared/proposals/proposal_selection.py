@@ -1,16 +1,12 @@
-"""Which classical proposal serves which image of a set, without labels.
+"""Select, without labels, the classical proposal that suits each image of a set.
 
-Side by side stand the intensity of every channel and of their mean, that of the stain in light images of three
-channels, and texture (`shared.proposals.proposal`). What decides is how far intensities fall into two classes: Otsu's
-separability, of the plane where it is highest. Above that of a normal distribution, which has no classes, the plane is
-thresholded; below it, texture is. Measured on single images it is 0.66 to 0.93 on fluorescence and tissue, 0.44 to 0.68
-on phase contrast; averaged over images that look alike no image of five kinds falls on the wrong side, in a set of all
-of them neither.
+The candidates are the intensity of every channel and of their mean, that of the stain in stained images, and texture
+(`shared.proposals.proposal`). The criterion is Otsu's separability of the intensities, on the channel where it is
+highest: above that of a normal distribution, which has no classes, the channel is thresholded; below it, the texture
+is. The separability is averaged over images that look alike, which decides more reliably than a single image. These
+images also decide together which side of the threshold is the foreground, by the texture of both sides.
 
-Which side of the threshold is the foreground, too, images that look alike tell together, by the texture of both sides.
-
-Of an image's planes, separability ranks how good a threshold is as labels do (Dice on purple and on light tissue):
-green .82 (.84, .88), red .80 (.83, .82), stain .79 (.84, .86), mean .79 (.77, .84), blue .69 (.44, .61).
+Figures: RESULTS.md, "Constants".
 """
 
 from collections.abc import Iterable
@@ -19,122 +15,148 @@ from dataclasses import dataclass
 import numpy as np
 
 from shared.imaging.appearance import appearance
-from shared.imaging.filters import intensity, texture
-from shared.imaging.grey import MEAN, NORMALISATION, STAIN, grey, is_stained
-from shared.proposals.otsu import UNIMODAL, Split, otsu, rooted
-from shared.proposals.proposal import Proposal, brightness
+from shared.imaging.filters import log_local_std, smooth
+from shared.imaging.grey import NORMALISATION, GreyChannel, grey, is_stained
+from shared.proposals.otsu import NORMAL_SEPARABILITY, OtsuThreshold, otsu, square_root
+from shared.proposals.proposal import Proposal, texture_contrast
 
-ALIKE, AKIN = 0.05, 0.2
-"""Root mean square difference of the looks of images that are thresholded or not for the same reason; of those that are
-thresholded on the same plane, which is a matter of the stains, not of how much of them there is."""
-LEAST_WEIGHT = 0.1
-"""Of all images that look like one: below it a plane is taken as missing in that one."""
-LOOKED_AT = 40_000
-"""px of each image whose texture the threshold is fitted to, about."""
+_KIND_BANDWIDTH, _CHANNEL_BANDWIDTH = 0.05, 0.2
+"""Root mean square difference of appearance within which images share the decision between intensity and texture; and
+the choice of channel and foreground side, which depends on the kind of stains, not on their amount."""
+_MIN_WEIGHT = 0.1
+"""Total weight of the images that look alike, below which a channel counts as missing in them."""
+_TEXTURE_SAMPLE_PX = 40_000
+"""Pixels of each image that the texture threshold is fitted to, about."""
 
 
 @dataclass
 class ProposalSelection:
-    """What was seen of some images of a set, and by it the proposal for any of its images."""
+    """Statistics of some images of a set, by which a proposal is selected for any image of the set."""
 
-    looks: np.ndarray
-    """(n, 15) float32, `shared.imaging.appearance.look` of each image seen."""
-    planes: tuple[int, ...]
-    """Channels, MEAN or STAIN."""
+    appearances: np.ndarray
+    """(n, 15) float32, `shared.imaging.appearance` of each image."""
+    channels: tuple[GreyChannel, ...]
+    """Channels that any of the images can be thresholded on."""
     separability: np.ndarray
-    """(n, planes) float64, Otsu's; nan where the image has no such plane."""
-    brightness: np.ndarray
-    """(n, planes) float64, `shared.proposals.proposal.brightness`; nan where the image has no such plane."""
-    textured: Split
-    """Of the texture of the images that it serves; of all where it serves none."""
+    """(n, channels) float64, Otsu's; nan where the image lacks the channel."""
+    texture_contrast: np.ndarray
+    """(n, channels) float64, `shared.proposals.proposal.texture_contrast`; nan where the image lacks the channel."""
+    texture: OtsuThreshold
+    """Threshold of the texture over the images that it serves; over all images where it serves none."""
 
     @classmethod
-    def among(cls, images: Iterable[np.ndarray]) -> "ProposalSelection":
-        """See some images of a set, each (H, W, C)."""
-        looks, found, sides, textures = [], [], [], []
+    def fit(cls, images: Iterable[np.ndarray]) -> "ProposalSelection":
+        """Collect the statistics of images of a set, each (H, W, C)."""
+        appearances, separabilities, contrasts, textures = [], [], [], []
         for image in images:
-            looks.append(appearance(image, NORMALISATION.limits(image), NORMALISATION))
-            found.append({plane: _separability(image, plane) for plane in planes_of(image)})
-            sides.append({plane: brightness(grey(image, plane)) for plane in found[-1]})
-            values = texture(grey(image))
-            step = max(1, int((values.size / LOOKED_AT) ** 0.5))
-            textures.append(values[::step, ::step].ravel())
-        planes = tuple(sorted(set().union(*found)))
-        table, bright = (
-            np.array([one.get(plane, np.nan) for one in each for plane in planes]).reshape(len(each), len(planes))
-            for each in (found, sides)
+            channels = intensity_channels(image)
+            appearances.append(_appearance(image))
+            separabilities.append({channel: _separability(image, channel) for channel in channels})
+            contrasts.append({channel: texture_contrast(grey(image, channel)) for channel in channels})
+            textures.append(_sampled_texture(image))
+        every = tuple(sorted(set().union(*separabilities), key=_rank))
+        selection = cls(
+            np.array(appearances, np.float32),
+            every,
+            _table(separabilities, every),
+            _table(contrasts, every),
+            otsu(np.concatenate(textures) if textures else np.empty(0)),
         )
-        everything = otsu(np.concatenate(textures) if textures else np.empty(0))
-        choice = cls(np.array(looks, np.float32), planes, table, bright, everything)
-        served = [values for values, one in zip(textures, choice.taken(), strict=True) if one.kind == "texture"]
+        served = [values for values, one in zip(textures, selection.fitted(), strict=True) if one.kind == "texture"]
         if served:
-            choice.textured = otsu(np.concatenate(served))
-        return choice
+            selection.texture = otsu(np.concatenate(served))
+        return selection
 
-    def proposal(self, image: np.ndarray) -> Proposal:
-        """The one for an image (H, W, C), by those seen that look like it."""
-        return self._by(appearance(image, NORMALISATION.limits(image), NORMALISATION), planes_of(image))
+    def select(self, image: np.ndarray) -> Proposal:
+        """Select the proposal for an image (H, W, C) by the fitted images that look like it."""
+        return self._select(_appearance(image), intensity_channels(image))
 
     def probability(self, image: np.ndarray) -> np.ndarray:
-        """Foreground probability of an image (H, W, C): (H, W) float32 in (0, 1)."""
-        return self.proposal(image).probability(image)
+        """Foreground probability of an image (H, W, C) by its proposal: (H, W) float32 in (0, 1)."""
+        return self.select(image).probability(image)
 
-    def each(self) -> list[Proposal]:
-        """Every kind of proposal by itself."""
+    def candidates(self) -> list[Proposal]:
+        """Return every proposal that can be selected: one for each channel, and texture."""
         medians = [float(np.median(column[~np.isnan(column)])) for column in self.separability.T]
-        of_planes = [_thresholded(plane, value) for plane, value in zip(self.planes, medians, strict=True)]
-        return [*of_planes, self._texture()]
+        intensities = [_by_intensity(channel, value) for channel, value in zip(self.channels, medians, strict=True)]
+        return [*intensities, self._by_texture()]
 
-    def taken(self) -> list[Proposal]:
-        """What each of the images seen gets, in their order."""
+    def fitted(self) -> list[Proposal]:
+        """Return the proposal of each fitted image, in their order."""
+        there = ~np.isnan(self.separability)
         return [
-            self._by(one, [plane for plane, value in zip(self.planes, found, strict=True) if not np.isnan(value)])
-            for one, found in zip(self.looks, self.separability, strict=True)
+            self._select(look, [channel for channel, found in zip(self.channels, row, strict=True) if found])
+            for look, row in zip(self.appearances, there, strict=True)
         ]
 
-    def _by(self, looks_like: np.ndarray, planes: list[int]) -> Proposal:
-        plane, separability = self._best(looks_like, planes)
-        if separability <= UNIMODAL:
-            return self._texture()
-        side = self._mean(self.brightness, looks_like, AKIN).get(plane)
-        return _thresholded(plane, separability, None if side is None else side >= 0)
+    def _select(self, look: np.ndarray, channels: list[GreyChannel]) -> Proposal:
+        """Select by an image's appearance (15,) and the channels it has."""
+        channel, separability = self._best_channel(look, channels)
+        if separability <= NORMAL_SEPARABILITY:
+            return self._by_texture()
+        contrast = self._mean(self.texture_contrast, look, _CHANNEL_BANDWIDTH).get(channel)
+        return _by_intensity(channel, separability, None if contrast is None else contrast >= 0)
 
-    def _texture(self) -> Proposal:
-        split = self.textured
-        return Proposal(kind="texture", separability=split.separability, threshold=split.threshold, spread=split.spread)
+    def _by_texture(self) -> Proposal:
+        return Proposal(kind="texture", **self.texture.model_dump())
 
-    def _best(self, looks_like: np.ndarray, planes: list[int]) -> tuple[int, float]:
-        """Of these planes the one to threshold, and its separability, of images that look like this (15,)."""
-        if not len(self.looks):
-            return MEAN, 1.0
-        alike, akin = (self._mean(self.separability, looks_like, width) for width in (ALIKE, AKIN))
-        best = max(planes, key=lambda plane: (plane != MEAN, akin.get(plane, 0.0)))
-        return best, max(alike.get(best, 0.0), alike.get(MEAN, 0.0))
+    def _best_channel(self, look: np.ndarray, channels: list[GreyChannel]) -> tuple[GreyChannel, float]:
+        """Channel to threshold and its separability, by the fitted images of similar appearance (15,)."""
+        if not len(self.appearances):
+            return "mean", 1.0
+        near, wide = (self._mean(self.separability, look, width) for width in (_KIND_BANDWIDTH, _CHANNEL_BANDWIDTH))
+        best = max(channels, key=lambda channel: (channel != "mean", wide.get(channel, 0.0)))
+        return best, max(near.get(best, 0.0), near.get("mean", 0.0))
 
-    def _mean(self, table: np.ndarray, looks_like: np.ndarray, width: float) -> dict[int, float]:
-        """Of each plane, the mean of `table` (n, planes) over images that look like this (15,); none that none has.
+    def _mean(self, table: np.ndarray, look: np.ndarray, bandwidth: float) -> dict[GreyChannel, float]:
+        """Mean of each column of `table` (n, channels) over images of similar appearance (15,); without missing ones.
 
-        Weights are a Gaussian of the difference of looks, and 1 for the nearest image.
+        Weights are a Gaussian of the difference of appearance, 1 for the nearest image.
         """
-        if not len(self.looks):
+        if not len(self.appearances):
             return {}
-        distance = ((self.looks - looks_like) ** 2).mean(axis=1)
-        weight = np.exp((distance.min() - distance) / (2 * width**2))[:, None] * ~np.isnan(table)
+        distance = ((self.appearances - look) ** 2).mean(axis=1)
+        weight = np.exp((distance.min() - distance) / (2 * bandwidth**2))[:, None] * ~np.isnan(table)
         total = weight.sum(axis=0)
-        mean = (weight * np.nan_to_num(table)).sum(axis=0) / np.maximum(total, LEAST_WEIGHT)
-        return {plane: float(mean[i]) for i, plane in enumerate(self.planes) if total[i] > LEAST_WEIGHT}
+        mean = (weight * np.nan_to_num(table)).sum(axis=0) / np.maximum(total, _MIN_WEIGHT)
+        return {channel: float(mean[i]) for i, channel in enumerate(self.channels) if total[i] > _MIN_WEIGHT}
 
 
-def planes_of(image: np.ndarray) -> list[int]:
-    """What an image (H, W, C) can be thresholded on."""
+def intensity_channels(image: np.ndarray) -> list[GreyChannel]:
+    """Return the channels on which an image (H, W, C) can be thresholded."""
     channels = image.shape[2]
-    return [*([STAIN] if is_stained(image) else []), MEAN, *(range(channels) if channels > 1 else [])]
+    stained: list[GreyChannel] = ["stain"] if is_stained(image) else []
+    return [*stained, "mean", *(range(channels) if channels > 1 else [])]
 
 
-def _separability(image: np.ndarray, plane: int) -> float:
-    values = intensity(grey(image, plane))
-    return max(otsu(values).separability, otsu(rooted(values)).separability)
+def _rank(channel: GreyChannel) -> int:
+    """Order of channels: stain, mean, 0, 1, ..."""
+    return channel if isinstance(channel, int) else {"stain": -2, "mean": -1}[channel]
 
 
-def _thresholded(plane: int, separability: float, bright: bool | None = None) -> Proposal:
-    return Proposal(kind="intensity", separability=separability, channel=plane, bright=bright)
+def _table(rows: list[dict[GreyChannel, float]], channels: tuple[GreyChannel, ...]) -> np.ndarray:
+    """Values of images by channel -> (n, channels) float64, nan where an image lacks the channel."""
+    values = [[row.get(channel, np.nan) for channel in channels] for row in rows]
+    return np.array(values).reshape(len(rows), len(channels))
+
+
+def _appearance(image: np.ndarray) -> np.ndarray:
+    return appearance(image, NORMALISATION.limits(image), NORMALISATION)
+
+
+def _sampled_texture(image: np.ndarray) -> np.ndarray:
+    """Texture of evenly spread pixels of an image (H, W, C): (n,) float32."""
+    values = log_local_std(grey(image))
+    step = max(1, int((values.size / _TEXTURE_SAMPLE_PX) ** 0.5))
+    return values[::step, ::step].ravel()
+
+
+def _separability(image: np.ndarray, channel: GreyChannel) -> float:
+    values = smooth(grey(image, channel))
+    return max(otsu(values).separability, otsu(square_root(values)).separability)
+
+
+def _by_intensity(channel: GreyChannel, separability: float, foreground_is_bright: bool | None = None) -> Proposal:
+    return Proposal(
+        kind="intensity", separability=separability, channel=channel, foreground_is_bright=foreground_is_bright
+    )

@@ -28,13 +28,13 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests/helpers")]
 from ctc_metrics.utils.representations import match as ctc_match  # noqa: E402
 from mask_chain import PLAIN, mean_iou, mosaic, scipy_chain  # noqa: E402
 from pycocotools import mask as rle  # noqa: E402
-from shared.exporters.coco import label_rles  # noqa: E402
+from shared.artifacts.coco import label_rles  # noqa: E402
 from stardist.matching import matching  # noqa: E402
 from timing import interleaved  # noqa: E402
 
 from components.refine_masks.pseudo_masks import refine  # noqa: E402
 from shared.imaging.grey import grey  # noqa: E402
-from shared.imaging.region_properties import measure  # noqa: E402
+from shared.imaging.region_properties import region_properties  # noqa: E402
 from shared.instances.label_image import fill_holes  # noqa: E402
 from shared.instances.watershed import split_touching  # noqa: E402
 from shared.metrics.contingency import overlap  # noqa: E402
@@ -114,7 +114,7 @@ def of_scores(truth: np.ndarray, found: np.ndarray, image: np.ndarray, folder: P
         ("contingency", lambda: overlap(truth, found), "loop", lambda: loop_contingency(truth, found)),
         ("all metrics", metrics, "stardist (F1, AP, PQ)", stardist),
         ("all metrics", metrics, "py-ctcmetrics (SEG)", lambda: ctc_match(str(paths[0]), str(paths[1]))),
-        ("measure cells", lambda: measure(found, image[..., None]), "skimage", lambda: properties(found, image)),
+        ("measure cells", lambda: region_properties(found, image[..., None]), "skimage", lambda: properties(found, image)),
         ("run lengths", lambda: label_rles(found), "pycocotools", lambda: rle_loop(found)),
     ]
 

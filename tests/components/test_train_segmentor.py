@@ -24,7 +24,7 @@ from components.train_segmentor.main import LATER, Plan, run
 from components.train_segmentor.main import train as loop
 from shared.artifacts.image_set import ImageReader
 from shared.artifacts.kinds import LabelSet, Model
-from shared.artifacts.label_set import BORDER_REFINEMENT, LABELLED, LabelReader, LabelWriter
+from shared.artifacts.label_set import NOTE_BORDER_REFINEMENT, NOTE_HAND_LABELLED, LabelReader, LabelWriter
 from shared.artifacts.manifest import read_manifest, seal
 from shared.imaging.normalise import Normalisation
 from shared.instances.postprocess import find
@@ -143,7 +143,7 @@ def test_how_sure_it_is_of_cells_is_learned_in_training(data, tmp_path):
 
 def write_drawn(data: Data, folder, kind: str):
     """The true masks, the first image's noted as drawn by a person."""
-    with LabelWriter(folder, "pseudo", {LABELLED: ["image0"]}) as writer:
+    with LabelWriter(folder, "pseudo", {NOTE_HAND_LABELLED: ["image0"]}) as writer:
         for key, mask in data.masks.items():
             writer.add(key, mask if kind == "instances" else (mask > 0).astype(np.uint8), kind)
     seal(folder, LabelSet)
@@ -174,7 +174,7 @@ def test_drawn_cells_teach_how_to_part_them(data, tmp_path):
 def test_masks_that_were_sharpened_ask_for_predictions_that_are(data, tmp_path):
     folder = tmp_path / "sharpened"
     folder.mkdir()
-    with LabelWriter(folder, "pseudo", {BORDER_REFINEMENT: "edges"}) as writer:
+    with LabelWriter(folder, "pseudo", {NOTE_BORDER_REFINEMENT: "edges"}) as writer:
         for key, mask in data.masks.items():
             writer.add(key, mask, "instances")
     seal(folder, LabelSet)
@@ -189,7 +189,7 @@ def test_what_contradicts_most_is_left_out_where_borders_missed_the_edges(data, 
     made = {}
     drawn = {"edges": [], "means": [], "drawn": ["image0"]}
     for how, known in drawn.items():
-        notes = {BORDER_REFINEMENT: "means" if how == "means" else "edges", LABELLED: known}
+        notes = {NOTE_BORDER_REFINEMENT: "means" if how == "means" else "edges", NOTE_HAND_LABELLED: known}
         labels = data.labels(f"left-out-{how}", masks, notes=notes)
         for share in (0.0, 0.3):
             steps = QUICK["steps"] * (2 if how == "edges" else 1)  # half of them are taken there

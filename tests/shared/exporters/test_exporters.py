@@ -20,7 +20,7 @@ from shared.artifacts.manifest import seal
 from shared.exporters import Format
 from shared.exporters.exporter import PredictedImage, open_exporters
 from shared.exporters.overlay_png import overlay
-from shared.imaging.overlays import PREDICTION, edges
+from shared.imaging.overlays import PREDICTION_COLOUR, inner_boundaries
 from shared.metrics.pixels import dice_masks
 
 IMAGE, TRUTH = wheel_nuclei()
@@ -110,13 +110,13 @@ def test_overlays_show_the_outlines(exported, key):
     with Image.open(exported / f"overlays/{key}.png") as file:
         drawn = np.asarray(file)
     assert drawn.shape == (*LABELS[key].shape, 3)
-    assert np.array_equal((drawn == PREDICTION).all(axis=2), edges(LABELS[key]))
+    assert np.array_equal((drawn == PREDICTION_COLOUR).all(axis=2), inner_boundaries(LABELS[key]))
 
 
 def test_overlays_of_large_images_are_scaled_down():
     drawn = overlay(IMAGE[..., None], TRUTH, 256)
     assert drawn.shape == (256, 256, 3)
-    assert dice_masks((drawn == PREDICTION).all(axis=2), edges(TRUTH[1::2, 1::2])) > 0.95
+    assert dice_masks((drawn == PREDICTION_COLOUR).all(axis=2), inner_boundaries(TRUTH[1::2, 1::2])) > 0.95
 
 
 def test_the_table_of_cells_is_skimages(exported):

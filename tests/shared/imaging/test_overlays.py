@@ -5,21 +5,21 @@ import pytest
 from real_labels import wheel_nuclei
 from skimage.segmentation import find_boundaries
 
-from shared.imaging.overlays import colour_labels, edges, outline, side_by_side, thumbnail, to_rgb8
+from shared.imaging.overlays import colour_labels, inner_boundaries, outline, side_by_side, thumbnail, to_rgb8
 
 IMAGE, TRUTH = wheel_nuclei()
 
 
-def test_edges_are_the_inner_boundaries_of_skimage():
-    assert np.array_equal(edges(TRUTH), find_boundaries(TRUTH, connectivity=1, mode="inner"))
-    assert np.array_equal(edges(TRUTH.astype(np.uint32)), edges(TRUTH))
+def test_boundaries_are_the_inner_ones_of_skimage():
+    assert np.array_equal(inner_boundaries(TRUTH), find_boundaries(TRUTH, connectivity=1, mode="inner"))
+    assert np.array_equal(inner_boundaries(TRUTH.astype(np.uint32)), inner_boundaries(TRUTH))
 
 
 def test_outline_draws_edges_alone():
     rgb = to_rgb8(IMAGE)
     before = rgb.copy()
     drawn = outline(rgb, TRUTH, (1, 2, 3))
-    edge = edges(TRUTH)
+    edge = inner_boundaries(TRUTH)
     assert (drawn[edge] == (1, 2, 3)).all() and np.array_equal(drawn[~edge], rgb[~edge])
     assert np.array_equal(rgb, before)
     thick = outline(rgb, TRUTH, (1, 2, 3), width=3)

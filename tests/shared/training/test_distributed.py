@@ -16,7 +16,7 @@ from real_labels import ROOT, wheel_nuclei
 from safetensors.torch import load_file
 
 from shared.artifacts.kinds import Model
-from shared.artifacts.label_set import BORDER_REFINEMENT
+from shared.artifacts.label_set import NOTE_BORDER_REFINEMENT
 from shared.artifacts.manifest import seal, verify
 from shared.models.backbones.vit import Encoder, EncoderConfig, save_encoder
 
@@ -35,7 +35,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Data:
     data = Data(tmp_path_factory.mktemp("parallel"), halves)
     conf = {key: np.where(mask > 0, 255, 90).astype(np.uint8) for key, mask in data.masks.items()}
     foreground = {key: (mask > 0).astype(np.uint8) for key, mask in data.masks.items()}
-    data.pseudo = data.labels("pseudo", foreground, conf=conf, notes={BORDER_REFINEMENT: "edges"})
+    data.pseudo = data.labels("pseudo", foreground, conf=conf, notes={NOTE_BORDER_REFINEMENT: "edges"})
     config = EncoderConfig.of("nano", patch=16, channels=1, crop=64)
     torch.manual_seed(0)
     save_encoder(data.root / "encoder", Encoder(config), config, "# Untrained")
