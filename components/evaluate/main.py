@@ -90,7 +90,8 @@ def _remark(chosen: ScoredImages) -> str:
 
 def _predict(images: ImageReader, truth: LabelReader, keys: list[str], predict: Predict) -> Iterator[Pending]:
     for key in keys:
-        item = LabelledImage(images.entries[key], *read_pair(images, truth, key))
+        image, labels = read_pair(images, truth, key)
+        item = LabelledImage(images.entries[key], image, labels)
         yield item, predict(item)
 
 

@@ -1,1 +1,1 @@
-"""The stage `gate`."""
+"""The stage `select_model`."""

@@ -1,4 +1,4 @@
-"""How well a segmentor does on a set without labels, and which of two does better."""
+"""Assess a segmentor's masks with and without labels, and compare two assessments."""
 
 from dataclasses import dataclass, replace
 
@@ -9,43 +9,40 @@ from shared.instances.postprocess import Segmentation
 from shared.metrics.pixels import dice_masks
 from shared.metrics.tally import Tally, tally
 
-MARGIN = 1.01
-"""Times as high as the incumbent's the candidate's edge score must be. The same training, rounded otherwise, moves it
-by 0.3 %; the second round on phase contrast by 1.7 %, and Dice by a point and a half."""
-FOLLOWING = 1.1
-"""The same between rounds where the first masks followed the edges already. There the edge score rises with or without
-gain: a round by 4 % on tissue, where Dice stood, by 7 % on cytology, where it fell from .73 to .70 in two rounds."""
-DRIFT = 1.5
-"""Factor of the foreground's area, against the incumbent's, from which on a change counts as drift."""
-
-NOTHING = 1e-3
-"""Share of foreground below which an incumbent finds nothing that could be compared with."""
+MIN_EDGE_GAIN = 1.01
+"""Ratio of the candidate's to the incumbent's edge score from which on it is better (RESULTS.md, "Constants")."""
+MIN_EDGE_GAIN_REFINED = 1.1
+"""The same between rounds whose first masks were refined to the local means (RESULTS.md, "Constants")."""
+MAX_AREA_CHANGE = 1.5
+"""Factor between two foreground shares above which the change counts as drift."""
+MIN_FOREGROUND_SHARE = 1e-3
+"""Foreground share below which a segmentor finds too little to be a reference."""
 
 
 @dataclass(frozen=True)
 class Assessment:
-    """What is known of a segmentor on some images."""
+    """Criteria of a segmentor on a set of images."""
 
-    edge: float
+    edge_score: float
     """Median edge score: how much steeper the image is on the masks' borders than around them."""
-    area: float
-    """Share of foreground, mean over images."""
+    foreground_share: float
+    """Foreground share in [0, 1], mean over the images."""
     dice: float | None = None
-    """Mean Dice with the labels; None where none are to be looked at."""
+    """Mean Dice with the labels; None without labels."""
     f1: float | None = None
-    """F1 of the instances at IoU 0.5, pooled; None where the labels hold none or are not to be looked at."""
+    """F1 of the instances at IoU 0.5, pooled; None without labels that tell instances apart."""
 
 
-def assess(masks: list[np.ndarray], planes: list[np.ndarray]) -> Assessment:
-    """Without labels: masks (H, W) uint8 {0, 1} of a segmentor, grey planes (H, W) float32."""
+def assess_masks(masks: list[np.ndarray], planes: list[np.ndarray]) -> Assessment:
+    """Assess masks (H, W) uint8 {0, 1} without labels, on grey planes (H, W) float32."""
     scores = [edge_score(mask, gradient(plane)) for mask, plane in zip(masks, planes, strict=True)]
     known = [score for score in scores if score is not None]
-    edge = float(np.median(known)) if known else 0.0
-    return Assessment(edge, float(np.mean([mask.mean() for mask in masks])))
+    median = float(np.median(known)) if known else 0.0
+    return Assessment(median, float(np.mean([mask.mean() for mask in masks])))
 
 
-def with_labels(assessment: Assessment, found: list[Segmentation], truths: list[np.ndarray]) -> Assessment:
-    """The same, measured against label images (H, W); instances only where these hold more than one object."""
+def add_label_criteria(assessment: Assessment, found: list[Segmentation], truths: list[np.ndarray]) -> Assessment:
+    """Add the agreement with label images (H, W); F1 only where some image has more than one instance."""
     dice = float(np.mean([dice_masks(one.mask, truth) for one, truth in zip(found, truths, strict=True)]))
     if max(int(truth.max(initial=0)) for truth in truths) < 2:
         return replace(assessment, dice=dice)
@@ -53,33 +50,36 @@ def with_labels(assessment: Assessment, found: list[Segmentation], truths: list[
     return replace(assessment, dice=dice, f1=total.metrics()["f1"])
 
 
-def better(candidate: Assessment, incumbent: Assessment, margin: float = MARGIN) -> bool:
-    """Whether the candidate is to be handed on. By the labels where there are any, else by edges and area."""
+def is_better(candidate: Assessment, incumbent: Assessment, min_edge_gain: float = MIN_EDGE_GAIN) -> bool:
+    """Whether to prefer the candidate: by Dice and F1 where both have labels, else by edge score and foreground."""
     if candidate.dice is not None and incumbent.dice is not None:
-        return keeps_up(candidate, incumbent)
-    return candidate.edge >= margin * incumbent.edge and not drifts(candidate.area, incumbent.area)
+        return is_as_good(candidate, incumbent)
+    enough = candidate.edge_score >= min_edge_gain * incumbent.edge_score
+    return enough and not area_drifts(candidate.foreground_share, incumbent.foreground_share)
 
 
-def keeps_up(one: Assessment, other: Assessment) -> bool:
-    """Whether one is no worse than the other: as `better`, without a margin."""
+def is_as_good(one: Assessment, other: Assessment) -> bool:
+    """Whether `one` is no worse than `other`, by the criteria of `is_better` without a minimum gain."""
     if one.dice is not None and other.dice is not None:
         return one.dice + (one.f1 or 0) >= other.dice + (other.f1 or 0)
-    return one.edge >= other.edge and not drifts(one.area, other.area)
+    return one.edge_score >= other.edge_score and not area_drifts(one.foreground_share, other.foreground_share)
 
 
-def strays(candidate: Assessment, incumbent: Assessment, labelled: Assessment, labelled_before: Assessment) -> bool:
-    """Whether the foreground drifts where nobody drew, and by more than the labels call for.
+def area_drifts(share: float, reference: float) -> bool:
+    """Whether a foreground share differs from the reference by more than MAX_AREA_CHANGE."""
+    low, high = sorted((share, reference))
+    return high > MAX_AREA_CHANGE * max(low, 1e-9)
 
-    candidate, incumbent: on images of which no label was learned from; drawn, labelled_before: theirs on those of which
-    one was. An incumbent that missed half of what a person drew may well miss half of the rest.
+
+def area_drifts_unlabelled(
+    candidate: float, incumbent: float, candidate_labelled: float, incumbent_labelled: float
+) -> bool:
+    """Whether the foreground share drifts on unlabelled images by more than on labelled ones.
+
+    All four are foreground shares, the first two on unlabelled images. An incumbent that misses half of the labelled
+    foreground may miss half elsewhere, so twice the foreground is no drift then.
     """
-    if labelled_before.area < NOTHING:
+    if incumbent_labelled < MIN_FOREGROUND_SHARE:
         return False
-    called_for = incumbent.area * labelled.area / labelled_before.area
-    return drifts(candidate.area, incumbent.area) and drifts(candidate.area, called_for)
-
-
-def drifts(area: float, before: float) -> bool:
-    """Whether the share of foreground grew or shrank so much that something else is being learned."""
-    low, high = sorted((area, before))
-    return high > DRIFT * max(low, 1e-9)
+    expected = incumbent * candidate_labelled / incumbent_labelled
+    return area_drifts(candidate, incumbent) and area_drifts(candidate, expected)

@@ -1,4 +1,4 @@
-"""`evaluate`: its scores are those of the label images that `infer` writes, by a matcher none of us wrote."""
+"""`evaluate`: its scores are those of the label images that `infer` writes, by StarDist's matcher and scikit-learn."""
 
 import csv
 import json
@@ -8,26 +8,28 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tifffile
 from real_labels import wheel_nuclei
 from sklearn.metrics import confusion_matrix, roc_curve
-from small_segmentor import CONFIG, trained, write_images, write_model, write_truth
+from small_segmentor import CONFIG, predict_maps, write_encoder, write_images, write_model, write_truth
 from stardist.matching import matching, matching_dataset
 
 from components.evaluate.component import Evaluate
-from components.evaluate.extremes import Extremes, panel
 from components.evaluate.main import run
+from components.evaluate.ranked_panels import RankedPanels, draw_panel
 from components.infer.component import Infer
 from components.infer.main import run as infer
+from shared.artifacts.annotation import Annotation
 from shared.artifacts.image_set import ImageWriter
-from shared.artifacts.kinds import ImageSet
-from shared.artifacts.label_set import LabelReader, learned_labels
+from shared.artifacts.kinds import ImageSet, LabelSet
+from shared.artifacts.label_set import LabelReader, LabelWriter, learned_labels
 from shared.artifacts.manifest import seal, verify
-from shared.imaging.overlays import PREDICTION, TRUTH
+from shared.artifacts.postprocessing import PostProcessingOptions
+from shared.imaging.overlays import PREDICTION_COLOUR, TRUTH_COLOUR
 from shared.metrics.classification import Classification
-from shared.metrics.pixel_confusion import LEVELS, Pixels, count_pixels
-from shared.models.backbones.vit import Encoder, save_encoder
-from shared.models.tiled_inference import predict
+from shared.metrics.roc import BINS
+from shared.metrics.tally import NAMES
+from shared.models.prediction_options import PredictionOptions
+from shared.stage.declaration import Result
 from shared.stage.runner import execute, parse
 from shared.system.errors import ArtifactError, UserError
 
@@ -54,11 +56,24 @@ def score(images: Path, truth: Path, model: Path, out: Path, **parameters):
         return result, json.loads((out / "scores.json").read_text()), list(csv.DictReader(stream))
 
 
+def predict(images: Path, model: Path, folder: Path, **parameters) -> Path:
+    """A LabelSet of predictions by `infer`."""
+    folder.mkdir(parents=True)
+    (folder.parent / f"{folder.name}-files").mkdir()
+    files = folder.parent / f"{folder.name}-files"
+    infer(Infer(images=images, model=model, predictions=folder, files=files, formats=[], **parameters))
+    seal(folder, LabelSet)
+    return folder
+
+
+def execute_stage(**given) -> Result:
+    return execute(parse(Evaluate, [str(word) for name, where in given.items() for word in (f"--{name}", where)]), run)
+
+
 def test_scores_are_those_of_what_infer_writes(images, model, tmp_path):
     result, scores, rows = score(images, write_truth(tmp_path / "truth", MASKS), model, tmp_path / "scores")
-    (tmp_path / "p").mkdir()
-    infer(Infer(images=images, model=model, predictions=tmp_path / "p", tile=128))
-    found = {key: tifffile.imread(tmp_path / f"p/labels/{key}.tif") for key in MASKS}
+    predictions = LabelReader(predict(images, model, tmp_path / "p"))
+    found = {key: predictions.mask(key) for key in MASKS}
     theirs = matching_dataset(list(MASKS.values()), list(found.values()), thresh=0.5, show_progress=False)
     assert 0.3 < theirs.f1 < 1
     assert scores["overall"]["f1"] == pytest.approx(theirs.f1)
@@ -74,24 +89,47 @@ def test_scores_are_those_of_what_infer_writes(images, model, tmp_path):
         assert int(row["predicted_objects"]) == alone.n_pred
 
 
-def predicted(images: Path, model: Path, folder: Path) -> Path:
-    """A Predictions artifact."""
-    execute(parse(Infer, [str(a) for a in ("--images", images, "--model", model, "--predictions", folder)]))
-    return folder
-
-
-def test_what_was_predicted_scores_as_the_model_that_predicted_it(images, model, tmp_path):
+@pytest.mark.parametrize("parameters", [{}, {"foreground_threshold": 0.7, "min_area_px": 40}])
+def test_predictions_score_as_the_model_that_predicted_them(images, model, tmp_path, parameters):
     truth = write_truth(tmp_path / "truth", MASKS)
-    _, by_model, rows = score(images, truth, model, tmp_path / "model")
-    found = predicted(images, model, tmp_path / "found")
+    _, by_model, rows = score(images, truth, model, tmp_path / "model", **parameters)
+    found = predict(images, model, tmp_path / "found", **parameters)
     result, scores, same = score(images, truth, None, tmp_path / "scores", predictions=found)
     assert scores == by_model and same == rows and 0.3 < scores["overall"]["f1"] < 1
     assert result.page.html().count("data:image/") == 3
 
 
+def test_auto_is_the_models_setting_and_a_value_overrides_it(images, model, tmp_path):
+    """`high_threshold=0` switches the model's hysteresis off; once it meant: as the model says."""
+    truth = write_truth(tmp_path / "truth", MASKS)
+    settings = CONFIG.postprocessing.model_copy(update={"high_threshold": 0.95, "min_area_px": 40})
+    strict = write_model(tmp_path / "strict", CONFIG.model_copy(update={"postprocessing": settings}))
+    given = {"high_threshold": 0.95, "min_area_px": 40}
+    plain = score(images, truth, model, tmp_path / "plain")[1]
+    auto = score(images, truth, strict, tmp_path / "auto")[1]
+    assert auto == score(images, truth, model, tmp_path / "given", **given)[1] != plain
+    off = score(images, truth, strict, tmp_path / "off", high_threshold=0, min_area_px=16)[1]
+    assert off == plain and off["predicted_objects"] > auto["predicted_objects"]
+
+
+def test_images_are_rescaled_only_where_both_pixel_sizes_are_known(tmp_path):
+    """As `infer` does it. The model was trained at 0.5 um/px, an image is twice as large at 0.25."""
+    large = np.kron(IMAGES["a"][..., 0], np.ones((2, 2), np.uint16))[..., None]
+    images = write_images(tmp_path / "images", {"known": large, "unknown": large}, {"known": 0.25})
+    labels = np.kron(MASKS["a"], np.ones((2, 2), np.uint16))
+    truth = write_truth(tmp_path / "truth", {"known": labels, "unknown": labels})
+    config = CONFIG.model_copy(update={"input": CONFIG.input.model_copy(update={"um_per_px": 0.5})})
+    model = write_model(tmp_path / "model", config)
+    rows = {how: score(images, truth, model, tmp_path / how, rescale=how)[2] for how in ("never", "um_per_px")}
+    (known, unknown), (rescaled, as_it_is) = rows["never"], rows["um_per_px"]
+    assert unknown == as_it_is and rescaled["dice"] != known["dice"] == unknown["dice"]
+    found = predict(images, model, tmp_path / "found", rescale="um_per_px")
+    assert score(images, truth, None, tmp_path / "scores", predictions=found)[2] == rows["um_per_px"]
+
+
 def test_scores_of_predictions_need_no_network(images, model, tmp_path):
     truth = write_truth(tmp_path / "truth", MASKS)
-    found = predicted(images, model, tmp_path / "found")
+    found = predict(images, model, tmp_path / "found")
     words = ["evaluate", "--images", images, "--truth", truth, "--predictions", found, "--scores", tmp_path / "scores"]
     code = (
         "import sys; from components.__main__ import command_line\n"
@@ -104,52 +142,78 @@ def test_scores_of_predictions_need_no_network(images, model, tmp_path):
 @pytest.mark.parametrize("both", [True, False])
 def test_either_a_model_or_predictions(both, images, model, tmp_path):
     truth = write_truth(tmp_path / "truth", MASKS)
-    given = {"predictions": predicted(images, model, tmp_path / "found")} if both else {}
-    with pytest.raises(UserError, match="--model, --predictions: exactly one"):
+    given = {"predictions": predict(images, model, tmp_path / "found")} if both else {}
+    with pytest.raises(UserError, match="--model, --predictions: give exactly one"):
         score(images, truth, model if both else None, tmp_path / "scores", **given)
 
 
 @pytest.mark.parametrize(
-    ("damage", "said"),
+    ("change", "message"),
     [
-        (lambda path: path.unlink(), r"a\.tif: missing; give what was predicted of these images"),
-        (lambda path: path.write_bytes(b"no image"), r"a\.tif: "),
-        (lambda path: tifffile.imwrite(path, np.zeros((5, 7), np.uint16)), r"a\.tif: 7 x 5 px, but its image has 200"),
+        (lambda masks: masks.pop("a"), "no label image of 'a'; run infer on"),
+        (lambda masks: masks.update(a=masks["a"][:150]), r"'a' is \(150, 200\), its truth \(160, 200\)"),
     ],
+    ids=["missing", "another size"],
 )
-def test_predictions_of_something_else_are_refused_by_name(damage, said, images, model, tmp_path):
-    found = predicted(images, model, tmp_path / "found")
-    damage(found / "labels/a.tif")
-    with pytest.raises(ArtifactError, match=said):
+def test_predictions_of_other_images_are_refused(change, message, images, model, tmp_path):
+    masks = dict(MASKS)
+    change(masks)
+    found = write_truth(tmp_path / "found", masks)
+    with pytest.raises(ArtifactError, match=f"--predictions: .*{message}"):
         score(images, write_truth(tmp_path / "truth", MASKS), None, tmp_path / "scores", predictions=found)
 
 
-def test_evaluate_and_infer_cut_instances_alike():
-    for name in ("tile", "threshold", "min_distance", "min_area", "min_area_share", "saddle"):
-        assert Evaluate.model_fields[name].default == Infer.model_fields[name].default, name
+def test_evaluate_and_infer_share_the_settings_of_prediction_and_post_processing():
+    shared = {*PostProcessingOptions.model_fields, *PredictionOptions.model_fields}
+    for name in shared:
+        ours, theirs = Evaluate.model_fields[name], Infer.model_fields[name]
+        assert (ours.default, ours.description) == (theirs.default, theirs.description), name
+
+
+def test_headlines_are_metrics_and_columns_are_the_evaluators(images, model, tmp_path):
+    result, scores, rows = score(images, write_truth(tmp_path / "truth", MASKS), model, tmp_path / "scores")
+    assert set(Evaluate.headlines) <= set(result.metrics) and list(Evaluate.headlines) == ["dice", "f1"]
+    assert set(scores["overall"]) == set(NAMES)
+    assert list(rows[0]) == ["image", "source", *NAMES, "true_objects", "predicted_objects"]
 
 
 def test_page_shows_numbers_and_pictures(images, model, tmp_path):
     result, scores, _ = score(images, write_truth(tmp_path / "truth", MASKS), model, tmp_path / "scores")
     html = result.page.html()
-    assert html.count("data:image/") == 3 and "Worst" in html and "Best" in html
+    assert html.count("data:image/") == 3
     assert format(scores["overall"]["seg"], ".4g") in html
 
 
-def test_without_labels_it_says_so_and_passes(images, model, tmp_path):
-    result, scores, rows = score(images, write_truth(tmp_path / "truth", {}), model, tmp_path / "scores")
-    assert "no image has labels" in result.skipped
+def write_other_labels(folder: Path, contents: str) -> Path:
+    """A truth without label images."""
+    with LabelWriter(folder, "truth") as writer:
+        if contents == "boxes":
+            writer.annotate("a", (160, 200), [Annotation("cell", (10, 20, 30, 40), 1200)])
+        if contents == "classes":
+            writer.classify("a", "healthy")
+            writer.classify("b", "ill")
+    seal(folder, LabelSet)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("contents", "held"), [("nothing", "no labels"), ("boxes", "of 1 image"), ("classes", "classes of 2 images")]
+)
+def test_without_label_images_it_is_skipped_and_says_what_the_truth_holds(contents, held, images, model, tmp_path):
+    truth = write_other_labels(tmp_path / "truth", contents)
+    result, scores, rows = score(images, truth, model, tmp_path / "scores")
+    assert held in result.skipped
     assert scores == {"overall": {}, "n": 0, "true_objects": 0, "predicted_objects": 0} and rows == []
     assert result.metrics == {} and result.skipped in result.page.html() and result.classification is None
 
 
 def test_without_labels_an_earlier_confusion_matrix_does_not_stay(images, model, tmp_path):
-    told = tmp_path / "pixels.json"
+    written = tmp_path / "pixels.json"
     for name, masks in (("one", MASKS), ("none", {})):
         given = {"images": images, "truth": write_truth(tmp_path / f"truth-{name}", masks), "model": model}
-        given |= {"scores": tmp_path / name, "classification": told}
-        execute(parse(Evaluate, [str(word) for key, where in given.items() for word in (f"--{key}", where)]))
-        assert (json.loads(told.read_text()) is None) == (name == "none")
+        given |= {"scores": tmp_path / name, "classification": written}
+        execute_stage(**given)
+        assert (json.loads(written.read_text()) is None) == (name == "none")
 
 
 def test_some_of_the_images_spread_over_the_set(images, model, tmp_path):
@@ -163,23 +227,19 @@ def test_some_of_the_images_spread_over_the_set(images, model, tmp_path):
 def test_images_whose_labels_were_learned_from_are_left_out(images, model, tmp_path):
     truth = write_truth(tmp_path / "truth", MASKS)
     free, scores, rows = score(images, truth, model, tmp_path / "free")
-    assert (
-        len(rows) == 3
-        and "scored_on_training_labels" not in free.metrics | scores
-        and "flatter" not in free.page.html()
-    )
+    assert len(rows) == 3 and "scored_on_training_labels" not in free.metrics | scores and not free.remark
     few, scores, rows = score(images, truth, model, tmp_path / "few", use_labels=2)
     assert [row["image"] for row in rows] == ["c"] and scores["n"] == 1 == few.metrics["images"]
-    assert "1 labelled images" in few.page.html() and "2 more are left out" in few.page.html()
+    assert few.remark.startswith("2 ")
     assert "scored_on_training_labels" not in few.metrics | scores and few.metrics != free.metrics
 
 
-def test_scores_on_images_that_were_drawn_for_the_model_are_flagged(images, model, tmp_path):
+def test_scores_on_images_whose_labels_were_learned_from_are_flagged(images, model, tmp_path):
     truth = write_truth(tmp_path / "truth", MASKS)
     free, _, rows = score(images, truth, model, tmp_path / "free")
     every, scores, same = score(images, truth, model, tmp_path / "every", use_labels=3)
     assert same == rows and every.metrics == free.metrics | {"scored_on_training_labels": 1.0}
-    assert scores["scored_on_training_labels"] is True and "the scores flatter it" in every.page.html()
+    assert scores["scored_on_training_labels"] is True and every.remark
 
 
 def test_only_labels_of_the_split_train_are_learned_from(model, tmp_path):
@@ -206,7 +266,7 @@ def test_foreground_truth_is_scored_by_pixels_alone(images, model, tmp_path):
     result, pixels, _ = score(images, truth, model, tmp_path / "scores")
     assert set(pixels["overall"]) == {"dice", "iou"}
     assert pixels["overall"]["dice"] == pytest.approx(float(rows[1]["dice"]), rel=1e-5)
-    assert "foreground only" in result.page.html()
+    assert not set(result.metrics) & {"f1", "seg"}
 
 
 def test_pixels_of_confidence_zero_do_not_count(images, model, tmp_path):
@@ -223,49 +283,34 @@ def test_the_confusion_matrix_and_the_roc_curve_are_those_of_sklearn(images, mod
     conf = {"a": np.full(MASKS["a"].shape, 255, np.uint8)}
     conf["a"][:, 100:] = 0  # half of the image was never labelled
     truth = write_truth(tmp_path / "truth", MASKS, **conf)
-    found = predicted(images, model, tmp_path / "found")
-    told = score(images, truth, model, tmp_path / "model")[0].classification
+    found = predict(images, model, tmp_path / "found")
+    ours = score(images, truth, model, tmp_path / "model")[0].classification
     known = {key: conf[key] > 0 if key in conf else np.ones(MASKS[key].shape, bool) for key in MASKS}
     true = np.concatenate([MASKS[key][known[key]] > 0 for key in MASKS])
-    cell = np.concatenate([tifffile.imread(found / f"labels/{key}.tif")[known[key]] > 0 for key in MASKS])
-    assert told.labels == ["background", "cell"] and told.confusion == confusion_matrix(true, cell).tolist()
+    cell = np.concatenate([LabelReader(found).mask(key)[known[key]] > 0 for key in MASKS])
+    assert ours.labels == ["background", "cell"] and ours.confusion == confusion_matrix(true, cell).tolist()
 
-    segmentor = trained()
-    maps = {key: predict(segmentor, CONFIG, IMAGES[key], tile=128, batch_size=16, device="cpu") for key in MASKS}
-    sure = np.concatenate([maps[key][known[key]] for key in MASKS])
-    level = np.minimum(np.floor(sure * LEVELS), LEVELS - 1) / LEVELS
-    theirs = np.stack(roc_curve(true, level, drop_intermediate=False), axis=1)
-    assert theirs[0].tolist() == [0, 0, np.inf] and told.roc[0] == (0, 0, 1), "JSON has no infinity"
-    assert len(theirs) > 100 and np.allclose(told.roc[1:], theirs[1:], rtol=0, atol=1e-12)
+    probability = np.concatenate([predict_maps(IMAGES[key])[0][known[key]] for key in MASKS])
+    bins = np.minimum(np.floor(probability * BINS), BINS - 1) / BINS
+    theirs = np.stack(roc_curve(true, bins, drop_intermediate=False), axis=1)
+    assert len(theirs) > 100 and np.allclose(ours.roc[1:], theirs[1:], rtol=0, atol=1e-12)
 
     same = score(images, truth, None, tmp_path / "predictions", predictions=found)[0].classification
-    assert same.confusion == told.confusion and same.roc == [], "label images hold no probability"
+    assert same.confusion == ours.confusion and same.roc == [], "label images hold no probability"
 
 
-def test_the_page_tells_the_pixels_in_words(images, model, tmp_path):
+def test_the_page_shows_the_confusion_matrix(images, model, tmp_path):
     result, _, _ = score(images, write_truth(tmp_path / "truth", MASKS), model, tmp_path / "scores")
-    for label, row in zip(("background", "cell"), result.classification.confusion, strict=True):
-        assert f"<td>truly {label}</td>" + "".join(f"<td class='n'>{int(n)}</td>" for n in row) in result.page.html()
-
-
-def test_without_one_of_the_classes_there_is_no_roc_curve():
-    nothing, probability = np.zeros((4, 5), np.uint8), np.full((4, 5), 0.25, np.float32)
-    every = np.ones((4, 5), bool)
-    counted = count_pixels(nothing, nothing, every, probability)
-    assert counted.confusion.tolist() == [[20, 0], [0, 0]] and counted.roc() == []
-    both = counted + count_pixels(nothing + 7, nothing, every, 3 * probability)
-    assert both.confusion.tolist() == [[20, 0], [20, 0]]
-    assert both.roc() == [(0, 0, 1), (0, 1, 0.75), (1, 1, 0.25)]
-    assert count_pixels(nothing, nothing, ~every, probability).classification().confusion == [[0, 0], [0, 0]]
-    assert Pixels().roc() == []
+    for row in result.classification.confusion:
+        assert "".join(f"<td class='n'>{int(n)}</td>" for n in row) in result.page.html()
 
 
 def test_by_the_command_line_the_same_digest_again(images, model, tmp_path):
     truth = write_truth(tmp_path / "truth", MASKS)
-    arguments = ["--images", images, "--truth", truth, "--model", model, "--tile", "128"]
+    given = {"images": images, "truth": truth, "model": model, "tile": 128}
     digests = set()
-    for name, more in (("one", []), ("two", ["--classification", tmp_path / "pixels.json"])):
-        result = execute(parse(Evaluate, [str(a) for a in (*arguments, "--scores", tmp_path / name, *more)]))
+    for name, more in (("one", {}), ("two", {"classification": tmp_path / "pixels.json"})):
+        result = execute_stage(**given, scores=tmp_path / name, **more)
         digests.add(verify(tmp_path / name).digest)
     assert len(digests) == 1
     assert Classification.model_validate_json((tmp_path / "pixels.json").read_text()) == result.classification
@@ -273,9 +318,9 @@ def test_by_the_command_line_the_same_digest_again(images, model, tmp_path):
 
 
 def test_an_encoder_is_refused(images, tmp_path):
-    save_encoder(tmp_path / "encoder", Encoder(CONFIG.encoder), CONFIG.encoder, "# Encoder")
+    encoder = write_encoder(tmp_path / "encoder")
     with pytest.raises(ArtifactError, match=r"encoder.*segmentor"):
-        score(images, write_truth(tmp_path / "truth", MASKS), tmp_path / "encoder", tmp_path / "scores")
+        score(images, write_truth(tmp_path / "truth", MASKS), encoder, tmp_path / "scores")
 
 
 def test_labels_of_other_images_are_refused(images, model, tmp_path):
@@ -285,26 +330,26 @@ def test_labels_of_other_images_are_refused(images, model, tmp_path):
         score(images, write_truth(tmp_path / "t2", {"a": MASKS["a"][:150]}), model, tmp_path / "s2")
 
 
-def test_extremes_are_the_ends_of_the_whole_list():
+def test_ranked_panels_are_the_ends_of_the_whole_list():
     scores = np.random.default_rng(3).random(40).round(2).tolist()
     drawn = []
-    extremes = Extremes()
+    panels = RankedPanels()
     for n, number in enumerate(scores):
-        extremes.add(number, str(n), lambda n=n: drawn.append(n) or np.zeros((1, 1, 3), np.uint8))
-    assert [kept[0] for kept in extremes.worst()] == sorted(scores)[:3]
-    assert [kept[0] for kept in extremes.best()] == sorted(scores)[:-4:-1]
+        panels.add(number, str(n), lambda n=n: drawn.append(n) or np.zeros((1, 1, 3), np.uint8))
+    assert [kept.score for kept in panels.worst()] == sorted(scores)[:3]
+    assert [kept.score for kept in panels.best()] == sorted(scores)[:-4:-1]
     assert len(drawn) < 40
-    few = Extremes()
+    few = RankedPanels()
     for number in (0.5, 0.2, 0.9):
         few.add(number, "", lambda: np.zeros((1, 1, 3), np.uint8))
-    assert [kept[0] for kept in few.worst()] == [0.2, 0.5] and [kept[0] for kept in few.best()] == [0.9]
+    assert [kept.score for kept in few.worst()] == [0.2, 0.5] and [kept.score for kept in few.best()] == [0.9]
 
 
 def test_panel_draws_both_outlines():
-    picture = panel(IMAGE[..., None], LABELS, np.roll(LABELS, 5, 0))
+    picture = draw_panel(IMAGE[..., None], LABELS, np.roll(LABELS, 5, 0))
     assert picture.shape == (512, 3 * 512 + 8, 3)
     parts = picture[:, :512], picture[:, 516:1028], picture[:, 1032:]
-    for part, colour, there in zip(parts, (TRUTH, TRUTH, PREDICTION), (False, True, True), strict=True):
+    for part, colour, there in zip(parts, (TRUTH_COLOUR, TRUTH_COLOUR, PREDICTION_COLOUR), (False, True, True), strict=True):
         assert (part == colour).all(axis=2).any() == there
     narrow = np.zeros((2000, 100), np.uint8)
-    assert panel(narrow[..., None], narrow, narrow.astype(np.uint16)).shape == (640, 3 * 32 + 8, 3)
+    assert draw_panel(narrow[..., None], narrow, narrow.astype(np.uint16)).shape == (640, 3 * 32 + 8, 3)
