@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from shared.system.collectives import largest, mean, total
+from shared.system.collectives import maximum, mean, total
 
 STUDENT_TEMPERATURE = 0.1
 TEACHER_TEMPERATURE = 0.04
@@ -22,7 +22,7 @@ def sinkhorn_targets(logits: Tensor, rounds: int = 3) -> Tensor:
     with small batches the centre lags behind, and training collapses.
     """
     scaled = logits.float() / TEACHER_TEMPERATURE
-    q = (scaled - largest(scaled.max())).exp()
+    q = (scaled - maximum(scaled.max())).exp()
     for _ in range(rounds):
         q = q / total(q.sum(dim=0, keepdim=True)).clamp_min(1e-30)
         q = q / q.sum(dim=1, keepdim=True).clamp_min(1e-30)

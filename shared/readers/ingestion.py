@@ -1,6 +1,6 @@
 """Ingest plain files into an ImageSet and a LabelSet: decode and check every image, and write in order of the keys.
 
-`shared.system.parallel.IN_FLIGHT` and one image per thread bound the memory, whatever the number of images. Threads
+`shared.system.parallel.MAX_BYTES_IN_FLIGHT` and one image per thread bound the memory, whatever the number of images. Threads
 decode, check, encode and hash side by side (the codecs release the interpreter lock); one thread writes in order.
 """
 
@@ -13,8 +13,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from shared.artifacts.annotation import Annotation
-from shared.artifacts.coco import annotation_dataset
 from shared.artifacts.image_set import ImageEntry, ImageWriter
 from shared.artifacts.label_set import LabelWriter
 from shared.artifacts.manifest import is_artifact, read_manifest
@@ -40,8 +38,8 @@ class IngestSummary:
     layout: str
     """The recognised layout, for people."""
     images: list[ImageEntry] = field(default_factory=list)
-    labelled_keys: set[str] = field(default_factory=set)
-    """Keys of the images with a label image, annotations or a class."""
+    labelled_images: int = 0
+    """Images with a label image, annotations or a class."""
     rejects: list[tuple[str, str]] = field(default_factory=list)
     """(source, reason) of images, labels and single annotations; reasons of the latter two begin with `label:`."""
     rejected_images: int = 0
@@ -114,7 +112,6 @@ def ingest(
             output = _Output(writer, label_writer, summary)
             for job, decoded in track(decode_images(pool, jobs, limits), "images", len(jobs)):
                 output.add(job, decoded)
-            output.finish()
     summary.rejects.sort()
     write_rejects(summary.rejects, images)
     check_rejects(source, summary, max_rejects)
@@ -126,7 +123,6 @@ class _Output:
 
     def __init__(self, images: ImageWriter, labels: LabelWriter, summary: IngestSummary) -> None:
         self._images, self._labels, self._summary = images, labels, summary
-        self._annotated: list[tuple[str, tuple[int, int], list[Annotation]]] = []
 
     def add(self, job: ImageJob, decoded: DecodedImage) -> None:
         """Write one image with its labels, or list it as rejected."""
@@ -143,27 +139,22 @@ class _Output:
             group=job.group,
             split=job.image.split,
         )
-        self._add_labels(entry, decoded)
-        if (name := job.image.class_name) is not None:
-            self._labels.classes[job.key] = name
-            self._summary.class_counts[name] += 1
+        self._summary.images.append(entry)
+        self._add_labels(entry, decoded, job.image.class_name)
 
-    def _add_labels(self, entry: ImageEntry, decoded: DecodedImage) -> None:
+    def _add_labels(self, entry: ImageEntry, decoded: DecodedImage, class_name: str | None) -> None:
         if decoded.mask is not None:
             self._labels.add(entry.key, decoded.mask, decoded.mask_kind, decoded.conf)
             if decoded.mask_kind == "instances":
                 self._summary.instance_count += int(decoded.mask.max(initial=0))
         if decoded.annotations is not None:
-            self._annotated.append((entry.key, (entry.height, entry.width), decoded.annotations))
+            self._labels.annotate(entry.key, (entry.height, entry.width), decoded.annotations)
             self._summary.annotation_count += len(decoded.annotations)
-
-    def finish(self) -> None:
-        """Complete LabelSet and summary."""
-        if self._annotated:
-            self._labels.coco = annotation_dataset(self._annotated)
-        self._summary.images = self._images.entries
-        with_mask = {entry.key for entry in self._labels.entries}
-        self._summary.labelled_keys = {*self._labels.classes, *with_mask, *(key for key, _, _ in self._annotated)}
+        if class_name is not None:
+            self._labels.classify(entry.key, class_name)
+            self._summary.class_counts[class_name] += 1
+        if decoded.mask is not None or decoded.annotations is not None or class_name is not None:
+            self._summary.labelled_images += 1
 
 
 def write_rejects(rejects: list[tuple[str, str]], folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Processes that end with the one that started them, however that ends."""
+"""Let child processes end with the process that started them, however that ends."""
 
 import ctypes
 import os
@@ -6,16 +6,18 @@ import signal
 import sys
 from collections.abc import Callable
 
+_PR_SET_PDEATHSIG = 1
+
 
 def dies_with(parent: int) -> Callable[[], None]:
-    """To be called in a child, or given to `preexec_fn`: from then on Linux kills it when process `parent` ends."""
+    """Return a function to call in a child, or to pass as `preexec_fn`: Linux then kills it when `parent` ends."""
     if not sys.platform.startswith("linux"):
         return lambda: None
     prctl = ctypes.CDLL(None, use_errno=True).prctl
 
     def arrange() -> None:
-        prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-        if os.getppid() != parent:
+        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it has ended already
             os._exit(1)
 
     return arrange

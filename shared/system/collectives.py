@@ -6,12 +6,12 @@ from torch import Tensor
 
 
 def rank() -> int:
-    """Number of this process, 0 for the first or only one."""
+    """Return the number of this process; 0 for the first or only one."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
 def part(count: int) -> slice:
-    """Which of `count` samples are this process's; all of them where it is the only one."""
+    """Return which of `count` samples this process computes: all of them where it is the only one."""
     if not dist.is_initialized():
         return slice(0, count)
     size = dist.get_world_size()
@@ -19,7 +19,7 @@ def part(count: int) -> slice:
 
 
 def total(x: Tensor) -> Tensor:
-    """Sum over all processes, which gradients go through."""
+    """Return the sum over all processes, with gradient."""
     if not dist.is_initialized():
         return x
     from torch.distributed.nn.functional import all_reduce
@@ -28,15 +28,15 @@ def total(x: Tensor) -> Tensor:
 
 
 def mean(x: Tensor) -> Tensor:
-    """Mean over the elements of all processes, which gradients go through; a scalar."""
+    """Return the mean over the elements of all processes, with gradient; a scalar."""
     if not dist.is_initialized():
         return x.mean()
     return total(x.sum()) / total(x.new_tensor(x.numel()))
 
 
 @torch.no_grad()
-def largest(x: Tensor) -> Tensor:
-    """The largest over all processes, element by element; no gradient."""
+def maximum(x: Tensor) -> Tensor:
+    """Return the maximum over all processes, element by element, without gradient."""
     if dist.is_initialized():
         x = x.clone()
         dist.all_reduce(x, dist.ReduceOp.MAX)
@@ -44,6 +44,6 @@ def largest(x: Tensor) -> Tensor:
 
 
 def wait_for_all() -> None:
-    """Go on when every process has come here."""
+    """Wait until every process has called this."""
     if dist.is_initialized():
         dist.barrier()

@@ -1,4 +1,4 @@
-"""The device and threads a stage computes with."""
+"""Choose the device and the number of threads that a stage computes with."""
 
 import os
 from functools import cache
@@ -7,46 +7,50 @@ from shared.system.errors import UserError
 from shared.system.log import log
 
 THREADS = "CYTOLOOM_THREADS"
-LIBRARIES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-"""Where NumPy's, PyTorch's and faiss's libraries find how many threads to use, at the moment they are loaded."""
+"""Environment variable: number of CPU threads."""
+_LIBRARY_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+"""Environment variables that the libraries of NumPy, PyTorch and faiss read when they are loaded."""
 
 
 def threads() -> int:
-    """CPU threads: `CYTOLOOM_THREADS`, else the cores this process may use. Results depend on it; keep it fixed.
+    """Return the number of CPU threads: `CYTOLOOM_THREADS`, else the cores that this process may use.
 
-    Raises UserError where it is no number of threads.
+    Results depend on it in their last digits; keep it fixed. Raises UserError where the variable is no such number.
     """
-    asked = os.environ.get(THREADS)
-    if not asked:
+    text = os.environ.get(THREADS)
+    if not text:
         return len(os.sched_getaffinity(0))
-    if not asked.isdecimal() or not int(asked):
-        raise UserError(f"{THREADS} is {asked!r}; give a whole number from 1 on, or unset it")
-    return int(asked)
+    if not text.isdecimal() or not int(text):
+        raise UserError(f"{THREADS} is {text!r}; give a whole number from 1 on, or unset it")
+    return int(text)
 
 
 def library_threads(count: int) -> dict[str, str]:
-    """Environment of a process in which every library is to compute with `count` threads."""
-    return dict.fromkeys(LIBRARIES, str(count))
+    """Return the environment of a process in which every library computes with `count` threads."""
+    return dict.fromkeys(_LIBRARY_VARIABLES, str(count))
 
 
 def device() -> str:
-    """`CYTOLOOM_DEVICE`, else cuda where there is one, else cpu; says which. Fixes torch's threads as well."""
+    """Return `CYTOLOOM_DEVICE`, else cuda where there is a GPU, else cpu; log it, and set torch's number of threads."""
     import torch
 
     torch.set_num_threads(threads())
-    where = os.environ.get("CYTOLOOM_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu")
-    if where.startswith("cuda"):
+    name = os.environ.get("CYTOLOOM_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu")
+    if name.startswith("cuda"):
         if not torch.cuda.is_available():
-            raise UserError(f"CYTOLOOM_DEVICE is {where}, and PyTorch finds no GPU; unset it, or say cpu")
-        log.info("computing on %s (%s)", torch.cuda.get_device_name(where), where)
+            raise UserError(f"CYTOLOOM_DEVICE is {name}, and PyTorch finds no GPU; unset it, or set it to cpu")
+        log.info("computing on %s (%s)", torch.cuda.get_device_name(name), name)
     else:
         log.info("computing on the CPU, %d threads", threads())
-    return where
+    return name
 
 
 @cache
 def faiss_gpus() -> int:
-    """How many GPUs faiss has, 0 where `CYTOLOOM_DEVICE` is cpu or faiss was built without them; says which."""
+    """Return the number of GPUs that faiss can use, and log it.
+
+    It is 0 where `CYTOLOOM_DEVICE` is cpu or faiss was built for the CPU.
+    """
     import faiss
 
     count = 0 if os.environ.get("CYTOLOOM_DEVICE") == "cpu" else int(faiss.get_num_gpus())

@@ -2,7 +2,7 @@
 
 
 class UserError(Exception):
-    """Something the user can mend: the message names the file or field and the remedy.
+    """A problem that the user can solve: the message names the file or field and the remedy.
 
     The command line prints the message alone, without a traceback, and exits with 1.
     """
@@ -13,4 +13,4 @@ class ArtifactError(UserError):
 
 
 class ImageError(UserError):
-    """One image that cannot be read. Ingest lists it as a reject and goes on."""
+    """An image that cannot be read. Ingest lists it as a reject and goes on."""

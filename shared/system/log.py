@@ -1,4 +1,4 @@
-"""Plain log lines on standard error: `12:04:31 ingest  37 images`."""
+"""Write plain log lines to standard error: `12:04:31 ingest  37 images`."""
 
 import logging
 import sys

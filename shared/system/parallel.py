@@ -1,4 +1,4 @@
-"""Work side by side in threads, in order, with bounded memory."""
+"""Work in parallel threads, with results in order and bounded memory."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -7,8 +7,8 @@ from typing import TypeVar
 
 from shared.system.devices import threads
 
-IN_FLIGHT = 2**30
-"""Bytes of the items in hand, as their `cost` says, beyond which no further one is begun."""
+MAX_BYTES_IN_FLIGHT = 2**30
+"""Bytes of the items in progress, by their `cost`, above which no further item is started."""
 A = TypeVar("A")
 B = TypeVar("B")
 
@@ -19,18 +19,21 @@ def in_order(
     items: Iterable[A],
     cost: Callable[[A], int] = lambda item: 0,
 ) -> Iterator[B]:
-    """`map` with a bounded number of calls ahead, and of bytes: `cost` of the items in hand stays below `IN_FLIGHT`."""
+    """Map like `pool.map`, but with a bounded number of calls and bytes in progress.
+
+    cost: bytes of an item; those in progress stay below `MAX_BYTES_IN_FLIGHT` together.
+    """
     waiting: deque[tuple[Future[B], int]] = deque()
-    ahead, held = 4 * threads(), 0
+    max_ahead, held = 4 * threads(), 0
     try:
         for item in items:
-            price = cost(item)
-            while waiting and (held + price > IN_FLIGHT or len(waiting) >= ahead):
-                future, paid = waiting.popleft()
-                held -= paid
+            size = cost(item)
+            while waiting and (held + size > MAX_BYTES_IN_FLIGHT or len(waiting) >= max_ahead):
+                future, freed = waiting.popleft()
+                held -= freed
                 yield future.result()
-            waiting.append((pool.submit(call, item), price))
-            held += price
+            waiting.append((pool.submit(call, item), size))
+            held += size
         while waiting:
             yield waiting.popleft()[0].result()
     finally:

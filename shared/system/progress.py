@@ -1,4 +1,4 @@
-"""Progress of long work: a live line on a terminal, plain lines now and then in a log."""
+"""Show the progress of long work: a live line on a terminal, occasional plain lines in a log."""
 
 import sys
 import time
@@ -9,9 +9,9 @@ T = TypeVar("T")
 
 
 class Progress:
-    """Reports `name done/total, rate, time left` on standard error.
+    """Write `name: done/total, rate, time left` to standard error.
 
-    On a terminal the line is redrawn up to five times a second; elsewhere one line at 5 s, then every 30 s.
+    On a terminal the line is redrawn up to five times a second; elsewhere a line follows after 5 s, then every 30 s.
     """
 
     def __init__(self, name: str, total: int, unit: str = "images", done: int = 0) -> None:
@@ -22,7 +22,7 @@ class Progress:
         self._next = self._start + (0.0 if self._live else 5.0)
 
     def update(self, done: int, note: str = "") -> None:
-        """Say that `done` of `total` are done; `note` is shown behind, e.g. the loss."""
+        """Take note that `done` of `total` are done. note: text behind, such as the loss."""
         self.done = done
         now = time.monotonic()
         if now >= self._next:
@@ -30,7 +30,7 @@ class Progress:
             self._show(now, note)
 
     def finish(self, note: str = "") -> None:
-        """Show the last state whatever the time."""
+        """Show the last state at once."""
         self._show(time.monotonic(), note)
         if self._live:
             sys.stderr.write("\n")

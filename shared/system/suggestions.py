@@ -3,19 +3,19 @@
 import difflib
 from collections.abc import Iterable
 
-CLOSE = 0.55
+_MIN_SIMILARITY = 0.55
 """Similarity from which on a name is suggested: the ratio of difflib, 0 to 1."""
 
 
 def closest(given: str, known: Iterable[str]) -> str | None:
-    """The known name that is most like `given`; None where none is close. Dashes and underscores are alike."""
+    """Return the known name most like `given`, None where none is close. Dashes and underscores are equal."""
     names = {name.replace("-", "_"): name for name in known}
-    close = difflib.get_close_matches(given.lstrip("-").replace("-", "_"), list(names), 1, CLOSE)
+    close = difflib.get_close_matches(given.lstrip("-").replace("-", "_"), list(names), 1, _MIN_SIMILARITY)
     return names[close[0]] if close else None
 
 
 def did_you_mean(given: str, known: Iterable[str], otherwise: str = "") -> str:
-    """`; did you mean NAME?` where a known name is close, else `otherwise`.
+    """Return `; did you mean NAME?` where a known name is close, else `otherwise`.
 
     >>> did_you_mean("prob", ["probe", "train"])
     '; did you mean probe?'
@@ -25,6 +25,6 @@ def did_you_mean(given: str, known: Iterable[str], otherwise: str = "") -> str:
 
 
 def alternatives(given: str, known: Iterable[str]) -> str:
-    """`; did you mean NAME?` where a known name is close, else `; there are A, B, C`."""
+    """Return `; did you mean NAME?` where a known name is close, else `; there are A, B, C`."""
     known = list(known)
     return did_you_mean(given, known, f"; there are {', '.join(known)}")

@@ -12,7 +12,7 @@ from shared.system.parallel import in_order
 @pytest.mark.parametrize("workers", ["1", "4"])
 def test_results_come_in_order_within_the_memory_bound(monkeypatch, workers):
     monkeypatch.setenv("CYTOLOOM_THREADS", workers)
-    monkeypatch.setattr(parallel, "IN_FLIGHT", 100)
+    monkeypatch.setattr(parallel, "MAX_BYTES_IN_FLIGHT", 100)
     begun, ended, held = 0, 0, []
 
     def items():
