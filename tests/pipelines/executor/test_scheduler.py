@@ -94,6 +94,7 @@ def test_artifacts_and_values_reach_the_tasks_that_need_them(bench):
     made = bench.record()
     assert made.state == "done" and {task.state for task in made.tasks.values()} == {"done"}
     assert made.tasks["second"].parameters["size"] == 3, "first's output parameter"
+    assert {name: task.fed for name, task in made.tasks.items() if task.fed} == {"second": ["size"]}
     assert made.tasks["third"].inputs["a"].digest == made.tasks["second"].outputs["out"].digest != ""
 
 

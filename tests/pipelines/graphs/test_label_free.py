@@ -104,6 +104,14 @@ def test_what_is_recorded_as_input_is_what_the_stage_read(run):
                 assert lineage == {key: value.digest for key, value in task.inputs.items()}, name
 
 
+def test_the_record_tells_remarks_and_what_the_graph_feeds(run):
+    tasks = record.load(run.out).tasks
+    assert tasks["ingest"].remark and tasks["em-0/select-model"].remark
+    assert tasks["em-0/train-segmentor"].fed == ["drop_fraction"]
+    assert {"agreement", "skip", "incumbent_round"} <= set(tasks["em-1/select-model"].fed)
+    assert "agreement" not in tasks["em-0/refine-masks"].metrics and tasks["em-0/refine-masks"].values["agreement"] == 0
+
+
 def test_the_terminal_ends_with_the_rounds_the_stages_and_the_report(run):
     out = run.done.stdout
     assert "em-0" in out and "em-1" in out and "Dice" in out and "train_segmentor" in out
