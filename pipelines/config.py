@@ -52,6 +52,8 @@ class Config:
         """(task key, field) whose setting is the default of a run-time parameter."""
         self._used_stages: set[str] = set()
         self._used_tasks: dict[str, None] = {}
+        self._listed_tasks: dict[str, None] = {}
+        """Of the used tasks, those of a whole group once: `em/cluster`, without `em-0/cluster` and so on."""
 
     def default(self, stage: type[Stage], field: str, group: str = "") -> Any:
         """Return the default of a run-time parameter that feeds `field`: the value set, else the stage's own default.
@@ -86,6 +88,7 @@ class Config:
         self._used_stages.add(slug)
         self._used_tasks.update(dict.fromkeys(f"{prefix}{task}" for prefix in (*self._prefixes, *self._members)))
         keys = [f"{prefix}{task}" for prefix in self._prefixes]
+        self._listed_tasks[keys[0]] = None
         sections = [(slug, self.stages.get(slug, {})), *((key, self._task_settings(key, stage)) for key in keys)]
         values = {}
         for key, section in sections:
@@ -103,7 +106,8 @@ class Config:
             raise UserError(f"{slug}: {graph} has no such stage; it has {', '.join(sorted(self._used_stages))}")
         for key in sorted(set(self.tasks) - set(self._used_tasks)):
             closest = did_you_mean(key, [*self._used_tasks, *self._used_stages])
-            raise UserError(f"{key}: {graph} has no such task{closest}; its tasks are {', '.join(self._used_tasks)}")
+            listed = ", ".join(sorted(self._listed_tasks, key=lambda task: "/" in task))
+            raise UserError(f"{key}: {graph} has no such task{closest}; its tasks are {listed}")
 
     def _scoped(self, groups: Sequence[str], members: Sequence[str]) -> "Config":
         scoped = copy.copy(self)  # what is used and fed by parameters is recorded in one place for all

@@ -53,7 +53,10 @@ def test_reading_a_compiled_graph_needs_no_kfp():
         (["--source", "SOURCE", "--param", "seed"], "--param seed: no value; write NAME=VALUE"),
         (["--source", "SOURCE", "--param", "seed=x"], "--param seed: 'x' is not of the type number integer"),
         (["--source", "SOURCE", "--param", "seed=-1"], "pretrain.seed: Input should be greater than or equal to 0"),
-        (["--source", "SOURCE", "--param", "k=1000"], "em-0/cluster.k: Input should be less than or equal to"),
+        (
+            ["--source", "SOURCE", "--param", "k=1000"],
+            "em-0/cluster.k: Input should be a whole number >= 1, <= 250",
+        ),
         (
             ["--source", "SOURCE", "--from", "em-0/clustr"],
             "--from em-0/clustr: no such task; did you mean em-0/cluster?",

@@ -2,9 +2,10 @@
 
 import graphs_for_tests as graphs
 import pytest
+import yaml
 
 from pipelines import config
-from pipelines.graphs import GRAPHS, summary
+from pipelines.graphs import GRAPHS, PRESETS, summary
 from pipelines.ir import reader
 from pipelines.ir.task_graph import Constant, Parameter, TaskOutput
 from pipelines.parameters import run_time_parameters
@@ -104,6 +105,7 @@ def test_about_eight_run_time_parameters_remain(tmp_path):
         ("pretrain.steps=0", "pretrain.steps: Input should be greater than 0 (given: 0)"),
         ("pretrain.steps=many", "pretrain.steps: Input should be a valid integer"),
         ("pretrain.size=huge", "pretrain.size: Input should be 'nano'"),
+        ("cluster.k=many", "cluster.k: Input should be a whole number >= 1, <= 250, or 'auto'"),
         ("rounds=0", "rounds: a whole number from 1 to 50"),
         ("rounds=two", "rounds: a whole number from 1 to 50"),
         ("pretrain", "--set pretrain: no value; write STAGE.FIELD=VALUE"),
@@ -130,3 +132,98 @@ def test_a_broken_config_file_is_refused(tmp_path, text, says):
         compiled(tmp_path, path=file)
     with pytest.raises(UserError, match=r"nowhere\.yaml"):
         config.load(tmp_path / "nowhere.yaml")
+
+
+def constants(graph: reader.Graph, stage: str, field: str) -> dict[str, object]:
+    """Task -> constant of `field`, of the tasks that run `stage` and have one."""
+    found = {name: task.parameters.get(field) for name, task in graph.tasks.items() if task.stage == stage}
+    return {name: source.value for name, source in found.items() if isinstance(source, Constant)}
+
+
+def test_a_stages_setting_holds_for_each_of_its_tasks(tmp_path):
+    graph = compiled(tmp_path, "rounds=2", "evaluate.max_images=5")
+    tasks = ("em-0/evaluate", "em-1/evaluate", "evaluate-predictions")
+    assert constants(graph, "evaluate", "max_images") == dict.fromkeys(tasks, "5")
+
+
+def test_a_graphs_own_default_holds_where_nothing_is_set(tmp_path):
+    graph = compiled(tmp_path, "rounds=2")
+    found = {"em-0/evaluate": "20", "em-1/evaluate": "20", "evaluate-predictions": "all"}
+    assert constants(graph, "evaluate", "max_images") == found
+
+
+def test_a_tasks_setting_wins_over_its_stages(tmp_path):
+    settings = ("evaluate.max_images=5", "em/evaluate.max_images=7", "em-1/evaluate.max_images=9")
+    graph = compiled(tmp_path, "rounds=3", *reversed(settings))
+    found = {"em-0/evaluate": "7", "em-1/evaluate": "9", "em-2/evaluate": "7", "evaluate-predictions": "5"}
+    assert constants(graph, "evaluate", "max_images") == found
+
+
+def test_a_task_outside_the_rounds_has_settings_of_its_own(tmp_path):
+    graph = compiled(tmp_path, "rounds=1", "evaluate-predictions.max_images=3", "export-model.max_images=2")
+    assert constants(graph, "evaluate", "max_images") == {"em-0/evaluate": "20", "evaluate-predictions": "3"}
+    assert constants(graph, "export_model", "max_images") == {"export-model": 2}
+
+
+def test_rounds_share_one_definition_but_those_with_settings_of_their_own(tmp_path):
+    settings = ("rounds=12", "em-1/cluster.k=16", "em/extract-features.tile=64")
+    groups = config.load(settings=settings).groups("em", [f"em-{number}" for number in range(12)])
+    assert len({id(group) for group in groups}) == 2 and groups.count(groups[1]) == 1, "em-10 and em-11 are not em-1"
+    graph = compiled(tmp_path, *settings)
+    assert constants(graph, "cluster", "k") == {"em-1/cluster": "16"}
+    assert graph.tasks["em-0/cluster"].parameters["k"] == graph.tasks["em-11/cluster"].parameters["k"] == Parameter("k")
+    assert set(constants(graph, "extract_features", "tile").values()) == {64}
+    assert graph.tasks["em-2/extract-features"].artifacts["model"] == TaskOutput("em-1/train-segmentor", "segmentor")
+
+
+def test_a_setting_of_every_round_is_the_default_of_the_parameter_that_feeds_it(tmp_path):
+    graph = compiled(tmp_path, "rounds=2", "cluster.k=5", "em/cluster.k=6", "em/train-segmentor.steps=9")
+    assert [graph.parameters[name].default for name in ("k", "train_steps")] == ["6", 9]
+    assert not constants(graph, "cluster", "k")
+
+
+def test_settings_of_tasks_may_stand_in_the_file(tmp_path):
+    file = tmp_path / "run.yaml"
+    file.write_text("rounds: 2\nem-1/cluster: {k: 16}\nevaluate-predictions: {max_images: 3}\n")
+    graph = compiled(tmp_path, "em-1/cluster.pca_components=8", path=file)
+    assert constants(graph, "cluster", "k") == {"em-1/cluster": "16"}
+    assert constants(graph, "cluster", "pca_components")["em-1/cluster"] == "8"
+    assert constants(graph, "evaluate", "max_images")["evaluate-predictions"] == "3"
+
+
+@pytest.mark.parametrize(
+    "setting, says",
+    [
+        ("em/clustr.k=5", "em/clustr: label_free has no such task; did you mean em/cluster?; its tasks are ingest, "),
+        ("em-7/cluster.k=5", "em-7/cluster: label_free has no such task; did you mean em-"),
+        (
+            "evaluate-prediction.max_images=5",
+            "evaluate-prediction: label_free has no such task; did you mean evaluate-",
+        ),
+        ("extract-features.tile=64", "extract-features: label_free has no such task; did you mean "),
+        ("em/cluster.kk=5", "em/cluster.kk: cluster has no such parameter; did you mean k?"),
+        ("em-1/cluster.k=many", "em-1/cluster.k: Input should be a whole number"),
+        ("em-1/cluster.skip=true", "em-1/cluster.skip: the graph itself sets it"),
+        ("em-1/cluster.seed=3", "em-1/cluster.seed: the graph itself sets it"),
+        ("em/cluster=3", "em/cluster: a mapping of fields to values is expected"),
+    ],
+)
+def test_a_wrong_setting_of_a_task_is_refused(tmp_path, setting, says):
+    with pytest.raises(UserError) as caught:
+        compiled(tmp_path, setting)
+    assert str(caught.value).startswith(says)
+
+
+def test_every_task_name_is_unique_at_its_level(tmp_path):
+    compiled(tmp_path)
+    spec = next(yaml.safe_load_all((tmp_path / "graph.yaml").read_text()))
+    for dag in (spec["root"]["dag"], *(item["dag"] for item in spec["components"].values() if "dag" in item)):
+        names = [task["taskInfo"]["name"] for task in dag["tasks"].values()]
+        assert len(names) == len(set(names))
+
+
+def test_the_demos_preset_is_a_config_of_its_graph(tmp_path):
+    graph = compiled(tmp_path, path=PRESETS / "demo.yaml")
+    assert {name.split("/")[0] for name in graph.tasks if "/" in name} == {"em-0", "em-1", "em-2"}
+    defaults = {name: graph.parameters[name].default for name in ("pretrain_steps", "train_steps", "stop_agreement")}
+    assert defaults == {"pretrain_steps": 150, "train_steps": 100, "stop_agreement": 0.95}

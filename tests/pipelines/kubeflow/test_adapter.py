@@ -9,7 +9,7 @@ from pipelines.kubeflow.adapter import component, image_reference
 from pipelines.kubeflow.resources import RESOURCES, Resources
 from shared.stage.declaration import Stage
 from shared.stage.version import image_version
-from shared.stage.wire import plain_type
+from shared.stage.wire import plain_type, to_wire
 
 WIRE = {
     bool: "BOOLEAN",
@@ -64,7 +64,7 @@ def test_parameters_have_the_declared_types_and_defaults(stage, spec):
         assert compiled[name]["parameterType"] == WIRE[plain_type(field)]
         assert compiled[name].get("isOptional", False) == (not field.is_required())
         if not field.is_required():
-            assert compiled[name]["defaultValue"] == field.get_default(call_default_factory=True)
+            assert compiled[name]["defaultValue"] == to_wire(field, field.get_default(call_default_factory=True))
 
 
 def test_the_container_runs_the_stage_in_its_image(stage, spec):

@@ -293,7 +293,7 @@ def test_a_stage_is_not_given_what_it_does_not_know(tmp_path):
 def test_tasks_in_rounds_are_named_with_their_round(tmp_path):
     graphs.compile_named(config.load(settings=["rounds=2"]), tmp_path / "graph.yaml")
     graph, platform = yaml.safe_load_all((tmp_path / "graph.yaml").read_text())
-    del platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]["exec-gate-2"]
+    del platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]["exec-select-model-2"]
     (tmp_path / "bad.yaml").write_text(yaml.safe_dump_all([graph, platform]))
     assert [finding.where for finding in lint(tmp_path / "bad.yaml")] == ["em-1/select-model", "em-1/select-model"]
 

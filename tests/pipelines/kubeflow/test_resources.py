@@ -22,7 +22,7 @@ def compiled(tmp_path, text: str = "", cpu_only: bool = False):
 
 
 def container(graph, stage):
-    return graph["deploymentSpec"]["executors"][f"exec-{stage}"]["container"]
+    return graph["deploymentSpec"]["executors"][f"exec-{stage.replace('_', '-')}"]["container"]
 
 
 def test_every_stage_has_a_row():
@@ -59,17 +59,17 @@ def test_a_profile_changes_all_stages_or_one(tmp_path):
         stages: {pretrain: {gpu: 2, memory: 64Gi, caching: false}}
         """,
     )
-    pretrain, gate = (container(graph, stage)["resources"] for stage in ("pretrain", "select_model"))
+    pretrain, select = (container(graph, stage)["resources"] for stage in ("pretrain", "select_model"))
     assert pretrain["accelerator"]["resourceCount"] == "2" and pretrain["resourceMemoryLimit"] == "64Gi"
-    assert gate["accelerator"] == {
-        **gate["accelerator"],
+    assert select["accelerator"] == {
+        **select["accelerator"],
         "resourceType": "nvidia.com/mig-1g.10gb",
         "resourceCount": "1",
     }
     tasks = graph["root"]["dag"]["tasks"]
     assert not tasks["pretrain"]["cachingOptions"] and tasks["ingest"]["cachingOptions"]["enableCache"]
     for stage in ("ingest", "select_model"):
-        own = settings[f"exec-{stage}"]
+        own = settings[f"exec-{stage.replace('_', '-')}"]
         assert own["nodeSelector"]["labels"] == {"pool": "gpu"}
         assert own["tolerations"][0]["key"] == "nvidia.com/gpu" and own["tolerations"][0]["operator"] == "Exists"
         secret = own["secretAsEnv"][0]
@@ -92,7 +92,7 @@ def test_what_is_for_gpu_nodes_is_for_stages_with_a_gpu(tmp_path):
         ("pretrain", "64Gi", True),
     ):
         assert container(graph, stage)["resources"]["resourceMemoryLimit"] == memory
-        assert ("tolerations" in settings[f"exec-{stage}"]) == tolerates
+        assert ("tolerations" in settings[f"exec-{stage.replace('_', '-')}"]) == tolerates
     _, settings = compiled(tmp_path, text, cpu_only=True)
     assert not any("tolerations" in own for own in settings.values())
 

@@ -9,14 +9,14 @@ import yaml
 from kubeflow_server import kubeflow
 
 from pipelines.cli import main
-from pipelines.kubeflow import submit
+from pipelines.kubeflow import follow
 from shared import store
 from shared.readers.fingerprint import fingerprint
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    monkeypatch.setattr(submit, "POLL", 0.02)
+    monkeypatch.setattr(follow, "POLL", 0.02)
     for name in ("KFP_TOKEN", "KFP_HOST", "KF_PIPELINES_SA_TOKEN_PATH"):
         monkeypatch.delenv(name, raising=False)
 
@@ -40,7 +40,7 @@ def graph_in(upload: bytes) -> dict:
 
 
 def state(run: str, **tasks: str) -> dict:
-    """A run with its tasks, as the API tells them; `em_0__gate` is the task gate in the round em-0."""
+    """A run with its tasks, as the API tells them; `em_0__select_model` is the task select-model in em-0."""
     details = [{"task_id": "root", "display_name": "root", "state": "RUNNING"}]
     for name, value in tasks.items():
         parent, _, own = name.replace("_", "-").rpartition("--")
@@ -57,7 +57,7 @@ def test_a_run_is_made_of_the_graph_and_its_link_printed(source, capsys):
         assert run["display_name"] == "mine" and run["experiment_id"] == "e0"
         assert server.experiments[0]["display_name"] == "cytoloom"
         given = run["runtime_config"]["parameters"]
-        assert given["source"] == source and given["k"] == 7
+        assert given["source"] == source and given["k"] == "7"
         assert given["fingerprint"] == fingerprint(source) != ""
         assert run["pipeline_version_reference"] == {"pipeline_id": "p0", "pipeline_version_id": "v0"}
         assert graph_in(server.uploads[-1])["pipelineInfo"]["name"] == "label-free"
@@ -140,15 +140,15 @@ def test_what_goes_wrong_is_said(source, capsys, tmp_path):
         server.forbidden = True
         cases = [
             (["--host", nobody, "--source", source], "no usable answer"),
-            (["--host", nobody.removeprefix("http://"), "--source", source], "begins with http://"),
-            (["--host", "nobody", "--source", source], "begins with http://"),
+            (["--host", nobody.removeprefix("http://"), "--source", source], "not a URL; begin with http://"),
+            (["--host", "nobody", "--source", source], "not a URL; begin with http://"),
             (["--host", server.url, "--source", source], "403"),
             (["--host", shared.url, "--source", source], "--namespace"),
             (["--host", server.url + "/elsewhere", "--source", source], "404"),
-            (["--host", server.url, "--source", str(tmp_path)], "does not see this machine's files"),
+            (["--host", server.url, "--source", str(tmp_path)], "cannot read files of this machine"),
             (["--host", server.url, "--source", "s3://nobody-has-this-bucket/x"], "no such bucket"),
             (["--host", server.url, "--source", source + "-not"], "no object there"),
-            (["--host", server.url], "--source DIR: required"),
+            (["--host", server.url], "--source DIR: required, but not given"),
             (["--host", server.url, "--source", source, "--param", "kk=3"], "did you mean k"),
             (["--source", source], "--host"),
         ]
@@ -171,10 +171,10 @@ def test_a_host_that_does_not_answer_is_one_line(source, capsys, caplog):
 
 def test_every_state_of_a_run_is_final_or_goes_on():
     states = set(kfp_server_api.V2beta1RuntimeState.allowable_values)
-    assert states - set(submit.ENDED) == {"RUNTIME_STATE_UNSPECIFIED", "PENDING", "RUNNING", "CANCELING", "PAUSED"}
+    assert states - set(follow.EXIT_CODES) == {"RUNTIME_STATE_UNSPECIFIED", "PENDING", "RUNNING", "CANCELING", "PAUSED"}
 
 
-@pytest.mark.parametrize(("end", "code"), submit.ENDED.items())
+@pytest.mark.parametrize(("end", "code"), follow.EXIT_CODES.items())
 def test_the_wait_ends_with_every_final_state(end, code, source, capsys):
     with kubeflow(states=[state("RUNNING"), state(end)]) as server:
         assert submitted(server, "--source", source, "--wait") == code
@@ -185,8 +185,8 @@ def test_waiting_shows_every_change_of_a_task_and_the_end(source, capsys):
     states = [
         state("PENDING"),
         state("RUNNING", ingest="RUNNING"),
-        state("RUNNING", ingest="SUCCEEDED", em_0="RUNNING", em_0__gate="RUNNING"),
-        state("SUCCEEDED", ingest="SUCCEEDED", em_0="SUCCEEDED", em_0__gate="SUCCEEDED"),
+        state("RUNNING", ingest="SUCCEEDED", em_0="RUNNING", em_0__select_model="RUNNING"),
+        state("SUCCEEDED", ingest="SUCCEEDED", em_0="SUCCEEDED", em_0__select_model="SUCCEEDED"),
     ]
     for found in states:
         for task in found["run_details"]["task_details"]:
@@ -200,9 +200,9 @@ def test_waiting_shows_every_change_of_a_task_and_the_end(source, capsys):
         "ingest  running",
         "ingest  succeeded",
         "em-0  running",
-        "em-0/gate  running",
+        "em-0/select-model  running",
         "em-0  succeeded",
-        "em-0/gate  succeeded",
+        "em-0/select-model  succeeded",
         "succeeded",
     ]
 
