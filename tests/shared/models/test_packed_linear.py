@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from shared.models.backbones.packed_linear import PackedLinear, packed
-from shared.models.backbones.vit import Encoder, EncoderConfig
+from shared.models.backbones.packed_linear import PackedLinear, pack_linear_layers
+from shared.models.backbones.vit import Encoder
+from shared.models.config import EncoderConfig
 
 
 @pytest.mark.parametrize(
@@ -18,9 +19,10 @@ from shared.models.backbones.vit import Encoder, EncoderConfig
 )
 def test_packed_is_the_same_but_for_rounding(patch: int, channels: int, side: int, more: dict) -> None:
     torch.manual_seed(0)
-    config = EncoderConfig.of("nano", patch=patch, channels=channels, crop=side).model_copy(update=more)
+    config = EncoderConfig.preset("nano", patch=patch, channels=channels, crop=side)
+    config = config.model_copy(update={"architecture": config.architecture.model_copy(update=more)})
     encoder = Encoder(config).eval()
-    fast = packed(encoder)
+    fast = pack_linear_layers(encoder)
     assert isinstance(fast.blocks[0].attn.qkv, PackedLinear), "torch was built without oneDNN"
     for count in (1, 3):
         x = torch.randn(count, channels, side, side)
@@ -30,9 +32,9 @@ def test_packed_is_the_same_but_for_rounding(patch: int, channels: int, side: in
 
 
 def test_the_original_stays_as_it_was() -> None:
-    encoder = Encoder(EncoderConfig.of("nano", patch=8, channels=1, crop=32))
+    encoder = Encoder(EncoderConfig.preset("nano", patch=8, channels=1, crop=32))
     before = {name: value.clone() for name, value in encoder.state_dict().items()}
-    packed(encoder)
+    pack_linear_layers(encoder)
     assert encoder.training and all(value.requires_grad for value in encoder.parameters())
     for name, value in encoder.state_dict().items():
         assert torch.equal(value, before[name])

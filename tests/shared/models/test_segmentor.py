@@ -1,48 +1,38 @@
-"""The segmentor: shapes, files, and that it works at full resolution."""
+"""The segmentor: shapes, and that it works at full resolution."""
 
 import pytest
 import torch
-from loop_artifacts import payload
 
 from shared.models.backbones.packed_linear import PackedLinear
-from shared.models.backbones.vit import Encoder, EncoderConfig, save_encoder
-from shared.models.segmentor import Segmentor, SegmentorConfig, for_prediction, load_segmentor, save_segmentor
-from shared.system.errors import ArtifactError
+from shared.models.config import ModelInput, SegmentorArchitecture, SegmentorConfig, VitArchitecture
+from shared.models.segmentor import ProbabilityMaps, Segmentor, inference_copy
 
 
-def config(channels: int = 1, patch: int = 8, **options) -> SegmentorConfig:
-    return SegmentorConfig(encoder=EncoderConfig.of("nano", patch=patch, channels=channels, crop=64), **options)
+def config(channels: int = 1, patch: int = 8, downsample: int = 1, **options) -> SegmentorConfig:
+    return SegmentorConfig(
+        architecture=SegmentorArchitecture(encoder=VitArchitecture.preset("nano", patch), **options),
+        input=ModelInput(channels=channels, downsample=downsample),
+    )
 
 
-@pytest.mark.parametrize(("channels", "patch", "heads"), [(1, 8, 1), (3, 16, 2), (5, 8, 1)])
-def test_logits_of_every_pixel_and_head(channels, patch, heads):
-    segmentor = Segmentor(config(channels, patch, heads=("foreground", "border")[:heads])).eval()
+@pytest.mark.parametrize(("channels", "patch", "width"), [(1, 8, 16), (3, 16, 16), (5, 8, 24)])
+def test_logits_of_every_pixel_and_map(channels, patch, width):
+    segmentor = Segmentor(config(channels, patch, width=width)).eval()
     with torch.no_grad():
-        assert segmentor(torch.randn(2, channels, 64, 96)).shape == (2, heads, 64, 96)
+        assert segmentor(torch.randn(2, channels, 64, 96)).shape == (2, len(segmentor.config.maps), 64, 96)
 
 
-def test_files_round_trip(tmp_path):
-    torch.manual_seed(0)
-    made = Segmentor(config()).eval()
-    for name in ("a", "b"):
-        save_segmentor(tmp_path / name, made, made.config, "# Card")
-    assert payload(tmp_path / "a") == payload(tmp_path / "b")
-    loaded, found = load_segmentor(tmp_path / "a")
-    assert found == made.config
-    x = torch.randn(1, 1, 64, 64)
+@pytest.mark.parametrize("downsample", [1, 2, 4])
+def test_probability_maps_have_the_size_of_the_image(downsample):
+    network = ProbabilityMaps(Segmentor(config(downsample=downsample)).eval())
     with torch.no_grad():
-        assert torch.equal(loaded(x), made(x))
-        assert torch.equal(loaded.encoder(x), made.encoder(x))
+        maps = network(torch.rand(1, 1, 64, 128))
+    assert maps.shape == (1, 2, 64, 128) and maps.min() >= 0 and maps.max() <= 1
 
 
-def test_models_of_another_kind_or_shape_are_refused(tmp_path):
-    encoder = config().encoder
-    save_encoder(tmp_path / "encoder", Encoder(encoder), encoder, "# Card")
-    with pytest.raises(ArtifactError, match=r"encoder.*segmentor"):
-        load_segmentor(tmp_path / "encoder")
-    save_segmentor(tmp_path / "wide", Segmentor(config(width=32)), config(), "# Card")
-    with pytest.raises(ArtifactError, match="do not fit"):
-        load_segmentor(tmp_path / "wide")
+def test_an_unknown_target_is_refused():
+    with pytest.raises(ValueError, match="unknown target; there is foreground_distance"):
+        config(target="flow")
 
 
 def test_it_learns_a_pattern_finer_than_a_patch():
@@ -53,11 +43,11 @@ def test_it_learns_a_pattern_finer_than_a_patch():
     segmentor = Segmentor(config()).train()
     optimiser = torch.optim.AdamW(segmentor.parameters(), lr=5e-3)
     for _ in range(60):
-        loss = torch.nn.functional.binary_cross_entropy_with_logits(segmentor(x), target)
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(segmentor(x)[:, :1], target)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-    right = ((segmentor.eval()(x) > 0) == (target > 0)).float().mean()
+    right = ((segmentor.eval()(x)[:, :1] > 0) == (target > 0)).float().mean()
     assert right > 0.93 > (target == 0).float().mean()
 
 
@@ -69,8 +59,8 @@ def test_a_path_at_full_resolution_draws_the_border():
     torch.manual_seed(0)
     segmentor = Segmentor(config()).eval()
     with torch.no_grad():
-        segmentor.up_full.weight.zero_()
-        segmentor.up_full.bias.zero_()
+        segmentor.decoder.up_full.weight.zero_()
+        segmentor.decoder.up_full.bias.zero_()
         blank = torch.zeros(1, 1, 32, 32)
         before = segmentor(blank)
         answers = []
@@ -86,10 +76,10 @@ def test_a_path_at_full_resolution_draws_the_border():
     torch.testing.assert_close(answers[2], answers[0])
 
 
-def test_for_prediction_it_gives_the_same_and_stays_as_it_was():
+def test_the_inference_copy_gives_the_same_and_the_original_stays_as_it_was():
     torch.manual_seed(0)
     segmentor = Segmentor(config()).train()
-    fast = for_prediction(segmentor, "cpu")
+    fast = inference_copy(segmentor, "cpu")
     assert segmentor.training and not fast.training
     assert isinstance(fast.encoder.blocks[0].attn.qkv, PackedLinear)
     assert not isinstance(segmentor.encoder.blocks[0].attn.qkv, PackedLinear)

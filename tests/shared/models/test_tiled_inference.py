@@ -1,23 +1,28 @@
-"""Tiled prediction against the whole image at once, and blocks against memory."""
+"""Tiled prediction against the whole image at once, memory maps against memory, and images of another pixel size."""
 
-from types import SimpleNamespace
+from dataclasses import replace
 
 import cv2
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from real_labels import wheel_nuclei
 from small_segmentor import CONFIG, trained
 from torch import nn
 
 from shared.imaging.normalise import Normalisation
-from shared.imaging.tiling import cut_tile, fitting_tile, reflect_index, tile_origins, tile_spans
-from shared.models.tiled_inference import predict, predict_blocks
+from shared.imaging.resize import resize
+from shared.imaging.tiling import fitting_tile
+from shared.metrics.tally import tally
+from shared.models.config import ModelInput
+from shared.models.network import as_network
+from shared.models.segmentor import upsample
+from shared.models.tiled_inference import TiledPredictor, predict_at_scale
+from shared.targets import TARGETS
 
 
 class Local(nn.Module):
-    """A network that sees 6 px around each pixel."""
+    """A network of one map that sees 6 px around each pixel."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -28,65 +33,44 @@ class Local(nn.Module):
         return self.layers(x)
 
 
-def local(downsample: int = 1) -> SimpleNamespace:
-    """Its config."""
-    return SimpleNamespace(encoder=SimpleNamespace(normalisation=Normalisation(), channels=1, downsample=downsample))
+class LocalMaps(Local):
+    """The same between downsampling and upsampling, as a segmentor."""
+
+    def __init__(self, downsample: int) -> None:
+        super().__init__()
+        self.downsample = downsample
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.sigmoid(upsample(self.layers(nn.functional.avg_pool2d(x, self.downsample)), self.downsample))
 
 
-@pytest.mark.parametrize("size", [1, 63, 64, 65, 500])
-def test_cores_cover_every_pixel_once(size):
-    origins = tile_origins(size, tile=96, halo=16)
-    assert origins == list(range(0, size, 64))
-    with pytest.raises(ValueError, match="halo"):
-        tile_origins(size, tile=32, halo=16)
+def local_predictor(downsample: int = 1) -> TiledPredictor:
+    network = as_network(LocalMaps(downsample), "cpu")
+    return TiledPredictor(network, ModelInput(channels=1, downsample=downsample), 1, tile=64, halo=8, batch_size=3)
 
 
-@pytest.mark.parametrize("size", [1, 63, 64, 65, 96, 97, 256, 500, 1022])
-@pytest.mark.parametrize(("tile", "unit"), [(64, 1), (80, 1), (144, 1), (64, 4)])
-def test_spans_cover_every_pixel_once_with_a_halo_between(size, tile, unit):
-    spans = tile_spans(size, tile, 8, unit)
-    assert [start for _, start, _ in spans] == [0, *(stop for _, _, stop in spans[:-1])] and spans[-1][2] == size
-    assert all(first % unit == 0 and (0 <= first < size - tile + unit or size < tile) for first, _, _ in spans)
-    for (first, start, _), (before, _, stop) in zip(spans[1:], spans, strict=False):
-        assert start - first >= 8 and before + tile - stop >= 8
-
-
-def test_a_tile_fits_the_image_better_where_it_may_be_larger():
-    sides = {size: fitting_tile(size, 128, 16) for size in (100, 256, 360, 512, 1024)}
-    assert sides == {100: 128, 256: 144, 360: 144, 512: 128, 1024: 160}
-    for size, side in sides.items():
-        assert side * len(tile_spans(size, side, 16)) <= 128 * len(tile_spans(size, 128, 16))
-
-
-@pytest.mark.parametrize("size", [2, 3, 17])
-def test_reflection_is_numpys(size):
-    expected = np.pad(np.arange(size), (40, 25), mode="reflect")
-    np.testing.assert_array_equal(reflect_index(-40, size + 25, size), expected)
-
-
-def test_a_tile_is_cut_from_the_reflected_image():
-    image = np.random.default_rng(0).random((30, 41, 2))
-    padded = np.pad(image, ((8, 64), (8, 64), (0, 0)), mode="reflect")
-    np.testing.assert_array_equal(cut_tile(image, 16, 32, 48, 8), padded[16:64, 32:80])
-    assert cut_tile(image[:1, :1], 0, 0, 32, 8).shape == (32, 32, 2)
+def predictor(um_per_px: float | None = None, **settings) -> TiledPredictor:
+    """The small segmentor, trained on images of this pixel size."""
+    made = TiledPredictor.of(trained(), "cpu", **settings)
+    return replace(made, input=made.input.model_copy(update={"um_per_px": um_per_px}))
 
 
 @pytest.mark.parametrize("size", [(40, 50), (200, 131), (1, 70)])
 def test_tiles_give_what_the_whole_image_gives(size):
     image = wheel_nuclei()[0][: size[0], : size[1], None]
-    found = predict(Local(), local(), image, tile=64, halo=8, batch_size=3, device="cpu")
+    found = local_predictor()(image)
     lacking = [(0, max(0, fitting_tile(length, 64, 8) - length)) for length in size]
     whole = np.pad(Normalisation()(image)[..., 0], lacking, mode="reflect")
     with torch.no_grad():
-        expected = torch.sigmoid(Local()(torch.from_numpy(whole)[None, None])[0, 0, : size[0], : size[1]])
+        expected = torch.sigmoid(Local()(torch.from_numpy(whole)[None, None])[0, :, : size[0], : size[1]])
     np.testing.assert_allclose(found, expected, atol=1e-5)
-    assert found.dtype == np.float32 and found.shape == size
+    assert found.dtype == np.float32 and found.shape == (1, *size)
 
 
 @pytest.mark.parametrize("factor", [2, 4])
-def test_a_shrunk_image_gives_what_opencv_makes_of_the_whole(factor):
+def test_a_downsampled_image_gives_what_opencv_makes_of_the_whole(factor):
     image = wheel_nuclei()[0][:200, :160, None]
-    found = predict(Local(), local(factor), image, tile=64, halo=8, batch_size=3, device="cpu")
+    found = local_predictor(factor)(image)[0]
     sides = [fitting_tile(length, 64 * factor, 8 * factor, 16 * factor) for length in (200, 160)]
     lacking = [(0, max(0, side - length)) for side, length in zip(sides, (200, 160), strict=True)]
     whole = np.pad(Normalisation()(image)[..., 0], lacking, mode="reflect")
@@ -97,27 +81,66 @@ def test_a_shrunk_image_gives_what_opencv_makes_of_the_whole(factor):
     np.testing.assert_allclose(found, 1 / (1 + np.exp(-large)), atol=1e-5)
 
 
-def test_into_a_memory_map_it_is_the_same_bit_for_bit(tmp_path):
+def test_memory_maps_give_the_same_bits_as_memory(tmp_path):
     image = wheel_nuclei()[0][:200, :230, None]
-    options = {"tile": 96, "batch_size": 4, "device": "cpu"}
-    expected = predict(trained(), CONFIG, image, **options)
+    tiled = predictor(tile=96, batch_size=4)
+    expected = tiled(image)
     np.save(tmp_path / "image.npy", image)
-    out = np.lib.format.open_memmap(tmp_path / "out.npy", "w+", np.float32, (1, 200, 230))
-    predict_blocks(trained(), CONFIG, np.load(tmp_path / "image.npy", mmap_mode="r"), out, **options)
-    np.testing.assert_array_equal(out[0], expected)
+    out = np.lib.format.open_memmap(tmp_path / "out.npy", "w+", np.float32, (2, 200, 230))
+    tiled.predict_into(out, np.load(tmp_path / "image.npy", mmap_mode="r"))
+    np.testing.assert_array_equal(out, expected)
 
 
 def test_the_batch_size_does_not_matter():
     image = wheel_nuclei()[0][:200, :230, None]
-    one, five = (predict(trained(), CONFIG, image, tile=96, batch_size=n, device="cpu") for n in (1, 5))
+    one, five = (predictor(tile=96, batch_size=n)(image)[0] for n in (1, 5))
     np.testing.assert_allclose(one, five, atol=1e-4)
     assert 0.05 < (one > 0.5).mean() < 0.5
 
 
 def test_other_channels_and_types_are_taken():
     image = np.repeat(wheel_nuclei()[0][:96, :96, None], 3, axis=2)
-    grey = predict(trained(), CONFIG, image[..., :1], tile=96, batch_size=1, device="cpu")
+    tiled = predictor(tile=96, batch_size=1)
+    grey = tiled(image[..., :1])
     for shown in (image, image.astype(np.float64) / 7):
-        found = predict(trained(), CONFIG, shown, tile=96, batch_size=1, device="cpu")
-        np.testing.assert_allclose(found, grey, atol=1e-3)
-    assert not F.relu(torch.from_numpy(grey)).isnan().any()
+        np.testing.assert_allclose(tiled(shown), grey, atol=1e-3)
+    assert np.isfinite(grey).all()
+
+
+# --- pixel size ---------------------------------------------------------------------------------------------------
+
+
+def f1(maps: np.ndarray, image: np.ndarray, truth: np.ndarray) -> float:
+    """F1 at an IoU of 0.5 of the instances decoded from the maps."""
+    target = TARGETS[CONFIG.architecture.target]
+    return tally(truth, target.decode(maps.copy(), image, CONFIG.postprocessing).labels).metrics()["f1"]
+
+
+def test_an_image_of_twice_the_pixel_size_is_predicted_at_the_models():
+    """Nuclei that appear at half the size are found at the model's scale, and missed at the image's own."""
+    image, truth = (plane[256:] for plane in wheel_nuclei())  # not trained on
+    small = resize(image[..., None], (128, 256))
+    small_truth = cv2.resize(truth, (256, 128), interpolation=cv2.INTER_NEAREST)
+    tiled = predictor(um_per_px=0.5)
+    full = f1(tiled(image[..., None]), image[..., None], truth)
+    rescaled = predict_at_scale(tiled, small, 1.0)
+    assert rescaled.shape == (2, 128, 256) and rescaled.dtype == np.float32
+    assert rescaled.min() >= 0 and rescaled.max() <= 1
+    with_scale, without = (f1(maps, small, small_truth) for maps in (rescaled, tiled(small)))
+    assert with_scale > without + 0.1 and with_scale > full - 0.15, (full, with_scale, without)
+
+
+@pytest.mark.parametrize(("own", "trained_at"), [(None, 0.5), (0.5, None), (0.5, 0.5), (0.5001, 0.5)])
+def test_an_image_of_unknown_or_equal_pixel_size_is_predicted_as_it_is(own, trained_at):
+    image = wheel_nuclei()[0][:100, :90, None]
+    tiled = predictor(um_per_px=trained_at, tile=96)
+    np.testing.assert_array_equal(predict_at_scale(tiled, image, own), tiled(image))
+
+
+@pytest.mark.parametrize("dtype", [np.uint32, np.int64, np.float16])
+def test_pixel_types_that_opencv_cannot_resize_are_converted(dtype):
+    image = (wheel_nuclei()[0][:64, :64, None] // 16).astype(dtype)
+    tiled = predictor(um_per_px=0.5, tile=96)
+    np.testing.assert_allclose(
+        predict_at_scale(tiled, image, 0.8), predict_at_scale(tiled, image.astype(np.float32), 0.8), atol=1e-5
+    )
