@@ -21,7 +21,7 @@ def run(stage: Ingest) -> Result:
     log.info(
         "%d images, %d with labels, %d rejects",
         len(summary.images),
-        len(summary.labelled_keys),
+        summary.labelled_images,
         len(summary.rejects),
     )
     return Result(
@@ -35,7 +35,7 @@ def run(stage: Ingest) -> Result:
 def _metrics(summary: IngestSummary) -> dict[str, float]:
     metrics = {
         "images": len(summary.images),
-        "labelled": len(summary.labelled_keys),
+        "labelled": summary.labelled_images,
         "rejects": summary.rejected_images,
         "label_rejects": len(summary.rejects) - summary.rejected_images,
         "instances": summary.instance_count,

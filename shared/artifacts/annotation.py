@@ -37,17 +37,6 @@ def clip_box(corners: tuple[float, float, float, float], size: tuple[int, int]) 
     return x0, y0, x1 - x0, y1 - y0
 
 
-def coco_row(annotation: Annotation, annotation_id: int, image_id: int, category_id: int) -> dict[str, Any]:
-    """Return the annotation as one entry of `annotations` in a COCO file (Lin et al. 2014, arXiv:1405.0312)."""
-    row: dict[str, Any] = {"id": annotation_id, "image_id": image_id, "category_id": category_id}
-    row |= {"bbox": list(annotation.bbox), "area": annotation.area, "iscrowd": annotation.iscrowd}
-    if annotation.rle is not None:
-        row["segmentation"] = annotation.rle
-    if annotation.score is not None:
-        row["score"] = round(float(annotation.score), 4)
-    return row
-
-
 def annotations_by_key(coco: dict[str, Any]) -> dict[str, list[Annotation]]:
     """Map the key (`file_name`) of each image of a COCO file written by this project to its annotations."""
     categories = {row["id"]: row["name"] for row in coco["categories"]}

@@ -1,12 +1,14 @@
-"""Write COCO annotations (Lin et al. 2014, arXiv:1405.0312) that pycocotools loads."""
+"""Write COCO annotations (Lin et al. 2014, arXiv:1405.0312) that pycocotools loads.
+
+It is imported late: most stages read and write label images alone.
+"""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
-from pycocotools import mask as rle
 
-from shared.artifacts.annotation import Annotation, coco_row
+from shared.artifacts.annotation import Annotation
 
 CELL: list[dict[str, Any]] = [{"id": 1, "name": "cell", "supercategory": ""}]
 """Categories of instances whose class is not known."""
@@ -39,12 +41,23 @@ def annotation_dataset(images: Iterable[tuple[str, tuple[int, int], list[Annotat
     rows: list[dict[str, Any]] = []
     for image_id, (_, _, annotations) in enumerate(images, 1):
         for annotation in annotations:
-            rows.append(coco_row(annotation, len(rows) + 1, image_id, ids[annotation.category]))
+            rows.append(_row(annotation, len(rows) + 1, image_id, ids[annotation.category]))
     entries = [
         {"id": number, "file_name": key, "height": height, "width": width}
         for number, (key, (height, width), _) in enumerate(images, 1)
     ]
     return dataset(entries, rows, [{"id": ids[name], "name": name} for name in names])
+
+
+def _row(annotation: Annotation, annotation_id: int, image_id: int, category_id: int) -> dict[str, Any]:
+    """Return the annotation as one entry of `annotations` in a COCO file."""
+    row: dict[str, Any] = {"id": annotation_id, "image_id": image_id, "category_id": category_id}
+    row |= {"bbox": list(annotation.bbox), "area": annotation.area, "iscrowd": annotation.iscrowd}
+    if annotation.rle is not None:
+        row["segmentation"] = annotation.rle
+    if annotation.score is not None:
+        row["score"] = round(float(annotation.score), 4)
+    return row
 
 
 def instance_annotations(
@@ -54,12 +67,14 @@ def instance_annotations(
 
     `bbox` is x, y, width, height in px and `area` px²; scores: in [0, 1], of the instances 1, 2, ...
     """
+    from pycocotools import mask as rle
+
     rows = []
     for number, (label, code) in enumerate(label_rles(labels).items()):
         x, y, width, height = (int(value) for value in rle.toBbox(code))
         score = None if scores is None else float(scores[label - 1])
         annotation = Annotation("cell", (x, y, width, height), int(rle.area(code)), code, score=score)
-        rows.append(coco_row(annotation, first_id + number, image_id, CELL[0]["id"]) | {"label": label})
+        rows.append(_row(annotation, first_id + number, image_id, CELL[0]["id"]) | {"label": label})
     return rows
 
 
@@ -85,6 +100,8 @@ def label_rles(labels: np.ndarray) -> dict[int, dict[str, Any]]:
 
 def _encode_runs(starts: np.ndarray, stops: np.ndarray, shape: tuple[int, ...]) -> dict[str, Any]:
     """Encode the runs of one object, given by first and end index in column-major order."""
+    from pycocotools import mask as rle
+
     height, width = shape
     edges = np.stack([starts, stops], axis=1).ravel()
     counts = np.diff(edges, prepend=0, append=height * width)  # background, object, background, ...

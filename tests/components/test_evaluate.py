@@ -349,7 +349,9 @@ def test_panel_draws_both_outlines():
     picture = draw_panel(IMAGE[..., None], LABELS, np.roll(LABELS, 5, 0))
     assert picture.shape == (512, 3 * 512 + 8, 3)
     parts = picture[:, :512], picture[:, 516:1028], picture[:, 1032:]
-    for part, colour, there in zip(parts, (TRUTH_COLOUR, TRUTH_COLOUR, PREDICTION_COLOUR), (False, True, True), strict=True):
+    for part, colour, there in zip(
+        parts, (TRUTH_COLOUR, TRUTH_COLOUR, PREDICTION_COLOUR), (False, True, True), strict=True
+    ):
         assert (part == colour).all(axis=2).any() == there
     narrow = np.zeros((2000, 100), np.uint8)
     assert draw_panel(narrow[..., None], narrow, narrow.astype(np.uint16)).shape == (640, 3 * 32 + 8, 3)

@@ -11,7 +11,6 @@ from hypothesis.extra import numpy as npst
 from PIL import Image
 
 from shared.artifacts.annotation import Annotation
-from shared.artifacts.coco import annotation_dataset
 from shared.artifacts.kinds import ImageSet, LabelSet
 from shared.artifacts.label_set import INFO_FILE, LabelReader, LabelWriter, decode_labels, encode_labels, soft_mask
 from shared.artifacts.manifest import seal, verify
@@ -71,8 +70,9 @@ def write(folder, origin="truth"):
         writer.add("a", labels(9, np.uint16), "instances")
         conf = np.full((40, 30), 7, np.uint8)
         writer.add("a-b", labels(1, np.uint8), "foreground", conf, {"cluster": labels(5, np.uint8)})
-        writer.classes = {"z": "positive", "a": "negative"}
-        writer.coco = {"images": [{"id": 1, "file_name": "a"}], "annotations": [], "categories": []}
+        writer.classify("a", "negative")
+        writer.classify("z", "positive")
+        writer.annotate("a", (40, 30), [])
     return folder
 
 
@@ -101,7 +101,8 @@ def test_an_empty_set_is_readable(tmp_path):
 def test_a_set_of_boxes_alone(tmp_path):
     box, outlined = Annotation("RBC", (1.5, 2, 3, 4), 12), Annotation("WBC", (0, 0, 2, 2), 4, {"size": [2, 2]}, 1)
     with LabelWriter(tmp_path / "set", "truth") as writer:
-        writer.coco = annotation_dataset([("a", (20, 30), [box, outlined]), ("b", (20, 30), [])])
+        writer.annotate("a", (20, 30), [box, outlined])
+        writer.annotate("b", (20, 30), [])
     seal(tmp_path / "set", LabelSet)
     reader = LabelReader(tmp_path / "set")
     assert reader.annotations() == {"a": [box, outlined], "b": []}
@@ -113,7 +114,8 @@ def test_a_set_of_boxes_alone(tmp_path):
 
 def test_a_set_of_classes_alone(tmp_path):
     with LabelWriter(tmp_path / "set", "corrected") as writer:
-        writer.classes = {"b": "infected", "a": 'uninfected, "clean"'}
+        writer.classify("a", 'uninfected, "clean"')
+        writer.classify("b", "infected")
     seal(tmp_path / "set", LabelSet)
     reader = LabelReader(tmp_path / "set")
     assert reader.classes() == {"a": 'uninfected, "clean"', "b": "infected"} and reader.class_scores() == {}
@@ -125,8 +127,9 @@ def test_a_set_of_classes_alone(tmp_path):
 def test_predictions_of_every_kind_carry_scores(tmp_path):
     with LabelWriter(tmp_path / "set", "prediction") as writer:
         writer.add("a", labels(2, np.uint8), "instances", scores=np.float32([0.25, 0.123456]))
-        writer.coco = annotation_dataset([("a", (40, 30), [Annotation("cell", (1, 2, 3, 4), 12, score=0.987654)])])
-        writer.classes, writer.class_scores = {"a": "positive", "b": "negative"}, {"a": 0.5, "b": 0.99996}
+        writer.annotate("a", (40, 30), [Annotation("cell", (1, 2, 3, 4), 12, score=0.987654)])
+        writer.classify("a", "positive", 0.5)
+        writer.classify("b", "negative", 0.99996)
     seal(tmp_path / "set", LabelSet)
     reader = LabelReader(tmp_path / "set")
     assert reader.entries["a"].scores == (0.25, 0.1235)
@@ -182,6 +185,13 @@ def test_keys_ascend(tmp_path, key):
         writer.add("a-b", labels(1, np.uint8), "instances")
         writer.add(key, labels(10**6, np.uint32), "instances")
     assert not (tmp_path / "set/index.jsonl").exists()
+
+
+@pytest.mark.parametrize("call", [lambda w, key: w.annotate(key, (4, 5), []), lambda w, key: w.classify(key, "x")])
+def test_keys_of_annotations_and_classes_ascend(tmp_path, call):
+    with pytest.raises(ValueError, match="ascending"), LabelWriter(tmp_path / "set", "truth") as writer:
+        call(writer, "b")
+        call(writer, "a")
 
 
 def test_broken_sets_are_named(tmp_path):

@@ -28,7 +28,7 @@ def write_labels(folder: Path, keys: tuple[str, ...] = ("a", "b")) -> None:
     with LabelWriter(folder, "truth") as writer:
         for key in keys:
             writer.add(key, np.ones((8, 8), np.uint8), "instances")
-            writer.classes[key] = "positive"
+            writer.classify(key, "positive")
 
 
 def write_features(folder: Path, keys: tuple[str, ...] = ("a", "b")) -> None:
