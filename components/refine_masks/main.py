@@ -66,16 +66,16 @@ class Statistics:
     """Figures of the images that were written."""
 
     agreement: list[float] = field(default_factory=list)
-    """Dice with the previous masks."""
+    """Dice with the previous masks; empty in the first round."""
     foreground_share: list[float] = field(default_factory=list)
     ignored_share: list[float] = field(default_factory=list)
     min_area: list[int] = field(default_factory=list)
     """px², smallest region kept."""
 
     def metrics(self) -> dict[str, float]:
-        """Summarise over the images."""
-        return {
-            "agreement": float(np.mean(self.agreement)) if self.agreement else 0.0,
+        """Summarise over the images. Without previous masks there is no agreement."""
+        agreement = {"agreement": float(np.mean(self.agreement))} if self.agreement else {}
+        return agreement | {
             "foreground_share": float(np.mean(self.foreground_share)),
             "ignored_share": float(np.mean(self.ignored_share)),
             "min_area": float(np.median(self.min_area)),
@@ -104,7 +104,7 @@ def run(stage: RefineMasks) -> Result:
     noise = stage.expected_noise if by_watershed and not inputs.hand_labelled else 0.0
     return Result(
         metrics=metrics,
-        values={"agreement": metrics["agreement"], "noise": noise},
+        values={"agreement": metrics.get("agreement", 0.0), "noise": noise},
         page=make_page(_METHODS[refinement], metrics, panels),
     )
 

@@ -24,9 +24,10 @@ class Panel:
 def make_page(method: str, metrics: dict[str, float], panels: list[Panel]) -> Page:
     """Show how borders were refined, and the proposals and pseudo-masks of some images."""
     page = Page("refine_masks")
+    agreement = f"Agreement with the previous round: {metrics['agreement']:.3f}. " if "agreement" in metrics else ""
     page.text(
         f"Borders: {method}. The image gradient on the proposals' borders is {metrics['edge_score']:.2f} times that "
-        f"around them. Agreement with the previous round: {metrics['agreement']:.3f}. "
+        f"around them. {agreement}"
         f"Foreground {100 * metrics['foreground_share']:.1f} %, ignored {100 * metrics['ignored_share']:.1f} %, "
         f"smallest region kept {metrics['min_area']:.0f} px² (median over images)."
     )
