@@ -18,7 +18,9 @@ from safetensors.torch import load_file
 from shared.artifacts.kinds import Model
 from shared.artifacts.label_set import NOTE_BORDER_REFINEMENT
 from shared.artifacts.manifest import seal, verify
-from shared.models.backbones.vit import Encoder, EncoderConfig, save_encoder
+from shared.models.backbones.vit import Encoder
+from shared.models.config import EncoderConfig
+from shared.models.files import save_model
 
 STEPS = 6
 COMMON = {"batch_size": 5, "crop": 64, "steps": STEPS}
@@ -36,9 +38,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Data:
     conf = {key: np.where(mask > 0, 255, 90).astype(np.uint8) for key, mask in data.masks.items()}
     foreground = {key: (mask > 0).astype(np.uint8) for key, mask in data.masks.items()}
     data.pseudo = data.labels("pseudo", foreground, conf=conf, notes={NOTE_BORDER_REFINEMENT: "edges"})
-    config = EncoderConfig.of("nano", patch=16, channels=1, crop=64)
+    config = EncoderConfig.preset("nano", patch=16, channels=1, crop=64)
     torch.manual_seed(0)
-    save_encoder(data.root / "encoder", Encoder(config), config, "# Untrained")
+    save_model(data.root / "encoder", Encoder(config).state_dict(), config, "# Untrained")
     seal(data.root / "encoder", Model)
     return data
 
@@ -48,7 +50,7 @@ def command(data: Data, kind: str, out: Path) -> list[str]:
     if kind == "train_segmentor":
         stage, output = "train_segmentor", "segmentor"
         given = {"labels": data.pseudo, "model": data.root / "encoder", "encoder_rate": 0.5}
-        given["steps"] = 2 * STEPS  # half are taken where masks missed the edges
+        given |= {"steps": 2 * STEPS, "drop_fraction": 0.1}  # half of the steps are taken on noisy labels
     else:
         stage, output, given = "pretrain", "encoder", {"objective": kind, **PRETRAIN}
     arguments = {"images": data.images, output: out / "model", "metrics": out / "metrics.json", **COMMON, **given}
@@ -100,7 +102,7 @@ def test_killed_and_started_again_it_ends_in_the_same_weights(data: Data, tmp_pa
     killed.communicate(timeout=60)  # the workers end with it: they hold the other end of its standard error
     again = subprocess.run(command(data, "train_segmentor", out), **options, timeout=300)
     assert again.returncode == 0, again.stderr
-    assert "going on from the checkpoint" in again.stderr
+    assert "resuming from the checkpoint" in again.stderr
     resumed = load_file(out / "model/model.safetensors")
     assert all(torch.equal(resumed[name], value) for name, value in unbroken.items())
 
