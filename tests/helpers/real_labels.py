@@ -1,4 +1,4 @@
-"""Real label images and what goes wrong with predictions, for the tests of scores and instances."""
+"""Real images with label images, and typical errors of predictions."""
 
 import importlib.util
 import os
@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def wheel_nuclei() -> tuple[np.ndarray, np.ndarray]:
-    """Image (512, 512) uint16 and 125 hand-drawn nuclei, from the stardist wheel."""
+    """Image (512, 512) uint16 and 125 hand-labelled nuclei, from the stardist wheel."""
     spec = importlib.util.find_spec("stardist")
     assert spec is not None and spec.origin is not None, "stardist is in requirements/dev.lock"
     folder = Path(spec.origin).parent / "data/images"
@@ -23,7 +23,7 @@ def wheel_nuclei() -> tuple[np.ndarray, np.ndarray]:
 
 
 def real_data() -> Path:
-    """The folder of real images, which need not be here."""
+    """The folder of real images, which may be absent."""
     return Path(os.environ.get("CYTOLOOM_DATA") or ROOT.parent / "shared/data")
 
 
@@ -31,7 +31,7 @@ def real_pairs(folder: str, limit: int) -> list[tuple[np.ndarray, np.ndarray]]:
     """The first images and label images below the folder of real data, e.g. `dsb2018/fluo`; skips where absent."""
     data = real_data() / folder
     if not data.is_dir():
-        pytest.skip(f"{data}: real images are not here; CYTOLOOM_DATA names their folder")
+        pytest.skip(f"{data}: no real images; set CYTOLOOM_DATA to their folder")
     pairs = []
     for mask in sorted(data.glob("*_masks.png"))[:limit]:
         stem = mask.name.removesuffix("_masks.png")
@@ -47,7 +47,7 @@ def otsu(image: np.ndarray) -> np.ndarray:
 
 
 def mistakes(labels: np.ndarray) -> dict[str, np.ndarray]:
-    """Name -> label image with one kind of mistake in it."""
+    """Name -> label image with one kind of error."""
     rng = np.random.default_rng(0)
     names = np.unique(labels)[1:]
     some = rng.choice(names, max(1, len(names) // 3), replace=False)
