@@ -31,7 +31,7 @@ ROOT = Path(__file__).parents[2]
 ROWS, RESULTS = Path(__file__).with_name("quality.jsonl"), Path(__file__).with_name("RESULTS.md")
 sys.path.insert(0, str(ROOT))
 
-from components.cluster.foreground_model import JUDGED_IMAGES  # noqa: E402
+from components.cluster.foreground_model import PROPOSAL_IMAGES  # noqa: E402
 from pipelines.run_folder.record import RunRecord  # noqa: E402
 from shared.artifacts.image_set import ImageReader  # noqa: E402
 from shared.artifacts.keys import evenly_spaced  # noqa: E402
@@ -218,7 +218,7 @@ def no_em(name: str, source: Path, run: Path) -> Iterator[Row]:
             return
     reader = ImageReader(images)
     started = time.monotonic()
-    selection = ProposalSelection.fit(reader.read(key) for key in evenly_spaced(reader.keys("train"), JUDGED_IMAGES))
+    selection = ProposalSelection.fit(reader.read(key) for key in evenly_spaced(reader.keys("train"), PROPOSAL_IMAGES))
 
     def predicted(_: str, image: np.ndarray) -> np.ndarray:
         return split_touching((selection.probability(image) >= 0.5).astype(np.uint8))
