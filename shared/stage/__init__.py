@@ -1,1 +1,1 @@
-"""The contract of a stage: declaration, command line, execution, version."""
+"""The contract of a stage: declaration, command line, runner, version."""

@@ -1,4 +1,4 @@
-"""Read what a stage is asked to do from a command line."""
+"""Read from a command line which inputs, outputs and parameters a stage is given."""
 
 import argparse
 import inspect
@@ -16,28 +16,30 @@ from shared.stage.wire import limits, parameter_type, plain_type
 from shared.system.errors import UserError
 from shared.system.suggestions import did_you_mean
 
-EPILOG = "A path may be an s3:// uri. An ImageSet may also be a plain folder, file or prefix of images."
+_EPILOG = "A path may be an s3:// uri. An ImageSet may also be a plain folder, file or prefix of images."
 
 
 @dataclass
-class Task:
-    """One run of a stage: where its inputs and outputs are, its parameters, and how to report back to Kubeflow."""
+class Invocation:
+    """One call of a stage: places of inputs and outputs, parameters, and the way to report back to Kubeflow."""
 
     stage: type[Stage]
     locations: dict[str, str]
-    """Port -> path or uri; optional outputs may be absent."""
+    """Port -> path or uri; optional ports may be absent."""
     parameters: dict[str, Any]
+    """Parameter -> value, not validated yet; those with a default may be absent."""
     overwrite: bool = False
+    """Replace finished outputs."""
     executor_output: Path | None = None
     """File for `executor_output.json`, when Kubeflow or the local executor started the stage."""
     uris: dict[str, str] = field(default_factory=dict)
-    """Output port -> uri as Kubeflow knows it."""
+    """Output port -> uri that Kubeflow uses."""
     names: dict[str, str] = field(default_factory=dict)
-    """Output port -> the artifact's name as Kubeflow knows it."""
+    """Output port -> name that Kubeflow uses for the artifact."""
 
 
-def parse(stage: type[Stage], argv: list[str]) -> Task:
-    """Command line -> task. Raises UserError that names the argument at fault; `--help` exits with 0."""
+def parse(stage: type[Stage], argv: list[str]) -> Invocation:
+    """Parse a command line. Raises UserError that names the argument at fault; `--help` exits with 0."""
     known, unknown = _parser(stage).parse_known_args(argv)
     if unknown:
         flag = unknown[0].split("=", 1)[0]
@@ -55,11 +57,11 @@ def parse(stage: type[Stage], argv: list[str]) -> Task:
     _check_given(stage, locations, args)
     fields = stage.parameters()
     parameters = {name: from_text(plain_type(fields[name]), text) for name, text in args.items()}
-    return Task(stage, locations, parameters, overwrite)
+    return Invocation(stage, locations, parameters, overwrite)
 
 
 def _check_given(stage: type[Stage], locations: dict[str, str], parameters: dict[str, str]) -> None:
-    """Raise UserError where a path is empty, or something required is not given."""
+    """Raise UserError where a path is empty or a required argument is missing."""
     if empty := [name for name, location in locations.items() if not location.strip()]:
         raise UserError(f"--{empty[0]}: the path is empty; give a path or an s3:// uri")
     needed = [name for name, port in stage.ports().items() if port.needed and name not in locations]
@@ -70,10 +72,10 @@ def _check_given(stage: type[Stage], locations: dict[str, str], parameters: dict
 
 
 def from_text(wire: type, text: str) -> Any:
-    """A parameter's value given as text -> what pydantic can check; `wire` is the field's `plain_type`.
+    """Convert a parameter's text to a value that pydantic validates. wire: the field's `plain_type`.
 
-    Lists are JSON or words between commas, dicts JSON. pydantic reads numbers by itself, but not among the choices of
-    a Literal.
+    Lists are JSON or words separated by commas, dicts JSON. pydantic converts numbers itself, except those among the
+    choices of a Literal.
     """
     if wire is int:
         return int(text) if re.fullmatch(r"[+-]?[0-9]{1,18}", text) else text
@@ -89,7 +91,7 @@ def from_text(wire: type, text: str) -> Any:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Reports an error in one line, as every other error is reported."""
+    """Report an error in one line, like every other error."""
 
     def error(self, message: str) -> NoReturn:
         raise UserError(message.removeprefix("argument ").replace("expected one argument", "a value is missing"))
@@ -99,13 +101,13 @@ def _parser(stage: type[Stage]) -> argparse.ArgumentParser:
     parser = _Parser(
         usage=_usage(stage),
         description=inspect.cleandoc(stage.__doc__ or ""),
-        epilog=EPILOG,
-        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, max_help_position=30, width=110),
+        epilog=_EPILOG,
+        formatter_class=lambda prog: _HelpFormatter(prog, max_help_position=30, width=110),
         allow_abbrev=False,
     )
     groups = {name: parser.add_argument_group(name) for name in ("inputs", "outputs", "parameters", "how to run")}
     ports = stage.ports()
-    for name in sorted(ports, key=lambda n: not ports[n].is_artifact):  # report, metrics and the like come last
+    for name in sorted(ports, key=lambda n: not ports[n].is_artifact):  # pages and metrics come last
         kind = ports[name].kind.__name__ + ("" if ports[name].needed else ", optional")
         group = groups["inputs" if ports[name].direction == "in" else "outputs"]
         group.add_argument(f"--{name}", metavar="PATH", help=_help(stage.model_fields[name].description, kind))
@@ -113,9 +115,21 @@ def _parser(stage: type[Stage]) -> argparse.ArgumentParser:
         _add_parameter(groups["parameters"], name, info)
     how = groups["how to run"]
     how.add_argument("--overwrite", action="store_true", help="replace a finished output instead of refusing it")
-    how.add_argument("--executor-input", metavar="JSON", default=argparse.SUPPRESS, help="what Kubeflow gives instead")
+    how.add_argument(
+        "--executor-input",
+        metavar="JSON",
+        default=argparse.SUPPRESS,
+        help="JSON that Kubeflow passes in place of the arguments",
+    )
     how.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser
+
+
+class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Breaks lines between words only, so that `post-processing` can be searched for."""
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False)
 
 
 def _usage(stage: type[Stage]) -> str:

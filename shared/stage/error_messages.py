@@ -1,4 +1,4 @@
-"""Errors in words: what a person needs to know and can do."""
+"""Describe errors to users: the file or argument, the problem, the remedy."""
 
 import contextlib
 import errno
@@ -16,7 +16,7 @@ from shared.system.suggestions import did_you_mean
 
 
 def describe(error: BaseException, stage: type[Stage]) -> str:
-    """What a person needs to know of an error: the file or field, and what to do."""
+    """Return the message for a user."""
     if isinstance(error, UserError):
         return str(error)
     if isinstance(error, ValidationError) and error.title == stage.__name__:
@@ -24,15 +24,15 @@ def describe(error: BaseException, stage: type[Stage]) -> str:
     if isinstance(error, OSError) and error.strerror and not isinstance(error, ConnectionError):
         return f"{error.filename or 'a file'}: {error.strerror}{_remedy(error.errno)}"
     if isinstance(error, MemoryError):
-        return f"out of memory ({error}); a smaller batch or tile size needs less".replace(" ()", "")
-    return f"{type(error).__name__}: {error} (a fault of the program: --debug shows where)"
+        return f"out of memory ({error}); use a smaller batch or tile size".replace(" ()", "")
+    return f"{type(error).__name__}: {error} (a bug in the program; --debug shows the traceback)"
 
 
 def _remedy(code: int | None) -> str:
     if code in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return f"; this process runs as user {os.getuid()}, give it access or another path"
+        return f"; this process runs as user {os.getuid()}: give it access or another path"
     if code in (errno.ENOSPC, errno.EDQUOT):
-        return "; make room (CYTOLOOM_TMP names another folder for temporary files) and run the same command again"
+        return "; free space (or set CYTOLOOM_TMP to another folder for temporary files) and run the same command again"
     return ""
 
 
@@ -42,27 +42,30 @@ def _field_problem(item: Any, stage: type[Stage]) -> str:
         near = did_you_mean(name, stage.model_fields)
         return f"--{name}: {stage.slug()} has no such parameter{near}; `--help` lists them"
     if item["type"] == "missing":
-        return f"--{name}: required and not given"
+        return f"--{name}: required and not given; `--help` describes it"
     problem = item["msg"][0].lower() + item["msg"][1:]
     return f"--{name}: {problem.removeprefix('value error, ')} (given: {item['input']!r})"
 
 
 @contextlib.contextmanager
 def disk_watched(places: dict[str, Path], ports: dict[str, Port]) -> Iterator[None]:
-    """Turn the many ways in which libraries report a full disk into one message, while the disk still is full."""
+    """Raise one UserError for the many ways in which libraries report a full disk.
+
+    places: port -> path where it is written or read.
+    """
     try:
         yield
     except Exception as error:
         for name, place in places.items():
             if ports[name].direction == "out" and (reason := _disk_problem(error, place)):
                 raise UserError(
-                    f"--{name}: {reason} below {place.parent}; make room and run the same command again"
+                    f"--{name}: {reason} below {place.parent}; free space and run the same command again"
                 ) from error
         raise
 
 
 def _disk_problem(error: BaseException | None, place: Path) -> str:
-    """`the disk is full` or the like where that is what `error` comes from, else nothing."""
+    """Return `the disk is full` or similar where `error` comes from that, else an empty string."""
     reasons = {
         errno.ENOSPC: "the disk is full",
         errno.EDQUOT: "the disk quota is used up",

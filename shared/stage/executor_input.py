@@ -1,20 +1,20 @@
-"""Read what a stage is asked to do from the executor input that Kubeflow hands its container."""
+"""Read the invocation of a stage from the executor input that Kubeflow passes to its container."""
 
 import json
 from pathlib import Path
 from typing import Any
 
-from shared.stage.arguments import Task
+from shared.stage.arguments import Invocation
 from shared.stage.declaration import Stage
 from shared.stage.wire import plain_type
 from shared.system.errors import UserError
 
-MOUNTS = (("s3://", "/s3/"), ("minio://", "/minio/"), ("gs://", "/gcs/"))
+_MOUNTS = (("s3://", "/s3/"), ("minio://", "/minio/"), ("gs://", "/gcs/"))
 """Scheme of a uri -> folder where Kubeflow's launcher mounts it."""
 
 
-def from_executor_input(stage: type[Stage], text: str) -> Task:
-    """Kubeflow's executor input (JSON text) -> task. Uris become the paths the launcher mounts them at."""
+def from_executor_input(stage: type[Stage], text: str) -> Invocation:
+    """Parse Kubeflow's executor input, a JSON text. Uris become the paths at which the launcher mounts them."""
     try:
         given = json.loads(text)
         inputs, outputs = given.get("inputs", {}), given.get("outputs", {})
@@ -29,7 +29,7 @@ def from_executor_input(stage: type[Stage], text: str) -> Task:
             "by hand, give the inputs and outputs as arguments"
         ) from error
     output_file = outputs.get("outputFile")
-    return Task(
+    return Invocation(
         stage,
         locations,
         _whole_numbers(stage, parameters),
@@ -41,7 +41,7 @@ def from_executor_input(stage: type[Stage], text: str) -> Task:
 
 
 def _whole_numbers(stage: type[Stage], parameters: dict[str, Any]) -> dict[str, Any]:
-    """The parameters with 3 in place of 3.0 where the field is an integer: JSON from Kubeflow holds floats."""
+    """Replace 3.0 by 3 where the field is an integer: JSON from Kubeflow holds floats."""
     for name, info in stage.parameters().items():
         value = parameters.get(name)
         if plain_type(info) is int and isinstance(value, float) and value.is_integer():
@@ -50,11 +50,11 @@ def _whole_numbers(stage: type[Stage], parameters: dict[str, Any]) -> dict[str, 
 
 
 def _mounted(artifact: dict[str, Any]) -> str:
-    """Local path of an artifact in a container: the launcher mounts `s3://b/k` at `/s3/b/k`."""
+    """Return the local path of an artifact in a container: the launcher mounts `s3://b/k` at `/s3/b/k`."""
     if path := artifact.get("customPath"):
         return path
     uri: str = artifact["uri"]
-    for scheme, mount in MOUNTS:
+    for scheme, mount in _MOUNTS:
         if uri.startswith(scheme):
             return mount + uri.removeprefix(scheme)
     return uri

@@ -1,4 +1,4 @@
-"""The command that runs a task again, with a fresh place for its outputs."""
+"""Write the command that runs a task again, with new places for its outputs."""
 
 import json
 import os
@@ -10,14 +10,14 @@ from pathlib import Path
 from shared.stage.declaration import Stage
 from shared.system.devices import THREADS
 
-SECRETS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL", "AWS_REGION")
+_SECRETS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL", "AWS_REGION")
 
 
 def rerun_command(stage: Stage, locations: Mapping[str, str], image: str = "") -> str:
-    """One line for a shell: `python -m components ...`, or `docker run ...` where the task runs in an image.
+    """Return one line for a shell: `python -m components ...`, or `docker run ...` where the task runs in an image.
 
-    locations: port -> path or uri; the outputs get `-again` behind. image: reference of the image, by default
-    `CYTOLOOM_IMAGE`, which containers set. Secrets are handed on by name from the environment, never by value.
+    locations: port -> path or uri; outputs get the suffix `-again`. image: reference of the image, by default
+    `CYTOLOOM_IMAGE`, which containers set. Secrets are passed on by name from the environment, never by value.
     """
     image = image or os.environ.get("CYTOLOOM_IMAGE", "")
     words = [stage.slug()]
@@ -40,15 +40,15 @@ def rerun_command(stage: Stage, locations: Mapping[str, str], image: str = "") -
     if not image:
         return shlex.join([sys.executable, "-m", "components", *words])
     docker = ["docker", "run", "--rm", "--network", "host", "--user", f"{os.getuid()}:{os.getgid()}"]
-    for name in (*SECRETS, THREADS):
-        docker += ["--env", name] if name in os.environ or name in SECRETS else []
+    for name in (*_SECRETS, THREADS):
+        docker += ["--env", name] if name in os.environ or name in _SECRETS else []
     for folder, mode in sorted(mounts.items()):
         docker += ["--volume", f"{folder}:{folder}" + (":ro" if mode == "ro" else "")]
     return shlex.join([*docker, image, *words])
 
 
 def _changed(stage: Stage) -> dict[str, str]:
-    """Parameters that differ from their defaults, as the command line takes them."""
+    """Return the parameters that differ from their defaults, as text for the command line."""
     values = stage.parameter_values()
     fields = stage.parameters()
     return {

@@ -18,7 +18,7 @@ from typing import NoReturn
 from pydantic import ValidationError
 
 from shared.artifacts.manifest import Manifest, image_count, seal
-from shared.stage.arguments import Task, parse
+from shared.stage.arguments import Invocation, parse
 from shared.stage.declaration import Result, Run, Stage
 from shared.stage.error_messages import describe, disk_watched
 from shared.stage.execution.checkpoint_folder import checkpoint_folder
@@ -47,10 +47,10 @@ def main(stage: type[Stage], argv: list[str], run: Run) -> int:
     signal.signal(signal.SIGTERM, _terminated)
     code = 2
     try:
-        task = parse(stage, argv)
+        invocation = parse(stage, argv)
         code = 1
         os.environ.update(library_threads(threads()))
-        execute(task, run)
+        execute(invocation, run)
         return 0
     except KeyboardInterrupt as stop:
         code = 143 if "terminated" in stop.args else 130
@@ -75,9 +75,9 @@ def _terminated(*_: object) -> NoReturn:
 
 @dataclass
 class _Prepared:
-    """A task whose inputs stand at their places and whose outputs may be written."""
+    """An invocation whose inputs are at their places and whose outputs may be written."""
 
-    task: Task
+    invocation: Invocation
     stage: Stage
     places: dict[str, Path]
     """Port -> path that the stage reads or writes."""
@@ -92,39 +92,39 @@ class _Prepared:
         return task_key(self.stage.slug(), self.stage.parameter_values(), self.inputs, self.version)
 
 
-def execute(task: Task, run: Run) -> Result:
+def execute(invocation: Invocation, run: Run) -> Result:
     """Check, fetch, compute, seal, deliver. On any failure the outputs are as they were before."""
-    version = code_version(task.stage)
+    version = code_version(invocation.stage)
     with (
-        tempfile.TemporaryDirectory(prefix=SCRATCH_PREFIX, dir=scratch_root(task)) as temporary,
+        tempfile.TemporaryDirectory(prefix=SCRATCH_PREFIX, dir=scratch_root(invocation)) as temporary,
         contextlib.ExitStack() as stack,
     ):
-        prepared = _prepare(task, version, Path(temporary), stack)
-        log.info("to run this again:\n  %s", rerun_command(prepared.stage, task.locations))
-        with disk_watched(prepared.places, task.stage.ports()), checkpoint_folder(task, prepared.key):
+        prepared = _prepare(invocation, version, Path(temporary), stack)
+        log.info("to run this again:\n  %s", rerun_command(prepared.stage, invocation.locations))
+        with disk_watched(prepared.places, invocation.stage.ports()), checkpoint_folder(invocation, prepared.key):
             result = _compute(prepared.stage, prepared.places, run)
             sealed = _seal_outputs(prepared, result)
             counts = {name: count for name in sealed if (count := image_count(prepared.places[name])) is not None}
-            small = small_files(task, result)
+            small = small_files(invocation, result)
             publish_small = _write_small(small, stack)
-            send_remote(task, prepared.places, sealed)
+            send_remote(invocation, prepared.places, sealed)
             deliver_all(prepared.folders.values())
         publish_small()
-        report_back(task, result, sealed, counts, small)
+        report_back(invocation, result, sealed, counts, small)
     return result
 
 
-def _prepare(task: Task, version: str, temporary: Path, stack: contextlib.ExitStack) -> _Prepared:
+def _prepare(invocation: Invocation, version: str, temporary: Path, stack: contextlib.ExitStack) -> _Prepared:
     """Validate everything, open the outputs until the stack is unwound, then fetch the inputs."""
-    check_locations(task)
-    folders = output_folders(task)
-    places = working_places(task, folders, temporary)
-    stage = task.stage.model_validate({**task.parameters, **places})
-    claim_remote(task)
+    check_locations(invocation)
+    folders = output_folders(invocation)
+    places = working_places(invocation, folders, temporary)
+    stage = invocation.stage.model_validate({**invocation.parameters, **places})
+    claim_remote(invocation)
     for folder in folders.values():
         stack.callback(folder.close)
         folder.open()
-    return _Prepared(task, stage, places, folders, fetch_inputs(task, places), version)
+    return _Prepared(invocation, stage, places, folders, fetch_inputs(invocation, places), version)
 
 
 def _compute(stage: Stage, places: Mapping[str, Path], run: Run) -> Result:

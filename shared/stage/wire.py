@@ -1,7 +1,7 @@
-"""How a parameter's value travels: as one of Kubeflow's six types, in a command line, an executor input or a config.
+"""Map the type of a parameter to the one of Kubeflow's six types that carries its value.
 
-A number that also takes a word, `PositiveInt | Literal["auto"]`, travels as text: "auto" or "12". pydantic turns the
-text into the value, and holds the stage to the exact type.
+The same holds for command lines, executor inputs and configs. A number that also takes a word,
+`PositiveInt | Literal["auto"]`, travels as text: "auto" or "12". pydantic converts the text and validates the value.
 """
 
 import types
@@ -10,19 +10,19 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-SIGNS = {"ge": ">= {:g}", "gt": "> {:g}", "le": "<= {:g}", "lt": "< {:g}", "multiple_of": "multiple of {:g}"}
+_SIGNS = {"ge": ">= {:g}", "gt": "> {:g}", "le": "<= {:g}", "lt": "< {:g}", "multiple_of": "multiple of {:g}"}
 
 
 @dataclass(frozen=True)
 class ParameterType:
-    """The type of a parameter, taken apart."""
+    """The parts of a parameter's type."""
 
     wire: type
-    """What carries the values: str, int, float, bool, list or dict."""
+    """Type that carries the values: str, int, float, bool, list or dict."""
     words: tuple[str, ...]
-    """Words that the parameter takes: the choices of a Literal, or those beside a number, such as `auto`."""
+    """Words that the parameter accepts: the choices of a Literal, or words beside a number, such as `auto`."""
     number: type | None
-    """int or float where the parameter takes a word or a number; else None."""
+    """int or float where the parameter accepts a word or a number; else None."""
     metadata: tuple[Any, ...]
     """Bounds and other annotations."""
 
@@ -40,20 +40,20 @@ def parameter_type(field: FieldInfo) -> ParameterType:
 
 
 def plain_type(field: FieldInfo) -> type:
-    """The one of str, int, float, bool, list, dict that carries the field's values."""
+    """Return which of str, int, float, bool, list, dict carries the field's values."""
     return parameter_type(field).wire
 
 
 def to_wire(field: FieldInfo, value: Any) -> Any:
-    """A JSON value as it travels: the number of a parameter that also takes a word becomes text."""
+    """Convert a JSON value to its wire type: the number of a parameter that also accepts a word becomes text."""
     return str(value) if parameter_type(field).number and not isinstance(value, str) else value
 
 
 def limits(field: FieldInfo) -> str:
-    """The bounds of a number in words: `>= 2, <= 250`, or `multiple of 16`; empty where it has none."""
+    """Return the bounds of a number as text: `>= 2, <= 250`, or `multiple of 16`; empty where it has none."""
     metadata = parameter_type(field).metadata
-    found = {name: getattr(item, name) for item in _flat(metadata) for name in SIGNS if hasattr(item, name)}
-    return ", ".join(SIGNS[name].format(value) for name, value in found.items() if value is not None)
+    found = {name: getattr(item, name) for item in _flat(metadata) for name in _SIGNS if hasattr(item, name)}
+    return ", ".join(_SIGNS[name].format(value) for name, value in found.items() if value is not None)
 
 
 def _union(kind: Any, metadata: tuple[Any, ...]) -> ParameterType:
@@ -74,7 +74,7 @@ def _union(kind: Any, metadata: tuple[Any, ...]) -> ParameterType:
 
 
 def _bare(kind: Any) -> tuple[Any, tuple[Any, ...]]:
-    """A type without its annotations, and these."""
+    """Split a type from its annotations."""
     metadata: tuple[Any, ...] = ()
     while get_origin(kind) is Annotated:
         kind, *more = get_args(kind)
@@ -91,5 +91,5 @@ def _plain(kind: Any) -> type:
 
 
 def _flat(metadata: tuple[Any, ...]) -> list[Any]:
-    """Annotations, with those that a pydantic Field holds in turn."""
+    """Return the annotations, including those inside a pydantic Field."""
     return [inner for item in metadata for inner in (item.metadata if isinstance(item, FieldInfo) else [item])]

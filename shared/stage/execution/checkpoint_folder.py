@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from shared.stage.arguments import Task
+from shared.stage.arguments import Invocation
 from shared.stage.execution.output_folder import CHECKPOINTS_FOLDER, SCRATCH_PREFIX
 from shared.stage.execution.places import is_remote, output_folders
 from shared.system.log import log
@@ -18,14 +18,14 @@ HOME_CHECKPOINTS = ".cache/cytoloom/checkpoints"
 
 
 @contextlib.contextmanager
-def checkpoint_folder(task: Task, key: str) -> Iterator[None]:
+def checkpoint_folder(invocation: Invocation, key: str) -> Iterator[None]:
     """Set the folder for checkpoints. It is removed when the stage succeeds and kept when it fails.
 
     key: `task_key` of the task.
     """
     root = os.environ.get("CYTOLOOM_CHECKPOINTS", "").rstrip("/")
     remote = f"{root}/{key}" if is_remote(root) else ""
-    folder = _local_folder(task, root, key)
+    folder = _local_folder(invocation, root, key)
     try:
         checkpoint_location.set_location(folder, remote)
     except OSError as error:  # such as a volume that another user owns: no reason not to compute
@@ -42,13 +42,13 @@ def checkpoint_folder(task: Task, key: str) -> Iterator[None]:
             _remove_empty(folder.parent)
 
 
-def _local_folder(task: Task, root: str, key: str) -> Path:
+def _local_folder(invocation: Invocation, root: str, key: str) -> Path:
     """Return the folder in this file system: below `CYTOLOOM_CHECKPOINTS`, beside the outputs, or in the home."""
     if is_remote(root):
         return Path(tempfile.mkdtemp(prefix=SCRATCH_PREFIX, dir=os.environ.get("CYTOLOOM_TMP")))
     if root:
         return Path(root) / key
-    parents = [output.parent for output in output_folders(task).values()]
+    parents = [output.parent for output in output_folders(invocation).values()]
     return (parents[0] / CHECKPOINTS_FOLDER if parents else Path.home() / HOME_CHECKPOINTS) / key
 
 

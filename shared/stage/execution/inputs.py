@@ -5,20 +5,20 @@ from pathlib import Path
 
 from shared.artifacts.kinds import ImageSet
 from shared.artifacts.manifest import MANIFEST, Manifest, read_manifest, seal, verify
-from shared.stage.arguments import Task
+from shared.stage.arguments import Invocation
 from shared.stage.execution.places import is_remote, naming
 from shared.system.log import log
 
 
-def fetch_inputs(task: Task, places: Mapping[str, Path]) -> dict[str, str]:
+def fetch_inputs(invocation: Invocation, places: Mapping[str, Path]) -> dict[str, str]:
     """Let every input stand at its place, verified: fetched, or ingested where plain images are given for an ImageSet.
 
     places: port -> path. Returns input -> content digest. Raises UserError that names the input.
     """
     return {
-        name: _fetch_input(name, port.kind, task.locations[name], places[name]).digest
-        for name, port in task.stage.ports("in").items()
-        if name in task.locations
+        name: _fetch_input(name, port.kind, invocation.locations[name], places[name]).digest
+        for name, port in invocation.stage.ports("in").items()
+        if name in invocation.locations
     }
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from shared.artifacts.manifest import is_artifact
-from shared.stage.arguments import Task
+from shared.stage.arguments import Invocation
 from shared.stage.declaration import Port
 from shared.stage.execution.output_folder import OutputFolder
 from shared.system.errors import UserError
@@ -28,15 +28,17 @@ def naming(port: str) -> Iterator[None]:
         raise type(error)(f"--{port}: {error}") from error
 
 
-def check_locations(task: Task) -> None:
+def check_locations(invocation: Invocation) -> None:
     """Raise UserError for an unknown or missing input or output, or one that lies in another."""
-    ports = task.stage.ports()
-    if unknown := sorted(set(task.locations) - set(ports)):
+    ports = invocation.stage.ports()
+    if unknown := sorted(set(invocation.locations) - set(ports)):
         near = did_you_mean(unknown[0], ports)
-        raise UserError(f"--{unknown[0]}: {task.stage.slug()} has no such input or output{near}; `--help` lists them")
-    if missing := [name for name, port in ports.items() if port.needed and name not in task.locations]:
+        raise UserError(
+            f"--{unknown[0]}: {invocation.stage.slug()} has no such input or output{near}; `--help` lists them"
+        )
+    if missing := [name for name, port in ports.items() if port.needed and name not in invocation.locations]:
         raise UserError(f"--{missing[0]}: no path is given; give one")
-    _check_apart(task.locations, ports)
+    _check_apart(invocation.locations, ports)
 
 
 def _check_apart(locations: Mapping[str, str], ports: Mapping[str, Port]) -> None:
@@ -55,24 +57,24 @@ def _check_apart(locations: Mapping[str, str], ports: Mapping[str, Port]) -> Non
                 raise UserError(f"--{name}: {locations[name]} holds --{other}; give it a place of its own")
 
 
-def output_folders(task: Task) -> dict[str, OutputFolder]:
+def output_folders(invocation: Invocation) -> dict[str, OutputFolder]:
     """Return the folder of each output artifact that goes to this file system."""
     return {
-        name: OutputFolder(name, Path(task.locations[name]), task.overwrite)
-        for name, port in task.stage.ports("out").items()
-        if port.is_artifact and name in task.locations and not is_remote(task.locations[name])
+        name: OutputFolder(name, Path(invocation.locations[name]), invocation.overwrite)
+        for name, port in invocation.stage.ports("out").items()
+        if port.is_artifact and name in invocation.locations and not is_remote(invocation.locations[name])
     }
 
 
-def working_places(task: Task, folders: Mapping[str, OutputFolder], temporary: Path) -> dict[str, Path]:
+def working_places(invocation: Invocation, folders: Mapping[str, OutputFolder], temporary: Path) -> dict[str, Path]:
     """Return port -> path that the stage reads or writes while it runs.
 
     temporary: folder for what is fetched from a store, ingested on the fly, or sent to a store afterwards.
     """
-    ports = task.stage.ports()
+    ports = invocation.stage.ports()
     return {
         name: folders[name].partial if name in folders else _working_place(name, ports[name], location, temporary)
-        for name, location in task.locations.items()
+        for name, location in invocation.locations.items()
     }
 
 
@@ -84,7 +86,7 @@ def _working_place(name: str, port: Port, location: str, temporary: Path) -> Pat
     return Path(location).absolute()
 
 
-def scratch_root(task: Task) -> str:
+def scratch_root(invocation: Invocation) -> str:
     """Return the folder for temporary files: `CYTOLOOM_TMP`, the system's, or else the one that the outputs go to.
 
     Raises UserError where none of them can be written.
@@ -94,7 +96,7 @@ def scratch_root(task: Task) -> str:
     try:
         return tempfile.gettempdir()
     except FileNotFoundError:  # all of the system's are read-only
-        for output in output_folders(task).values():
+        for output in output_folders(invocation).values():
             folder = next(parent for parent in (output.parent, *output.parent.parents) if parent.is_dir())
             if os.access(folder, os.W_OK):
                 tempfile.tempdir = str(folder)  # for libraries that need one

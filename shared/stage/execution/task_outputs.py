@@ -7,22 +7,22 @@ from typing import Any
 
 from shared.artifacts.kinds import ClassificationMetrics, Metrics
 from shared.artifacts.manifest import Manifest
-from shared.stage.arguments import Task
+from shared.stage.arguments import Invocation
 from shared.stage.declaration import Port, Result
 from shared.stage.execution.places import is_remote
 from shared.system.log import log
 
 
-def small_files(task: Task, result: Result) -> dict[str, str]:
+def small_files(invocation: Invocation, result: Result) -> dict[str, str]:
     """Return path or uri -> text of the page, the metrics and the output parameters that have a location."""
     return {
-        task.locations[name]: _text(task, name, port, result)
-        for name, port in task.stage.ports("out").items()
-        if not port.is_artifact and name in task.locations
+        invocation.locations[name]: _text(invocation, name, port, result)
+        for name, port in invocation.stage.ports("out").items()
+        if not port.is_artifact and name in invocation.locations
     }
 
 
-def _text(task: Task, name: str, port: Port, result: Result) -> str:
+def _text(invocation: Invocation, name: str, port: Port, result: Result) -> str:
     if port.is_value:
         value = result.values[name]
         return value if isinstance(value, str) else json.dumps(value)
@@ -30,12 +30,16 @@ def _text(task: Task, name: str, port: Port, result: Result) -> str:
         return json.dumps(result.metrics, sort_keys=True)
     if port.kind is ClassificationMetrics:
         return result.classification.model_dump_json() if result.classification else "null"
-    html: str = result.page.html() if result.page else f"<p>{task.stage.slug()}: nothing to show</p>"
+    html: str = result.page.html() if result.page else f"<p>{invocation.stage.slug()}: nothing to show</p>"
     return html
 
 
 def report_back(
-    task: Task, result: Result, sealed: Mapping[str, Manifest], counts: Mapping[str, int], small: Mapping[str, str]
+    invocation: Invocation,
+    result: Result,
+    sealed: Mapping[str, Manifest],
+    counts: Mapping[str, int],
+    small: Mapping[str, str],
 ) -> None:
     """Log digests and metrics, send small files to the store, and write `executor_output.json` for Kubeflow.
 
@@ -47,28 +51,28 @@ def report_back(
 
             store.put(location, text.encode())
     for name, manifest in sealed.items():
-        log.info("%s: %s %s", name, manifest.digest[:16], task.locations[name])
+        log.info("%s: %s %s", name, manifest.digest[:16], invocation.locations[name])
     for name, number in result.metrics.items():
         log.info("%s = %.6g", name, number)
-    if task.executor_output is not None:
-        text = json.dumps(_executor_output(task, result, sealed, counts))
-        partial, path = write_beside(str(task.executor_output), text)
+    if invocation.executor_output is not None:
+        text = json.dumps(_executor_output(invocation, result, sealed, counts))
+        partial, path = write_beside(str(invocation.executor_output), text)
         partial.replace(path)
 
 
 def _executor_output(
-    task: Task, result: Result, sealed: Mapping[str, Manifest], counts: Mapping[str, int]
+    invocation: Invocation, result: Result, sealed: Mapping[str, Manifest], counts: Mapping[str, int]
 ) -> dict[str, Any]:
     """Return the contents of `executor_output.json`."""
-    ports = task.stage.ports("out")
+    ports = invocation.stage.ports("out")
 
     def metadata(name: str) -> dict[str, Any]:
         count = {"images": counts[name]} if name in counts else {}
         return _metadata(ports[name].kind, result, sealed.get(name)) | count
 
     artifacts = {
-        name: {"artifacts": [{"name": task.names[name], "uri": uri, "metadata": metadata(name)}]}
-        for name, uri in task.uris.items()
+        name: {"artifacts": [{"name": invocation.names[name], "uri": uri, "metadata": metadata(name)}]}
+        for name, uri in invocation.uris.items()
     }
     return {"parameterValues": result.values, "artifacts": artifacts}
 

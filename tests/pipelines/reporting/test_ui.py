@@ -166,7 +166,7 @@ def test_the_command_says_where_it_serves_and_what_is_wrong(runs, tmp_path):
     ):
         done = subprocess.run([*command, *options], cwd=ROOT, capture_output=True, text=True)
         assert done.returncode == 1 and said in done.stderr
-        assert "Traceback" not in done.stderr and "fault of the program" not in done.stderr
+        assert "Traceback" not in done.stderr and "bug in the program" not in done.stderr
 
 
 def test_links_to_what_is_hidden_or_gone_are_no_trouble(runs, tmp_path):

@@ -331,7 +331,7 @@ def small_disk(tmp_path):
 def test_a_disk_that_fills_up(tree, small_images, small_disk, mode):
     given = ["probe", "--images", small_images, "--first", small_disk / "a/first", "--second", small_disk / "a/second"]
     done = tree.run(*given, "--mode", mode)
-    rejected(done, "the disk is full", str(small_disk), "make room")
+    rejected(done, "the disk is full", str(small_disk), "free space")
     assert [name for name in remains(small_disk / "a") if not name.startswith(".checkpoints")] == []
     done = tree.run(*given)  # room enough for what is small
     assert done.returncode == 0, done.stderr
