@@ -16,8 +16,8 @@ from small_segmentor import CONFIG, trained, write_model
 from components.cluster.coreset_kmeans import kmeans, nearest
 from components.export_model.component import ExportModel
 from components.export_model.main import run as export_model
-from components.export_model.tensorrt_engine import why_not
-from shared.models.segmentor import for_prediction
+from components.export_model.tensorrt_engine import missing_requirement
+from shared.models.segmentor import inference_copy
 from shared.models.tiled_inference import predict
 from shared.system.devices import faiss_gpus
 
@@ -69,7 +69,7 @@ def test_several_gpus_share_the_batch(data: Data, tmp_path: Path) -> None:
 def test_predictions_are_those_of_the_cpu() -> None:
     image, mask = wheel_nuclei()
     found = [
-        predict(for_prediction(trained(), where), CONFIG, image[..., None], tile=128, batch_size=8, device=where)
+        predict(inference_copy(trained(), where), CONFIG, image[..., None], tile=128, batch_size=8, device=where)
         for where in ("cuda", "cpu")
     ]
     assert np.abs(found[0] - found[1]).max() < 0.02
@@ -92,7 +92,7 @@ def test_clusters_are_as_tight(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("precision", ["float32", "float16"])
 def test_the_engine_finds_the_same_cells(data: Data, precision: str, tmp_path: Path) -> None:
-    if missing := why_not("cuda"):
+    if missing := missing_requirement("cuda"):
         pytest.skip(f"{missing}; the image `export` has them")
     given = {"images": data.images, "model": write_model(tmp_path / "model"), "exported": tmp_path / "exported"}
     (tmp_path / "exported").mkdir()

@@ -44,4 +44,4 @@ class Cluster(Stage):
     seed: NonNegativeInt = 0
     """Seed of the sampling and the initial centroids."""
     skip: bool = False
-    """Write an empty LabelSet, flagged as skipped: the EM loop has converged."""
+    """Write an empty LabelSet, flagged as skipped: the EM loop has ended."""

@@ -73,7 +73,7 @@ def run(stage: Cluster) -> Result:
     """Fit k-means, select the foreground clusters, and write a soft foreground mask of every image."""
     cv2.setNumThreads(threads())
     if stage.skip:
-        return _empty(stage, "the EM loop has converged")
+        return _empty(stage, "the EM loop has ended")
     images, features, truth = ImageReader(stage.images), FeatureReader(stage.features), LabelReader(stage.truth)
     keys = features.keys()
     if not keys:

@@ -1,4 +1,4 @@
-"""Does an exported form do as the original does? Compared on real images, down to the cells."""
+"""Compare what two networks predict on real images, down to the instances."""
 
 import time
 from collections.abc import Sequence
@@ -17,34 +17,34 @@ from shared.targets import TARGETS
 
 
 @dataclass
-class Output:
-    """What one form says of the images."""
+class ModelOutput:
+    """What a network predicts on a set of images."""
 
     arrays: list[np.ndarray] = field(default_factory=list)
-    """Of each image: maps (M, H, W) in [0, 1], or features (width, h, w) in their standard deviations; float32."""
+    """float32, of each image: maps (M, H, W) in [0, 1], or features (width, h, w) in standard deviations."""
     labels: list[np.ndarray] = field(default_factory=list)
-    """Label images (H, W); none of an encoder."""
+    """Label image (H, W) of each image; empty for an encoder."""
     seconds: float = 0.0
-    """In the network alone."""
+    """Time in the network alone."""
 
 
 @dataclass(frozen=True)
-class Agreement:
-    """How close a form's output is to the original's."""
+class OutputDifference:
+    """How much the outputs of two networks differ."""
 
     max_difference: float
-    """Of the arrays, anywhere; nan and infinity of either count as infinity."""
+    """Largest difference of any array element; infinite if an element is not finite."""
     dice: float | None = None
-    """Of the foreground, pixels pooled; None of an encoder. 1 where neither finds any."""
+    """Dice of the foregrounds, pixels pooled; 1 if both are empty. None for an encoder."""
     f1: float | None = None
-    """Of the cells at IoU 0.5, pooled; None of an encoder. 1 where neither finds any."""
+    """F1 of the instances at IoU 0.5, pooled; 1 if there are none in either. None for an encoder."""
 
 
-def output_of(
+def predict_images(
     network: Network, subject: Exportable, images: Sequence[np.ndarray], *, tile: int, batch_size: int, name: str
-) -> Output:
-    """What a form says of images (H, W, C)."""
-    out = Output()
+) -> ModelOutput:
+    """Apply a network in the place of the model's own to images (H, W, C); name: what progress messages call it."""
+    out = ModelOutput()
 
     def timed(tiles: np.ndarray) -> np.ndarray:
         started = time.monotonic()
@@ -53,33 +53,34 @@ def output_of(
         return result
 
     for image in track(images, f"export_model: {name}", len(images)):
-        if subject.segmentor is None:
+        segmentor = subject.segmentor
+        if segmentor is None:
             out.arrays.append(_features(timed, subject, image, tile))
             continue
-        maps = _predictor(timed, subject, tile, batch_size)(image)
+        maps = TiledPredictor(timed, segmentor.input, len(segmentor.maps), tile, batch_size)(image)
         out.arrays.append(maps.copy())
-        target = TARGETS[subject.segmentor.architecture.target]
-        out.labels.append(target.decode(maps, image, subject.segmentor.postprocessing).labels)
+        target = TARGETS[segmentor.architecture.target]
+        out.labels.append(target.decode(maps, image, segmentor.postprocessing).labels)
     return out
 
 
-def agreement(form: Output, original: Output) -> Agreement:
-    """How close `form` is to `original`, both of the same images."""
+def compare_outputs(output: ModelOutput, reference: ModelOutput) -> OutputDifference:
+    """Compare two outputs on the same images; the instances of `reference` are the truth."""
     differences = [
         float(np.abs(a - b).max()) if np.isfinite(a).all() and np.isfinite(b).all() else np.inf
-        for a, b in zip(form.arrays, original.arrays, strict=True)
+        for a, b in zip(output.arrays, reference.arrays, strict=True)
     ]
-    if not original.labels:
-        return Agreement(max(differences))
-    total = sum((tally(true, found) for true, found in zip(original.labels, form.labels, strict=True)), Tally())
+    if not reference.labels:
+        return OutputDifference(max(differences))
+    total = sum((tally(true, found) for true, found in zip(reference.labels, output.labels, strict=True)), Tally())
     if not (total.true or total.predicted):
-        return Agreement(max(differences), 1.0, 1.0)
+        return OutputDifference(max(differences), 1.0, 1.0)
     metrics = total.metrics()
-    return Agreement(max(differences), metrics["dice"], metrics["f1"])
+    return OutputDifference(max(differences), metrics["dice"], metrics["f1"])
 
 
 def _features(network: Network, subject: Exportable, image: np.ndarray, tile: int) -> np.ndarray:
-    """Features of the middle of an image, in their standard deviations: (width, h, w)."""
+    """Features (width, h, w) of the centre of an image, divided by their standard deviation."""
     normalisation = subject.config.input.normalisation
     side = -(-tile * subject.config.input.downsample // subject.multiple) * subject.multiple
     top, left = ((length - side) // 2 for length in image.shape[:2])
@@ -87,8 +88,3 @@ def _features(network: Network, subject: Exportable, image: np.ndarray, tile: in
     part = match_channels(part, subject.config.input.channels).transpose(2, 0, 1)
     features = network(np.ascontiguousarray(part[None]))[0]
     return features / max(float(features.std()), 1e-6)
-
-
-def _predictor(network: Network, subject: Exportable, tile: int, batch_size: int) -> TiledPredictor:
-    assert subject.segmentor is not None
-    return TiledPredictor(network, subject.config.input, len(subject.segmentor.maps), tile, batch_size)

@@ -1,4 +1,4 @@
-"""A model as it is exported: images in, one array out, everything between in one graph."""
+"""Prepare a model for export: normalised images to one array, in a single graph."""
 
 import copy
 import math
@@ -12,14 +12,14 @@ from shared.models.backbones.vit import Encoder
 from shared.models.config import EncoderConfig, SegmentorConfig
 from shared.models.load import load_model
 from shared.models.network import Network, as_network
-from shared.models.segmentor import STEP, ProbabilityMaps, Segmentor, for_prediction
+from shared.models.segmentor import SIDE_MULTIPLE, ProbabilityMaps, Segmentor, inference_copy
 
 INPUT = "image"
 """Name of the exported graph's input."""
 
 
 class DownsampledFeatures(nn.Module):
-    """An encoder with the downsampling before it."""
+    """An encoder with the downsampling of its input."""
 
     def __init__(self, encoder: Encoder) -> None:
         super().__init__()
@@ -32,15 +32,15 @@ class DownsampledFeatures(nn.Module):
 
 @dataclass(frozen=True)
 class Exportable:
-    """A model ready for export."""
+    """A model prepared for export."""
 
     module: nn.Module
-    """(N, C, H, W) float32, normalised -> the output; in evaluation mode, on the CPU."""
+    """(N, C, H, W) float32, normalised -> the output. In evaluation mode, on the CPU."""
     output: str
-    """Name of the output: maps or features."""
+    """Name of the output: `maps` or `features`."""
     config: EncoderConfig | SegmentorConfig
     multiple: int
-    """px; H and W of the input are multiples of it."""
+    """px; height and width of the input must be multiples of it."""
 
     @property
     def segmentor(self) -> SegmentorConfig | None:
@@ -48,20 +48,20 @@ class Exportable:
         return self.config if isinstance(self.config, SegmentorConfig) else None
 
     def network(self, device: str) -> Network:
-        """The model as every other stage applies it."""
+        """The model as the other stages apply it."""
         module = copy.deepcopy(self.module)
         if isinstance(module, ProbabilityMaps):
-            module.segmentor = for_prediction(module.segmentor, device)
+            module.segmentor = inference_copy(module.segmentor, device)
         return as_network(module.to(device), device)
 
 
-def exportable(folder: Path) -> Exportable:
-    """The model in `folder`. Raises ArtifactError where it is neither a segmentor nor an encoder."""
+def load_exportable(folder: Path) -> Exportable:
+    """Prepare the model in `folder`. Raises ArtifactError if it is neither a segmentor nor an encoder."""
     model = load_model(folder, Segmentor, Encoder)
     if isinstance(model, Segmentor):
-        whole = model.config
-        multiple = math.lcm(STEP, whole.architecture.encoder.patch) * whole.input.downsample
-        return Exportable(ProbabilityMaps(model).eval(), "maps", whole, multiple)
+        segmentor = model.config
+        multiple = math.lcm(SIDE_MULTIPLE, segmentor.architecture.encoder.patch) * segmentor.input.downsample
+        return Exportable(ProbabilityMaps(model).eval(), "maps", segmentor, multiple)
     config = model.config
     multiple = config.architecture.patch * config.input.downsample
     return Exportable(DownsampledFeatures(model).eval(), "features", config, multiple)

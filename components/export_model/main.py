@@ -1,170 +1,107 @@
-"""`export_model`: the forms of a model, each compared with the original before it is let out."""
+"""Export a model, and delete each exported file that does not agree with the weights."""
 
 import json
-import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
 from components.export_model.card import usage
-from components.export_model.comparison import Agreement, Output, agreement, output_of
 from components.export_model.component import ExportModel
-from components.export_model.exportable import INPUT, Exportable, exportable
-from components.export_model.onnx_export import OPSET, onnx_network, write_onnx
-from components.export_model.tensorrt_engine import engine_network, why_not, write_engine
+from components.export_model.exportable import INPUT, Exportable, load_exportable
+from components.export_model.exported_files import ENGINE_FILE, ONNX_FILE, ExportedFile, ModelExport
+from components.export_model.onnx_export import OPSET
+from components.export_model.page import make_page
+from components.export_model.tensorrt_engine import missing_requirement
 from shared.artifacts.image_set import ImageReader
 from shared.artifacts.keys import evenly_spaced
 from shared.artifacts.manifest import copy_payload
-from shared.imaging.overlays import outline, to_rgb8
 from shared.imaging.tiling import centre_crop
 from shared.models.files import CARD
-from shared.models.network import Network
-from shared.reporting.page import Page
 from shared.stage.declaration import Result
 from shared.system.devices import device
 from shared.system.errors import UserError
 from shared.system.log import log
 
-ONNX, ENGINE, EXPORT = "model.onnx", "model.engine", "export.json"
-LOOK = 1024
-"""px; of a larger image its middle is compared."""
-PANELS = 3
-
-
-@dataclass(frozen=True)
-class Form:
-    """One exported file, compared."""
-
-    file: str
-    precision: str
-    agreement: Agreement
-    reason: str
-    """Why it is not let out; empty: it is."""
-    output: Output
-    made_in: float
-    """s"""
+EXPORT_FILE = "export.json"
+MAX_SIDE = 1024
+"""px; of larger images the centre is compared."""
 
 
 def run(stage: ExportModel) -> Result:
-    """Write the forms, compare each with the original, delete those that differ."""
+    """Write the files, compare each with the weights, and delete those that differ."""
     where = device()
-    missing = why_not(where)
+    missing = missing_requirement(where)
     if missing and stage.tensorrt == "always":
         raise UserError(f"--tensorrt always: {missing}; set it to auto or never")
-    subject = exportable(stage.model)
+    export = ModelExport(stage, load_exportable(stage.model), _images(stage), where)
+    copy_payload(stage.model, stage.exported)
+    reference = export.weights()
+    files = [export.onnx(reference)]
+    if not missing and stage.tensorrt != "never" and files[0].accepted:
+        files.append(export.engine(reference))
+    for file in files:
+        if not file.accepted:
+            (stage.exported / file.name).unlink()
+    _describe(stage.exported, export.subject, files)
+    remark = _remark(files, "" if stage.tensorrt == "never" else missing)
+    accepted = all(file.accepted for file in files)
+    (log.info if accepted else log.warning)("%s", remark)
+    return Result(
+        metrics=_metrics(files),
+        values={"accepted": accepted},
+        page=make_page(export, reference, files, remark),
+        remark=remark,
+    )
+
+
+def _images(stage: ExportModel) -> list[np.ndarray]:
+    """Read the images to compare on, (H, W, C) each. Raises UserError if there are none."""
     reader = ImageReader(stage.images)
     keys = evenly_spaced(reader.keys("test") or reader.keys(), stage.max_images)
     if not keys:
-        raise UserError("--images: none to compare on; give a set with some")
-    images = [centre_crop(reader.read(key), LOOK) for key in keys]
-    copy_payload(stage.model, stage.exported)
-    original = _output(stage, subject, subject.network(where), images, "weights")
-    forms = [_onnx(stage, subject, images, original)]
-    if not missing and stage.tensorrt != "never" and not forms[0].reason:
-        forms.append(_engine(stage, subject, images, original, where))
-    for form in forms:
-        if form.reason:
-            (stage.exported / form.file).unlink()
-            log.warning("%s is not let out: %s", form.file, form.reason)
-    _describe(stage.exported, subject, forms)
-    return Result(
-        metrics=_metrics(forms),
-        values={"accepted": not any(form.reason for form in forms)},
-        page=_page(forms, original, images, "" if stage.tensorrt == "never" else missing),
-    )
+        raise UserError("--images: no image to compare on; give a set that is not empty")
+    return [centre_crop(reader.read(key), MAX_SIDE) for key in keys]
 
 
-def _output(stage: ExportModel, subject: Exportable, network: Network, images: list[np.ndarray], name: str) -> Output:
-    return output_of(network, subject, images, tile=stage.tile, batch_size=stage.batch_size, name=name)
-
-
-def _onnx(stage: ExportModel, subject: Exportable, images: list[np.ndarray], original: Output) -> Form:
-    started = time.monotonic()
-    write_onnx(subject, stage.exported / ONNX)
-    made_in = time.monotonic() - started
-    log.info("%s written in %.1f s", ONNX, made_in)
-    output = _output(stage, subject, onnx_network(stage.exported / ONNX), images, "ONNX")
-    return _compared(stage, ONNX, "float32", output, original, made_in)
-
-
-def _engine(stage: ExportModel, subject: Exportable, images: list[np.ndarray], original: Output, where: str) -> Form:
-    started = time.monotonic()
-    write_engine(
-        stage.exported / ONNX,
-        stage.exported / ENGINE,
-        channels=subject.config.input.channels,
-        multiple=subject.multiple,
-        side=stage.tile * subject.config.input.downsample,
-        batch=stage.batch_size,
-        half=stage.precision == "float16",
-    )
-    made_in = time.monotonic() - started
-    log.info("%s built in %.1f s", ENGINE, made_in)
-    network = engine_network(stage.exported / ENGINE, subject.output, where)
-    output = _output(stage, subject, network, images, "TensorRT")
-    return _compared(stage, ENGINE, stage.precision, output, original, made_in)
-
-
-def _compared(stage: ExportModel, file: str, precision: str, output: Output, original: Output, made_in: float) -> Form:
-    found = agreement(output, original)
-    reason = ""
-    if precision == "float32" and not found.max_difference <= stage.max_difference:
-        reason = f"it differs by up to {found.max_difference:.3g}, more than {stage.max_difference:g}"
-    elif found.dice is not None and found.dice < stage.min_dice:
-        reason = f"its foreground agrees with Dice {found.dice:.4f}, less than {stage.min_dice:g}"
-    elif found.f1 is not None and found.f1 < stage.min_f1:
-        reason = f"its cells agree with F1 {found.f1:.4f}, less than {stage.min_f1:g}"
-    return Form(file, precision, found, reason, output, made_in)
-
-
-def _describe(folder: Path, subject: Exportable, forms: list[Form]) -> None:
-    """Write `export.json`, and how the files are used into the model card."""
+def _describe(folder: Path, subject: Exportable, files: list[ExportedFile]) -> None:
+    """Write `export.json`, and the use of the ONNX file into the model card."""
+    compared = {
+        file.name: {"precision": file.precision, "accepted": file.accepted, "rejection": file.rejection}
+        | asdict(file.difference)
+        for file in files
+    }
+    channels = subject.config.input.channels
     text = {
-        "input": {
-            "name": INPUT,
-            "shape": ["batch", subject.config.input.channels, "height", "width"],
-            "dtype": "float32",
-        },
+        "input": {"name": INPUT, "shape": ["batch", channels, "height", "width"], "dtype": "float32"},
         "multiple": subject.multiple,
         "output": subject.output,
         "opset": OPSET,
-        "forms": {
-            form.file: {"precision": form.precision, "let_out": not form.reason, "reason": form.reason}
-            | asdict(form.agreement)
-            for form in forms
-        },
+        "files": compared,
     }
-    (folder / EXPORT).write_text(json.dumps(text, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    if not forms[0].reason:
+    (folder / EXPORT_FILE).write_text(json.dumps(text, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    if files[0].accepted:
         with (folder / CARD).open("a", encoding="utf-8") as card:
-            card.write(usage(subject, ONNX))
+            card.write(usage(subject, ONNX_FILE))
 
 
-def _metrics(forms: list[Form]) -> dict[str, float]:
-    metrics = {"accepted": float(not any(form.reason for form in forms))}
-    for form, name in zip(forms, ("onnx", "tensorrt"), strict=False):
-        found = {f"{name}_{key}": value for key, value in asdict(form.agreement).items() if value is not None}
-        metrics |= {key: value for key, value in found.items() if np.isfinite(value)}
+def _metrics(files: list[ExportedFile]) -> dict[str, float]:
+    metrics = {"accepted": float(all(file.accepted for file in files))}
+    prefixes = {ONNX_FILE: "onnx", ENGINE_FILE: "tensorrt"}
+    for file in files:
+        known = {name: value for name, value in asdict(file.difference).items() if value is not None}
+        metrics |= {f"{prefixes[file.name]}_{name}": value for name, value in known.items() if np.isfinite(value)}
     return metrics
 
 
-def _page(forms: list[Form], original: Output, images: list[np.ndarray], missing: str) -> Page:
-    page = Page("export_model")
-    page.text(f"Every form predicted {len(images)} images, as the weights did, and was compared with them.")
-    megapixels = sum(image.shape[0] * image.shape[1] for image in images) / 1e6
-    header = ["form", "precision", "largest difference", "Dice", "F1 of cells", "s a megapixel", "made in, s", ""]
-    rows: list[list[object]] = [["weights", "float32", "", "", "", original.seconds / megapixels, "", ""]]
-    for form in forms:
-        found = [form.agreement.max_difference, form.agreement.dice, form.agreement.f1]
-        shown = ["" if value is None else value for value in found]
-        speed = [form.output.seconds / megapixels, form.made_in]
-        rows.append([form.file, form.precision, *shown, *speed, form.reason or "let out"])
-    page.table(header, rows)
-    if len(forms) == 1:
-        page.text(f"No TensorRT engine: {missing or 'it was not asked for, or ONNX was not let out'}.")
-    for i in range(min(PANELS, len(original.labels))):
-        rgb = to_rgb8(images[i])
-        shown_cells = [(outline(rgb, form.output.labels[i]), form.file) for form in forms]
-        page.images([(rgb, "input"), (outline(rgb, original.labels[i]), "weights"), *shown_cells])
-    return page
+def _remark(files: list[ExportedFile], missing: str) -> str:
+    """Say for each file whether it agrees with the weights; missing: why there is no TensorRT engine."""
+    sentences = []
+    for file in files:
+        measured = f"F1 of cells {file.difference.f1:.3f}" if file.difference.f1 is not None else ""
+        measured = measured or f"largest difference {file.difference.max_difference:.2g}"
+        agrees = f"{file.name} agrees with the weights ({measured})."
+        sentences.append(agrees if file.accepted else f"{file.name} is deleted: {file.rejection}.")
+    if missing:
+        sentences.append(f"No TensorRT engine: {missing}.")
+    return " ".join(sentences)

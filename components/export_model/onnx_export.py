@@ -1,4 +1,4 @@
-"""ONNX (https://onnx.ai): written by torch's exporter, run by ONNX Runtime."""
+"""Write ONNX files (https://onnx.ai) with torch's exporter, and run them with ONNX Runtime."""
 
 import contextlib
 import io
@@ -15,23 +15,23 @@ from shared.system.devices import threads
 from shared.system.errors import ArtifactError
 
 OPSET = 18
-"""The first one that has the antialiased resizing of learned positions."""
+"""The first opset with antialiased resizing, which learned positions need."""
 
 
 def write_onnx(subject: Exportable, path: Path) -> None:
-    """Write `subject` to `path`. Its batch, height and width are free; equal models give equal bytes."""
+    """Write a model to `path`. Batch, height and width are dynamic; equal models give equal bytes."""
     import onnx
 
     side = 2 * subject.multiple
     example = torch.zeros(2, subject.config.input.channels, side, side + subject.multiple)
-    free = dict.fromkeys((0, 2, 3), torch.export.Dim.DYNAMIC)
+    dynamic = dict.fromkeys((0, 2, 3), torch.export.Dim.DYNAMIC)
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), torch.no_grad():
-        warnings.simplefilter("ignore")  # of the exporter's own inner workings
+        warnings.simplefilter("ignore")  # about the exporter's internals
         program = torch.onnx.export(
             subject.module,
             (example,),
             dynamo=True,
-            dynamic_shapes=(free,),
+            dynamic_shapes=(dynamic,),
             opset_version=OPSET,
             input_names=[INPUT],
             output_names=[subject.output],
@@ -39,14 +39,14 @@ def write_onnx(subject: Exportable, path: Path) -> None:
         )
     assert program is not None
     model = program.model_proto
-    strip(model)
-    name_axes(model)
+    _strip_notes(model)
+    _name_axes(model)
     onnx.checker.check_model(model, full_check=True)
     path.write_bytes(model.SerializeToString(deterministic=True))
 
 
-def strip(model: Any) -> None:
-    """Remove what the exporter notes of the program it read: paths of this machine, and lines of code."""
+def _strip_notes(model: Any) -> None:
+    """Remove the exporter's notes on the program that it traced: file paths and lines of code."""
     for part in (model, model.graph, *model.graph.node, *model.graph.value_info, *model.functions):
         del part.metadata_props[:]
         part.doc_string = ""
@@ -54,8 +54,8 @@ def strip(model: Any) -> None:
         del value.metadata_props[:]
 
 
-def name_axes(model: Any) -> None:
-    """Call the free axes of the input batch, height and width; those of the output follow from them."""
+def _name_axes(model: Any) -> None:
+    """Name the dynamic axes of the input and of the output."""
     for axis, name in ((0, "batch"), (2, "height"), (3, "width")):
         model.graph.input[0].type.tensor_type.shape.dim[axis].dim_param = name
     for axis, name in ((0, "batch"), (2, "rows"), (3, "columns")):
@@ -64,7 +64,7 @@ def name_axes(model: Any) -> None:
 
 
 def onnx_network(path: Path) -> Network:
-    """The file at `path` as a function of arrays, on the CPU. Raises ArtifactError where it cannot be loaded."""
+    """Load the file at `path` as a function of arrays, on the CPU. Raises ArtifactError if it cannot be loaded."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -73,8 +73,8 @@ def onnx_network(path: Path) -> Network:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # as OMP_WAIT_POLICY=PASSIVE
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's own classes, which differ between its releases
-        raise ArtifactError(f"{path}: ONNX Runtime cannot load it ({error})") from error
+    except Exception as error:  # onnxruntime's exceptions, which differ between its releases
+        raise ArtifactError(f"{path}: ONNX Runtime cannot load it ({error}); export the model again") from error
 
     def network(tiles: np.ndarray) -> np.ndarray:
         return np.asarray(session.run(None, {INPUT: tiles})[0])

@@ -1,6 +1,6 @@
-"""TensorRT (https://docs.nvidia.com/deeplearning/tensorrt): an engine built from ONNX for the GPU at hand.
+"""Build a TensorRT engine (https://docs.nvidia.com/deeplearning/tensorrt) from ONNX for this machine's GPU, and run it.
 
-Its Python bindings come with the lock file, its libraries with the image `export`; without them they do not load.
+The Python bindings are in the lock file, the libraries that they load only in the image `export`.
 """
 
 from pathlib import Path
@@ -14,12 +14,12 @@ from shared.imaging.tiling import MAX_TILE_GROWTH
 from shared.models.network import Network
 from shared.system.errors import ArtifactError, UserError
 
-WORKSPACE = 4 << 30
-"""Bytes that a layer may use while it runs."""
+WORKSPACE_BYTES = 4 << 30
+"""Bytes of scratch memory for a layer."""
 
 
-def why_not(device: str) -> str:
-    """What is missing for TensorRT on `device`; empty: nothing."""
+def missing_requirement(device: str) -> str:
+    """Name what TensorRT lacks on `device`; empty if it can run."""
     if not device.startswith("cuda"):
         return "there is no GPU"
     try:
@@ -32,7 +32,7 @@ def why_not(device: str) -> str:
 def write_engine(onnx: Path, path: Path, *, channels: int, multiple: int, side: int, batch: int, half: bool) -> None:
     """Build an engine for tiles of `multiple` to 1.25 `side` px, up to `batch` at once, from the file `onnx`.
 
-    half: compute in float16 where that is faster. Raises UserError where TensorRT cannot build it.
+    half: compute in float16 where that is faster. Raises UserError if TensorRT cannot build the engine.
     """
     import tensorrt_bindings as trt
 
@@ -41,9 +41,9 @@ def write_engine(onnx: Path, path: Path, *, channels: int, multiple: int, side: 
     network = builder.create_network(0)
     parser = trt.OnnxParser(network, logger)
     if not parser.parse(onnx.read_bytes()):
-        raise UserError(f"TensorRT cannot read the model: {parser.get_error(0)}; set --tensorrt never")
+        raise UserError(f"--tensorrt: TensorRT cannot read the model ({parser.get_error(0)}); set it to never")
     settings = builder.create_builder_config()
-    settings.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, WORKSPACE)
+    settings.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, WORKSPACE_BYTES)
     if half:
         settings.set_flag(trt.BuilderFlag.FP16)
     side = -(-side // multiple) * multiple
@@ -54,18 +54,20 @@ def write_engine(onnx: Path, path: Path, *, channels: int, multiple: int, side: 
     settings.add_optimization_profile(profile)
     plan = builder.build_serialized_network(network, settings)
     if plan is None:
-        raise UserError("TensorRT cannot build an engine of this model; set --tensorrt never")
+        raise UserError("--tensorrt: TensorRT cannot build an engine of this model; set it to never")
     path.write_bytes(bytes(plan))
 
 
 def engine_network(path: Path, output: str, device: str) -> Network:
-    """The engine at `path` as a function of arrays. Raises ArtifactError where it is not one for this GPU."""
+    """Load the engine at `path` as a function of arrays. Raises ArtifactError if it is not for this GPU."""
     import tensorrt_bindings as trt
 
     runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR))
     engine: Any = runtime.deserialize_cuda_engine(path.read_bytes())
     if engine is None:
-        raise ArtifactError(f"{path}: no engine for this GPU and this TensorRT; export the model again here")
+        raise ArtifactError(
+            f"{path}: not an engine for this GPU and TensorRT version; export the model again on this machine"
+        )
     context = engine.create_execution_context()
 
     def network(tiles: np.ndarray) -> np.ndarray:

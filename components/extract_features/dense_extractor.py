@@ -1,4 +1,4 @@
-"""Dense features of one image of any size: tiles with halo on a fixed grid, at the patch's stride or half of it."""
+"""Compute dense features of an image of any size, in tiles with halo on a fixed grid, at the patch's stride or half."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -8,7 +8,7 @@ import torch
 
 from shared.imaging.normalise import downsampled, match_channels
 from shared.imaging.tiling import cut_tile, tile_batches
-from shared.models.backbones.packed_linear import packed
+from shared.models.backbones.packed_linear import pack_linear_layers
 from shared.models.backbones.vit import Encoder
 from shared.models.segmentor import upsample
 
@@ -17,40 +17,40 @@ if TYPE_CHECKING:
 
 
 class DenseExtractor:
-    """Runs an encoder over tiles. Memory: one batch of tiles, and the tokens of one image."""
+    """Applies an encoder to tiles. Memory: one batch of tiles, and the tokens of one image."""
 
     def __init__(self, encoder: Encoder, *, tile: int, halo: int, batch_size: int, layers: int, device: str) -> None:
-        """tile: px on a side as the encoder sees it, halo included; halo: px thrown away at each side; layers: last
-        blocks that are joined.
+        """tile: side in px as the encoder sees it, halo included; halo: margin in px that is discarded on each side;
+        layers: number of last blocks whose outputs are concatenated.
         """
-        self.encoder = packed(encoder) if device == "cpu" else encoder.eval().to(device)
+        self.encoder = pack_linear_layers(encoder) if device == "cpu" else encoder.eval().to(device)
         self.architecture, self.input = encoder.architecture, encoder.config.input
         self.tile, self.halo, self.batch_size, self.layers, self.device = tile, halo, batch_size, layers, device
         self.correct: Callable[[np.ndarray], np.ndarray] | None = None
-        """Applied to the tokens of tile cores (N, side, side, channels) float32; see `context.py`."""
+        """Applied to the tokens of tile cores (N, side, side, channels) float32; see `position_correction.py`."""
         self.segmentor: Segmentor | None = None
-        """Where the encoder is a segmentor's: its foreground probability comes from the same pass."""
+        """The segmentor that the encoder belongs to, for its foreground probability; None: an encoder alone."""
 
     @property
     def channels(self) -> int:
-        """Features of a token that is described."""
+        """Features of a token in the result."""
         return self.width
 
     @property
     def width(self) -> int:
-        """Features of a token as the encoder gives it."""
+        """Features of a token from the encoder."""
         return self.layers * self.architecture.width
 
     @property
     def patch(self) -> int:
-        """px of the image on the side of a patch."""
+        """Side of a patch in px of the image."""
         return self.architecture.patch * self.input.downsample
 
     def geometry(self, size: tuple[int, int], shifts: int) -> tuple[tuple[int, int], int, int]:
-        """Token grid, stride and offset (px) for an image of `size` (H, W); every pixel is described by a token.
+        """Token grid, stride and offset (px) for an image of `size` (H, W); every pixel belongs to a token.
 
-        With two shifts a token stands for the middle half of its patch, and the first patch begins half a patch
-        outside the image.
+        With two shifts a token covers the central half of its patch, and the first patch begins half a patch outside
+        the image.
         """
         patch = self.patch
         stride = patch // shifts
@@ -61,7 +61,7 @@ class DenseExtractor:
     def describe(self, image: np.ndarray, shifts: int) -> tuple[np.ndarray, np.ndarray | None]:
         """Image (H, W, C) of any dtype -> tokens (grid_h, grid_w, channels) float16, on the grid of `geometry`.
 
-        With them, where there is a segmentor, the foreground probability (H, W) float32 in [0, 1].
+        Also returns the foreground probability (H, W) float32 in [0, 1]; None without a segmentor.
         """
         (rows, columns), _, _ = self.geometry(image.shape[:2], shifts)
         out = np.empty((rows, columns, self.width), np.float16)
@@ -76,9 +76,9 @@ class DenseExtractor:
     def _pass(
         self, image: np.ndarray, out: np.ndarray, origin: tuple[int, int], probability: np.ndarray | None
     ) -> None:
-        """Fill `out` (rows, columns, channels) with the tokens of the patches that begin at `origin` (y, x), px.
+        """Fill `out` (rows, columns, channels) with the tokens of the patches that begin at `origin` (y, x) in px.
 
-        And `probability` (H, W) as well, where it is given; that needs the origin (0, 0).
+        Also fills `probability` (H, W), if given; that needs the origin (0, 0).
         """
         patch, downsample, limits = self.patch, self.input.downsample, self.input.normalisation.limits(image)
         covered = out.shape[0] * patch, out.shape[1] * patch
@@ -93,13 +93,13 @@ class DenseExtractor:
                 _place(probability, self._foreground(x, maps), corners)
 
     def cut(self, image: np.ndarray, y: int, x: int, limits: list[tuple[float, float]]) -> np.ndarray:
-        """The tile (tile, tile, C) whose core begins at (y, x), normalised and as small as the encoder sees it."""
+        """Cut the tile (tile, tile, C) whose core begins at (y, x), normalised and downsampled for the encoder."""
         downsample = self.input.downsample
         tile = cut_tile(image, y, x, self.tile * downsample, self.halo * downsample)
         return downsampled(self.input.normalisation.apply(tile, limits), downsample)
 
     def cores(self, tiles: list[np.ndarray]) -> np.ndarray:
-        """Normalised tiles (tile, tile, C) each -> tokens of their cores (N, side, side, channels) float32."""
+        """Normalised tiles, (tile, tile, C) each -> tokens of their cores (N, side, side, channels) float32."""
         return self._inner(self._maps(tiles)[1])
 
     @torch.inference_mode()
@@ -110,7 +110,7 @@ class DenseExtractor:
         return x, self.encoder.features(x, self.layers)
 
     def _inner(self, maps: torch.Tensor) -> np.ndarray:
-        """Token maps of tiles -> of their cores (N, side, side, channels) float32."""
+        """Token maps of tiles -> tokens of their cores (N, side, side, channels) float32."""
         edge = self.halo // self.architecture.patch
         inner = maps[:, :, edge : maps.shape[2] - edge, edge : maps.shape[3] - edge]
         return inner.permute(0, 2, 3, 1).float().cpu().numpy()
@@ -126,7 +126,7 @@ class DenseExtractor:
 
 
 def _place(out: np.ndarray, parts: np.ndarray, corners: list[tuple[int, int]]) -> None:
-    """Write each part (side, side, ...) into `out` at its corner, cut off where `out` ends."""
+    """Write each part (side, side, ...) into `out` at its corner, cropped at the end of `out`."""
     for (y, x), part in zip(corners, parts, strict=True):
         into = out[y : y + part.shape[0], x : x + part.shape[1]]
         into[...] = part[: into.shape[0], : into.shape[1]]

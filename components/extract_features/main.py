@@ -1,11 +1,11 @@
-"""Dense features of the training images, and the segmentor's foreground probability where the model is one."""
+"""Compute dense features of the training images and, with a segmentor, their foreground probability."""
 
 import numpy as np
 
 from components.extract_features.component import ExtractFeatures
 from components.extract_features.dense_extractor import DenseExtractor
-from components.extract_features.filter_bank import FilterExtractor, measured
-from components.extract_features.position_correction import measure
+from components.extract_features.filter_bank import FilterExtractor, estimate_standardisation
+from components.extract_features.position_correction import estimate_correction
 from shared.artifacts.feature_set import FeatureWriter
 from shared.artifacts.image_set import ImageReader
 from shared.artifacts.keys import evenly_spaced
@@ -26,24 +26,25 @@ from shared.system.log import log
 from shared.system.progress import track
 
 PANELS = 4
+"""Images that are shown."""
 Panel = tuple[str, np.ndarray, np.ndarray, np.ndarray | None]
-"""Key, picture, tokens, and where there is one the foreground probability."""
+"""Key, picture, tokens, and the foreground probability, if there is one."""
 
 
 def run(stage: ExtractFeatures) -> Result:
-    """One image at a time: memory does not grow with their number."""
+    """Describe one image at a time, so that memory does not grow with their number."""
     if stage.skip:
         with FeatureWriter(stage.features):
             pass
-        return Result(skipped="the EM loop has converged")
+        return Result(skipped="the EM loop has ended")
     reader = ImageReader(stage.images)
     where = device()
     extractor = _extractor(stage, where)
-    keys = learned_from(stage, reader, extractor.input)
+    keys = chosen_keys(stage, reader, extractor.input)
     if isinstance(extractor, FilterExtractor):
-        extractor.standard = measured(extractor, reader, keys, stage.shifts)
+        extractor.standardisation = estimate_standardisation(extractor, reader, keys, stage.shifts)
     else:
-        extractor.correct = measure(extractor, reader, keys)
+        extractor.correct = estimate_correction(extractor, reader, keys)
     panels: list[Panel] = []
     count = 0
     with FeatureWriter(stage.features) as writer:
@@ -55,39 +56,41 @@ def run(stage: ExtractFeatures) -> Result:
             writer.add(key, tokens, stride=stride, size=size, offset=offset, probability=foreground)
             count += tokens.shape[0] * tokens.shape[1]
             if len(panels) < PANELS:
-                panels.append((key, thumbnail(to_rgb8(image)), thumbnail(tokens), foreground))
+                panels.append((key, _subsampled(to_rgb8(image)), _subsampled(tokens), foreground))
     metrics = {"images": float(len(keys)), "tokens": float(count), "channels": float(extractor.channels)}
     return Result(metrics=metrics, page=_page(metrics, panels))
 
 
-def learned_from(stage: ExtractFeatures, reader: ImageReader, given: ModelInput) -> list[str]:
-    """Keys of the training images to embed, sorted: all, or a sample. Raises UserError where there are none."""
+def chosen_keys(stage: ExtractFeatures, reader: ImageReader, model_input: ModelInput) -> list[str]:
+    """Keys of the training images to embed, sorted: all, or a sample. Raises UserError if there are none."""
     keys = reader.keys("train")
     if not keys:
-        raise UserError(f"--images: {reader.folder}: none of its {len(reader)} images is of the split train")
+        raise UserError(f"--images: none of the {len(reader)} images is of the split train; add some to it")
 
     def appearance_of(key: str) -> np.ndarray:
         image = reader.read(key)
-        return appearance(image, given.normalisation.limits(image), given.normalisation)
+        return appearance(image, model_input.normalisation.limits(image), model_input.normalisation)
 
     considered = evenly_spaced(keys, stage.max_images)
-    areas = np.array([reader.pixel_count(key) for key in considered]) / given.downsample**2
+    areas = np.array([reader.pixel_count(key) for key in considered]) / model_input.downsample**2
     chosen = set(sample_keys(considered, areas, stage.max_megapixels * 1e6, appearance_of))
     if stage.use_labels:
         chosen |= set(learned_labels(LabelReader(stage.truth), set(keys), stage.use_labels))
     if len(chosen) < len(keys):
-        log.info("%d of %d images are learned from: --max_images, --max_megapixels", len(chosen), len(keys))
+        log.info(
+            "%d of %d images are embedded; --max_images and --max_megapixels set the limits", len(chosen), len(keys)
+        )
     return sorted(chosen)
 
 
 def _extractor(stage: ExtractFeatures, where: str) -> DenseExtractor:
-    """What describes an image: the model's encoder, and where it is a segmentor all of it."""
+    """Load the model: an encoder, or a segmentor that also gives the foreground."""
     model = load_model(stage.model, Encoder, Segmentor)
     encoder = model.encoder if isinstance(model, Segmentor) else model
     if stage.tile <= 2 * stage.halo:
-        raise UserError(f"--halo: {stage.halo} px on either side leave nothing of a tile of {stage.tile} px; lower it")
+        raise UserError(f"--halo: {stage.halo} px on each side leave no core of a tile of {stage.tile} px; lower it")
     if stage.layers > encoder.architecture.depth:
-        raise UserError(f"--layers: {stage.layers}, but the model has {encoder.architecture.depth} blocks")
+        raise UserError(f"--layers: {stage.layers} exceeds the model's {encoder.architecture.depth} blocks; lower it")
     extractor = (DenseExtractor if stage.descriptor == "model" else FilterExtractor)(
         encoder,
         tile=stage.tile,
@@ -100,28 +103,30 @@ def _extractor(stage: ExtractFeatures, where: str) -> DenseExtractor:
     return extractor
 
 
-def thumbnail(plane: np.ndarray, max_side: int = 512) -> np.ndarray:
-    """Pixels or tokens of (H, W, C) at a fixed step, so that neither side is longer than `max_side`."""
-    step = -(-max(plane.shape[:2]) // max_side)
-    return plane[::step, ::step].copy()
+def _subsampled(image: np.ndarray, max_side: int = 512) -> np.ndarray:
+    """Pixels or tokens of (H, W, ...) at a fixed step: `max_side` on a side at most."""
+    step = -(-max(image.shape[:2]) // max_side)
+    return image[::step, ::step].copy()
 
 
 def _page(metrics: dict[str, float], panels: list[Panel]) -> Page:
     page = Page("extract_features")
     page.text(
         f"{metrics['images']:.0f} images, {metrics['tokens']:.0f} tokens of {metrics['channels']:.0f} features. "
-        "In colour: the first three principal components, on axes common to the images shown."
+        "Colours show the first three principal components, on axes common to these images."
     )
     colours = pca_rgb([tokens for _, _, tokens, _ in panels])
     for (key, picture, _, foreground), colour in zip(panels, colours, strict=True):
-        row = [(picture, key), (enlarged(colour, picture.shape[1]), "features")]
+        row = [(picture, key), (_enlarged(colour, picture.shape[1]), "features")]
         if foreground is not None:
-            row.append((thumbnail(np.rint(foreground * 255).astype(np.uint8)), "the segmentor's foreground"))
+            row.append(
+                (_subsampled(np.rint(foreground * 255).astype(np.uint8)), "foreground probability of the segmentor")
+            )
         page.images(row)
     return page
 
 
-def enlarged(colour: np.ndarray, width: int) -> np.ndarray:
-    """Tokens as squares: (h, w, 3) repeated to about `width` px, as a whole multiple."""
+def _enlarged(colour: np.ndarray, width: int) -> np.ndarray:
+    """Show tokens as squares: (h, w, 3), each repeated to about `width` px in all."""
     times = max(1, width // colour.shape[1])
     return colour.repeat(times, axis=0).repeat(times, axis=1)

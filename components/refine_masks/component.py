@@ -48,4 +48,4 @@ class RefineMasks(Stage):
     min_area_px: PositiveInt | Literal["auto"] = "auto"
     """Drop smaller regions; px². auto: a share of the typical object's area, image by image."""
     skip: bool = False
-    """Copy `previous` without refining: the EM loop has converged."""
+    """Copy `previous` without refining: the EM loop has ended."""

@@ -197,5 +197,5 @@ def _pass_through(stage: RefineMasks) -> Result:
     """Copy the payload of `previous`."""
     copy_payload(stage.previous, stage.labels)
     return Result(
-        metrics={"agreement": 1.0}, values={"agreement": 1.0, "noise": 0.0}, skipped="the EM loop has converged"
+        metrics={"agreement": 1.0}, values={"agreement": 1.0, "noise": 0.0}, skipped="the EM loop has ended"
     )

@@ -16,7 +16,7 @@ from components.extract_features.component import ExtractFeatures
 from components.extract_features.dense_extractor import DenseExtractor
 from components.extract_features.filter_bank import KINDS, SCALES, FilterExtractor, responses
 from components.extract_features.main import run
-from components.extract_features.position_correction import fit_correction, measure
+from components.extract_features.position_correction import estimate_correction, fit_correction
 from shared.artifacts.feature_set import FeatureReader
 from shared.artifacts.image_set import ImageReader, ImageWriter
 from shared.artifacts.kinds import FeatureSet, ImageSet, LabelSet, Model
@@ -24,9 +24,11 @@ from shared.artifacts.label_set import LabelWriter
 from shared.artifacts.manifest import seal, verify
 from shared.imaging.normalise import downsampled
 from shared.imaging.tiling import cut_tile, tile_batches
-from shared.models.backbones.vit import Encoder, EncoderConfig, save_encoder
+from shared.models.backbones.vit import Encoder
+from shared.models.config import EncoderConfig, SegmentorArchitecture, SegmentorConfig
 from shared.models.files import save_model
-from shared.models.segmentor import Segmentor, SegmentorConfig, enlarged, load_segmentor, save_segmentor
+from shared.models.load import load_model
+from shared.models.segmentor import Segmentor, upsample
 from shared.stage.declaration import Result
 from shared.system.errors import ArtifactError, UserError
 
@@ -39,7 +41,7 @@ def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def config(patch: int = 8, channels: int = 1, downsample: Literal[1, 2, 4] = 1) -> EncoderConfig:
-    return EncoderConfig.of("nano", patch=patch, channels=channels, crop=64, downsample=downsample)
+    return EncoderConfig.preset("nano", patch=patch, channels=channels, crop=64, downsample=downsample)
 
 
 def new_encoder(patch: int = 8, channels: int = 1, downsample: Literal[1, 2, 4] = 1) -> Encoder:
@@ -57,7 +59,7 @@ def write_images(folder: Path, images: list[np.ndarray], splits: list[str] | Non
 
 
 def write_encoder(folder: Path, encoder: Encoder) -> Path:
-    save_encoder(folder, encoder, encoder.config, "# Encoder")
+    save_model(folder, encoder.state_dict(), encoder.config, "# Encoder")
     seal(folder, Model)
     return folder
 
@@ -79,7 +81,7 @@ def extractor(encoder: Encoder, **settings) -> DenseExtractor:
 def test_one_tile_without_halo_is_a_forward_pass(downsample: Literal[1, 2, 4]) -> None:
     encoder, image = new_encoder(downsample=downsample), wheel_nuclei()[0][: 64 * downsample, : 64 * downsample, None]
     tokens = extractor(encoder, halo=0).describe(image, shifts=1)[0]
-    small = cv2.resize(encoder.config.normalisation(image), (64, 64), interpolation=cv2.INTER_AREA)
+    small = cv2.resize(encoder.config.input.normalisation(image), (64, 64), interpolation=cv2.INTER_AREA)
     x = torch.from_numpy(small)[None, None]
     with torch.no_grad():
         expected = encoder.features(x, 2)[0].permute(1, 2, 0).numpy()
@@ -142,7 +144,7 @@ def test_the_place_in_the_tile_is_taken_off(tmp_path: Path) -> None:
     reader, dense = ImageReader(images), extractor(new_encoder())
     image = reader.read("image0")
     raw = share_of_place(dense.describe(image, 1)[0], side=4)
-    dense.correct = measure(dense, reader, ["image0"])
+    dense.correct = estimate_correction(dense, reader, ["image0"])
     left = share_of_place(dense.describe(image, 1)[0], side=4)
     assert raw > 0.1 and left < raw / 5
     features, _ = extract(images, write_encoder(tmp_path / "model", new_encoder()), tmp_path / "features")
@@ -162,7 +164,7 @@ def test_what_else_is_in_the_tile_is_taken_off(tmp_path: Path) -> None:
         return float(((whole[2:, 2:] - moved) ** 2)[4:-4, 4:-4].mean() / whole.var(axis=(0, 1)).mean())
 
     raw = disagreement()
-    dense.correct = measure(dense, reader, ["image0"])
+    dense.correct = estimate_correction(dense, reader, ["image0"])
     assert disagreement() < raw / 3
 
 
@@ -181,16 +183,17 @@ def test_the_correction_finds_what_views_have_in_common() -> None:
 
 
 @torch.inference_mode()
-def by_the_same_tiles(segmentor: Segmentor, found: SegmentorConfig, image: np.ndarray) -> np.ndarray:
+def by_the_same_tiles(segmentor: Segmentor, image: np.ndarray) -> np.ndarray:
     """Foreground probability (H, W), each tile's core as the segmentor gives it for the reflected tile alone."""
-    downsample, normalisation = found.encoder.downsample, found.encoder.normalisation
+    seen = segmentor.config.input
+    downsample, normalisation = seen.downsample, seen.normalisation
     tile, halo = SMALL["tile"] * downsample, SMALL["halo"] * downsample
     out = np.empty(image.shape[:2], np.float32)
     for [(y, x)] in tile_batches(out.shape, tile, halo, 1):
         cut = downsampled(
             normalisation.apply(cut_tile(image, y, x, tile, halo), normalisation.limits(image)), downsample
         )
-        logits = enlarged(segmentor(torch.from_numpy(cut.transpose(2, 0, 1).copy())[None]), downsample)[0, 0]
+        logits = upsample(segmentor(torch.from_numpy(cut.transpose(2, 0, 1).copy())[None]), downsample)[0, 0]
         part = out[y : y + tile - 2 * halo, x : x + tile - 2 * halo]
         part[...] = torch.sigmoid(logits)[halo : halo + part.shape[0], halo : halo + part.shape[1]]
     return out
@@ -203,18 +206,18 @@ def test_a_segmentor_gives_features_and_its_probability(
     shifts: int, downsample: Literal[1, 2, 4], grid: tuple[int, int], tmp_path: Path
 ) -> None:
     torch.manual_seed(0)
-    kept = SegmentorConfig(encoder=config(downsample=downsample), width=16)
-    save_segmentor(tmp_path / "model", Segmentor(kept), kept, "# Segmentor")
+    encoder = config(downsample=downsample)
+    kept = SegmentorConfig(architecture=SegmentorArchitecture(encoder=encoder.architecture), input=encoder.input)
+    save_model(tmp_path / "model", Segmentor(kept).state_dict(), kept, "# Segmentor")
     seal(tmp_path / "model", Model)
     image = wheel_nuclei()[0][:90, :100, None]
     images = write_images(tmp_path / "images", [image])
     reader, result = extract(images, tmp_path / "model", tmp_path / "features", shifts=shifts)
-    segmentor, found = load_segmentor(tmp_path / "model")
-    expected = by_the_same_tiles(segmentor, found, image)
+    expected = by_the_same_tiles(load_model(tmp_path / "model", Segmentor), image)
     np.testing.assert_allclose(reader.probability("image0"), expected, atol=0.5 / 255 + 1e-6)
     assert reader.tokens("image0").shape == (*grid, 256)
-    assert "foreground" in result.page.html()
-    filters, _ = extract(images, tmp_path / "model", tmp_path / "filters", shifts=shifts, of="filters")
+    assert result.page.html().count("data:image/") == 3, "the image, its features and its foreground"
+    filters, _ = extract(images, tmp_path / "model", tmp_path / "filters", shifts=shifts, descriptor="filters")
     np.testing.assert_array_equal(filters.probability("image0"), reader.probability("image0"))
     assert filters.tokens("image0").shape == (*grid, KINDS * len(SCALES))
 
@@ -254,26 +257,26 @@ def test_training_images_alone_and_the_same_bytes_again(tmp_path: Path) -> None:
 
 def test_skip_writes_an_empty_flagged_set(tmp_path: Path) -> None:
     reader, result = extract(tmp_path / "none", tmp_path / "none", tmp_path / "features", skip=True)
-    assert len(reader) == 0 and reader.skipped == result.skipped == "the EM loop has converged"
+    assert len(reader) == 0 and reader.skipped == result.skipped == "the EM loop has ended"
 
 
 class Other(BaseModel):
     kind: str = "classifier"
 
 
-def test_what_cannot_be_done_is_said(tmp_path: Path) -> None:
+def test_impossible_settings_are_refused(tmp_path: Path) -> None:
     images = write_images(tmp_path / "images", [np.zeros((64, 64), np.uint8)], ["train"])
     model = write_encoder(tmp_path / "model", new_encoder())
     for i, (parameters, message) in enumerate(
-        [({"layers": 7}, "--layers: 7, but the model has 6 blocks"), ({"halo": 32}, "--halo: 32 px on either side")]
+        [({"layers": 7}, "--layers: 7 exceeds the model's 6 blocks"), ({"halo": 32}, "--halo: 32 px on each side")]
     ):
         with pytest.raises(UserError, match=message):
             extract(images, model, tmp_path / f"no{i}", **parameters)
     tests_only = write_images(tmp_path / "tests", [np.zeros((64, 64), np.uint8)], ["test"])
-    with pytest.raises(UserError, match="none of its 1 images is of the split train"):
+    with pytest.raises(UserError, match="--images: none of the 1 images is of the split train"):
         extract(tests_only, model, tmp_path / "no2")
     save_model(tmp_path / "other", {"w": torch.zeros(1)}, Other(), "")
-    with pytest.raises(ArtifactError, match="kind 'classifier', an encoder or a segmentor is needed"):
+    with pytest.raises(ArtifactError, match=r"'classifier'.*'encoder' or 'segmentor'"):
         extract(images, tmp_path / "other", tmp_path / "no3")
 
 
@@ -295,14 +298,16 @@ def test_filters_describe_their_own_square(tmp_path: Path, shape: tuple[int, int
     image = wheel_nuclei()[0][: shape[0], : shape[1]]
     images = write_images(tmp_path / "images", [image])
     model = write_encoder(tmp_path / "model", new_encoder(downsample=downsample))
-    features, result = extract(images, model, tmp_path / "f", of="filters", shifts=shifts)
+    features, result = extract(images, model, tmp_path / "f", descriptor="filters", shifts=shifts)
     entry, tokens = features.entries["image0"], features.tokens("image0")
     other, _ = extract(images, model, tmp_path / "g", shifts=shifts)
     assert entry.model_dump(exclude={"row", "shard"}) == other.entries["image0"].model_dump(exclude={"row", "shard"})
     assert tokens.shape == (*entry.grid, len(SCALES) * KINDS) and result.metrics["channels"] == len(SCALES) * KINDS
     filters = FilterExtractor(new_encoder(downsample=downsample), **SMALL, layers=1, device="cpu")
-    plain = filters.plain(image[..., None], shifts)
-    mean = cv2.GaussianBlur(config().normalisation(image[..., None]), (0, 0), downsample, borderType=cv2.BORDER_REFLECT)
+    plain = filters.mean_responses(image[..., None], shifts)
+    mean = cv2.GaussianBlur(
+        config().input.normalisation(image[..., None]), (0, 0), downsample, borderType=cv2.BORDER_REFLECT
+    )
     top, left = (entry.offset + 3 * entry.stride, entry.offset + 4 * entry.stride)
     square = mean.squeeze()[top : top + entry.stride, left : left + entry.stride]
     assert plain[3, 4, 0] == pytest.approx(square.mean(), abs=2e-3)
@@ -322,13 +327,17 @@ def test_every_filter_counts_alike_in_what_clustering_sees(tmp_path: Path, folde
     planes = [image[:384, :256, :3] if image.ndim == 3 else image[:384, :256] for image, _ in real_pairs(folder, 6)]
     images = write_images(tmp_path / "images", [plane[: 200 + 30 * i] for i, plane in enumerate(planes)])
     encoder = new_encoder(channels=3 if planes[0].ndim == 3 else 1)
-    features, _ = extract(images, write_encoder(tmp_path / "model", encoder), tmp_path / "features", of="filters")
+    features, _ = extract(
+        images, write_encoder(tmp_path / "model", encoder), tmp_path / "features", descriptor="filters"
+    )
     seen = sample_tokens(features, features.keys(), 0)
     assert seen.dtype == np.float32
     np.testing.assert_allclose(seen.std(axis=0), 1, atol=0.1)
     np.testing.assert_allclose(seen.mean(axis=0), 0, atol=0.1)
     filters, reader = FilterExtractor(encoder, **SMALL, layers=1, device="cpu"), ImageReader(images)
-    plain = [filters.plain(reader.read(key), 1).reshape(-1, filters.channels) for key in sorted(features.entries)]
+    plain = [
+        filters.mean_responses(reader.read(key), 1).reshape(-1, filters.channels) for key in sorted(features.entries)
+    ]
     assert spread_of(np.concatenate(plain))[1] > 0.8
     np.testing.assert_allclose(spread_of(seen), 1 / KINDS, atol=0.05)
 
@@ -340,7 +349,7 @@ def test_filters_without_spread_become_nothing_and_bytes_stay_equal(tmp_path: Pa
     two = [np.dstack([ImageReader(images).read(key)] * 2) for key in ("image0", "image1")]
     images = write_images(tmp_path / "two", two)
     model = write_encoder(tmp_path / "model", new_encoder(channels=3))
-    found = [extract(images, model, tmp_path / name, of="filters")[0] for name in ("a", "b")]
+    found = [extract(images, model, tmp_path / name, descriptor="filters")[0] for name in ("a", "b")]
     assert verify(tmp_path / "a", FeatureSet).digest == verify(tmp_path / "b", FeatureSet).digest
     tokens = [
         found[0].tokens(key).astype(np.float64).reshape(-1, 3, len(SCALES) * KINDS) for key in ("image0", "image1")
