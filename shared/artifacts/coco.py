@@ -1,6 +1,6 @@
 """Write COCO annotations (Lin et al. 2014, arXiv:1405.0312) that pycocotools loads.
 
-It is imported late: most stages read and write label images alone.
+pycocotools is imported late: most stages read and write label images alone.
 """
 
 from collections.abc import Iterable, Sequence

@@ -1,5 +1,6 @@
 """Compute the fingerprint of a source, so that caches notice changed files under an unchanged name."""
 
+import contextlib
 import hashlib
 import os
 from pathlib import Path
@@ -13,22 +14,28 @@ def fingerprint(source: str | Path) -> str:
 
     source: folder, file or `s3://bucket/prefix`. New or changed files change the fingerprint.
     """
-    digest, source = hashlib.sha256(), str(source)
-    if "://" in source:
-        from shared import store
-
-        rows = [(name.encode(), str(size), etag) for name, size, etag in store.listing(source)]
-        if not rows:
-            raise UserError(f"{source}: no object there; check the name, or upload the images first")
-    else:
-        files, _ = list_files(Path(source))
-        rows = []
-        for relative, path in files.items():
-            try:
-                status = path.stat()
-            except OSError:
-                continue  # a broken link; ingest lists it as a reject
-            rows.append((os.fsencode(str(relative)), str(status.st_size), str(status.st_mtime_ns)))
-    for name, size, mark in rows:
-        digest.update(name + f"\0{size}\0{mark}\n".encode())
+    rows = _store_rows(str(source)) if "://" in str(source) else _local_rows(Path(source))
+    digest = hashlib.sha256()
+    for name, size, version in rows:
+        digest.update(name + f"\0{size}\0{version}\n".encode())
     return digest.hexdigest()[:32]
+
+
+def _store_rows(uri: str) -> list[tuple[bytes, int, str]]:
+    """List (name, size, etag) of the objects below a prefix."""
+    from shared import store
+
+    rows = [(name.encode(), size, etag) for name, size, etag in store.listing(uri)]
+    if not rows:
+        raise UserError(f"{uri}: no object there; check the name, or upload the images first")
+    return rows
+
+
+def _local_rows(source: Path) -> list[tuple[bytes, int, str]]:
+    """List (relative path, size, modification time) of files; a broken link, which ingest rejects, is left out."""
+    rows = []
+    for relative, path in list_files(source)[0].items():
+        with contextlib.suppress(OSError):
+            status = path.stat()
+            rows.append((os.fsencode(str(relative)), status.st_size, str(status.st_mtime_ns)))
+    return rows

@@ -1,7 +1,8 @@
 """Ingest plain files into an ImageSet and a LabelSet: decode and check every image, and write in order of the keys.
 
-`shared.system.parallel.MAX_BYTES_IN_FLIGHT` and one image per thread bound the memory, whatever the number of images. Threads
-decode, check, encode and hash side by side (the codecs release the interpreter lock); one thread writes in order.
+`shared.system.parallel.MAX_BYTES_IN_FLIGHT` and one image per thread bound the memory, whatever the number of images.
+Threads decode, check, encode and hash side by side (the codecs release the interpreter lock); one thread writes in
+order.
 """
 
 import csv

@@ -63,7 +63,7 @@ class ImageFile:
 
     def read(self, index: int) -> tuple[np.ndarray, list[str]]:
         """Decode one frame as it is stored, (H, W, C) of any dtype; also return remarks about its pixels."""
-        return _guarded(lambda: self.reader.read(index))
+        return _with_image_errors(lambda: self.reader.read(index))
 
     def close(self) -> None:
         """Close the file."""
@@ -81,7 +81,7 @@ def open_image(path: Path, limits: Limits) -> ImageFile:
 
     Raises ImageError with the reason alone.
     """
-    return _guarded(lambda: _open(path, limits))
+    return _with_image_errors(lambda: _open(path, limits))
 
 
 def _open(path: Path, limits: Limits) -> ImageFile:
@@ -113,7 +113,7 @@ def _with_frames(reader: Reader) -> ImageFile:
     return ImageFile(reader)
 
 
-def _guarded(action: Callable[[], T]) -> T:
+def _with_image_errors(action: Callable[[], T]) -> T:
     """Convert any error of a decoder to an ImageError of one line."""
     try:
         return action()
