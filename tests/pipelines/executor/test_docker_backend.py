@@ -1,4 +1,4 @@
-"""Containers end with the run that started them, however it ends. With a real engine and the image of the stages."""
+"""Containers end with the run that started them, even if it is killed. Needs a Docker engine and the stages' image."""
 
 import os
 import signal
@@ -28,7 +28,7 @@ def containers() -> set[str]:
 
 
 def until(condition: Callable[[], bool], process: subprocess.Popen, seconds: float = 240) -> None:
-    """Wait for what must come while `process` runs."""
+    """Wait for a condition while `process` runs."""
     end = time.monotonic() + seconds
     while not condition():
         assert process.poll() is None, process.stderr.read()
@@ -38,7 +38,7 @@ def until(condition: Callable[[], bool], process: subprocess.Popen, seconds: flo
 
 @pytest.fixture
 def start(tmp_path: Path, stage_images: dict[str, str], nuclei) -> Callable[[], subprocess.Popen]:
-    """Starts a run that would train for hours, one image of real nuclei."""
+    """Return a function that starts a run on one image of real nuclei, which would train for hours."""
     import tifffile
 
     (tmp_path / "source").mkdir()
@@ -79,5 +79,5 @@ def test_kill_9_then_the_same_command_then_ctrl_c(start, tmp_path: Path) -> None
     assert record.load(run).tasks["ingest"].origin == "run folder"
     second.send_signal(signal.SIGINT)
     _, errors = second.communicate(timeout=120)
-    assert second.returncode == 130 and "the same command goes on from here" in errors
+    assert second.returncode == 130 and "repeat the command to continue" in errors
     assert containers() == before

@@ -1,4 +1,4 @@
-"""What the local executor does with a graph: order, cache, failures, and being killed. All by the real command line."""
+"""The executor on one machine: order, cache, failures and kills. All by the real command line."""
 
 import itertools
 import json
@@ -249,7 +249,7 @@ def test_ctrl_c_ends_the_tasks_and_the_same_command_goes_on(bench):
     until(lambda: "second" in bench.ran())
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130 and "the same command goes on from here" in errors and "Traceback" not in errors
+    assert process.returncode == 130 and "repeat the command to continue" in errors and "Traceback" not in errors
     assert bench.record().state == "interrupted"
     (pid,) = (event["pid"] for event in bench.events() if event["task"] == "second")
     assert not Path(f"/proc/{pid}").exists()
@@ -322,7 +322,7 @@ def test_conditions_decide_at_run_time(tmp_path):
     assert bench.run("--param", "text=abc").returncode == 0
     assert bench.ran() == ["first", "three"]
     states = {name.rpartition("/")[2]: task.state for name, task in bench.record().tasks.items()}
-    assert states == {"first": "done", "three": "done", "other": "left out"}
+    assert states == {"first": "done", "three": "done", "other": "omitted"}
 
 
 def test_an_importer_brings_a_folder(tmp_path):

@@ -9,7 +9,7 @@ from pathlib import Path
 import graphs_for_tests as graphs
 import pytest
 
-from pipelines.executor import store_copy as sending
+from pipelines.executor import store_copy
 from pipelines.executor.cache import FinishedOutput, FinishedTask
 from shared import store
 from shared.artifacts.kinds import Files
@@ -52,7 +52,7 @@ def test_everything_is_sent_and_another_runs_outputs_are_kept(chain, s3, tmp_pat
     began = (tmp_path / "history/events.jsonl").read_bytes()
     other = run(chain, tmp_path, "other", uri)
     assert other.returncode == 1
-    assert other.stderr.startswith(f"error: --store {uri}: another run stands there; give another prefix, or --overwr")
+    assert other.stderr.startswith(f"error: --store {uri}: holds another run; give another prefix, or --overwr")
     assert (tmp_path / "history/events.jsonl").read_bytes() == began, "refused before anything runs"
     assert run(chain, tmp_path, "other", uri, "--overwrite").returncode == 0
     assert json.loads(store.get(f"{uri}/run.json"))["identity"] != told["identity"]
@@ -62,18 +62,18 @@ def test_everything_is_sent_and_another_runs_outputs_are_kept(chain, s3, tmp_pat
 @pytest.mark.parametrize("text", [b"{}", b"[1]", b"not JSON", b'{"identity": ""}'])
 def test_a_record_that_tells_nothing_is_another_runs(s3, text: bytes) -> None:
     store.put(f"{s3}/untold/run.json", text)
-    with pytest.raises(UserError, match="another run stands there"):
-        sending.refuse_others(f"{s3}/untold", "mine")
+    with pytest.raises(UserError, match="holds another run"):
+        store_copy.refuse_others(f"{s3}/untold", "mine")
 
 
 def test_artifacts_of_nobody_known_are_kept(s3, tmp_path) -> None:
-    sending.refuse_others(f"{s3}/nothing-yet", "mine")
+    store_copy.refuse_others(f"{s3}/nothing-yet", "mine")
     (tmp_path / "images").mkdir()
     (tmp_path / "images/a.tar").write_text("a")
     seal(tmp_path / "images", Files)
     store.send(tmp_path / "images", f"{s3}/somebodys/ingest/images")
-    with pytest.raises(UserError, match=r"an artifact \(ingest/images/artifact\.json\) that is not of this run"):
-        sending.refuse_others(f"{s3}/somebodys", "mine")
+    with pytest.raises(UserError, match=r"an artifact \(ingest/images/artifact\.json\) of unknown origin"):
+        store_copy.refuse_others(f"{s3}/somebodys", "mine")
 
 
 def test_pages_and_metrics_go_beside_the_artifacts(s3, tmp_path) -> None:
@@ -85,6 +85,6 @@ def test_pages_and_metrics_go_beside_the_artifacts(s3, tmp_path) -> None:
     (folder / "metrics.json").write_text("{}")
     titles = {"images": "system.Dataset", "report.html": "system.HTML", "metrics.json": "system.Metrics"}
     made = {n: FinishedOutput(path=n, kind=title, schema_title=title, digest=digest) for n, title in titles.items()}
-    sending.send(FinishedTask(key="k", seconds=1, outputs=made), folder, f"{s3}/pages/ingest")
+    store_copy.send(FinishedTask(key="k", seconds=1, outputs=made), folder, f"{s3}/pages/ingest")
     assert names(f"{s3}/pages/ingest") == ["images/a.tar", "images/artifact.json", "metrics.json", "report.html"]
     assert store.get(f"{s3}/pages/ingest/report.html") == b"<p>page"
