@@ -85,21 +85,21 @@ def large(root: Path, server: Server) -> None:
     folder = root / "model"
     folder.mkdir()
     block = np.random.default_rng(0).integers(0, 256, 2**20, np.uint8).tobytes()
-    with (folder / "model.safetensors").open("wb") as stream:
+    with (folder / "weights.bin").open("wb") as stream:
         for _ in range(LARGE // len(block)):
             stream.write(block)
-    seal(folder, Model)
+    seal(folder, Files)
     uri = f"s3://{server.bucket}/large"
 
     def up() -> None:
-        store.remove(f"{uri}/model.safetensors")
+        store.remove(f"{uri}/weights.bin")
         store.send(folder, uri)
 
     def down() -> None:
         store.fetch(uri, root / "large")
 
     def copy() -> None:
-        with (folder / "model.safetensors").open("rb") as source, (root / "copy.new").open("wb") as target:
+        with (folder / "weights.bin").open("rb") as source, (root / "copy.new").open("wb") as target:
             shutil.copyfileobj(source, target, 2**20)
         (root / "copy.new").replace(root / "copy")  # a new file each time, as a download makes
 
