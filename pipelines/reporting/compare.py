@@ -116,7 +116,7 @@ def contents(a: RunRecord, b: RunRecord) -> list[list[str]]:
     for name, task in a.tasks.items():
         others = b.tasks.get(name, TaskRecord()).outputs
         for key, output in task.outputs.items():
-            if output.digest and key in others and others[key].digest:
+            if output.is_artifact and output.digest and key in others and others[key].digest:
                 digests = output.digest[:12], others[key].digest[:12]
                 word = "equal" if output.digest == others[key].digest else "differ"
                 rows.append([f"{name}/{key}", output.kind, *digests, word])

@@ -35,13 +35,13 @@ def loop_table(record: RunRecord, loop: Loop) -> tuple[list[str], list[list[str]
     chosen = selected(record, loop)
     values = [numbers(column.values) for column in found]
     rows = [
-        [repetition.name, *(column[i] for column in values), f"{repetition.seconds:.1f}", note(repetition, chosen)]
+        [repetition.name, *(column[i] for column in values), f"{repetition.seconds:.1f}", _note(repetition, chosen)]
         for i, repetition in enumerate(loop.repetitions)
     ]
     return ["round", *(column.label for column in found), "seconds", ""], rows
 
 
-def note(repetition: Repetition, chosen: list[str]) -> str:
+def _note(repetition: Repetition, chosen: list[str]) -> str:
     """What became of a repetition. chosen: names of those that were selected."""
     if repetition.passed_through:
         return "passed through"
