@@ -86,8 +86,8 @@ def origins(record: RunRecord, loop: Loop) -> list[tuple[str, str]]:
         if name in loop:
             continue
         for given in task.inputs.values():
-            made = record.tasks[given.task].outputs.get(given.output) if given.task in loop else None
-            if made and made.digest:
+            made = record.tasks.get(given.task, TaskRecord()).outputs.get(given.output)
+            if given.task in loop and made and made.digest:
                 found[made.digest] = next(origin for origin, digest in _digests(record) if digest == made.digest)
     return list(dict.fromkeys(found.values()))
 
