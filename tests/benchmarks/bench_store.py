@@ -22,7 +22,7 @@ from timing import interleaved  # noqa: E402
 
 from shared import store  # noqa: E402
 from shared.artifacts.image_set import ImageWriter  # noqa: E402
-from shared.artifacts.kinds import ImageSet, Model  # noqa: E402
+from shared.artifacts.kinds import Files, ImageSet  # noqa: E402
 from shared.artifacts.manifest import seal  # noqa: E402
 
 IMAGES, SIDE = 2000, 160
