@@ -6,7 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from shared.artifacts.annotation import Box
+from shared.artifacts.annotation import BoundingBox
 from shared.artifacts.image_set import ImageEntry, ImageReader
 from shared.artifacts.keys import evenly_spaced
 from shared.artifacts.label_set import LabelReader
@@ -76,7 +76,7 @@ def _add_sizes(page: Page, summary: IngestSummary) -> None:
 
 
 def _thumbnail(
-    entry: ImageEntry, images: ImageReader, truth: LabelReader, boxes: list[Box] | None
+    entry: ImageEntry, images: ImageReader, truth: LabelReader, boxes: list[BoundingBox] | None
 ) -> tuple[np.ndarray, str]:
     """Return an image (H, W, 3) uint8 with its labels in green, and the caption."""
     image = images.read(entry.key)
@@ -102,7 +102,7 @@ def _with_outlines(rgb: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return outline(rgb, labels[rows[:, None], columns], TRUTH_COLOUR)
 
 
-def _with_boxes(rgb: np.ndarray, boxes: list[Box], scale: float) -> np.ndarray:
+def _with_boxes(rgb: np.ndarray, boxes: list[BoundingBox], scale: float) -> np.ndarray:
     """Draw boxes in px of the full image; scale: thumbnail px per image px."""
     for x, y, width, height in boxes:
         corners = [round(value * scale) for value in (x, y, x + width, y + height)]

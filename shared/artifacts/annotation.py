@@ -6,7 +6,7 @@ from typing import Any
 
 from shared.system.errors import ImageError
 
-Box = tuple[float, float, float, float]
+BoundingBox = tuple[float, float, float, float]
 """x and y of the upper left corner, width, height; px."""
 
 
@@ -15,7 +15,7 @@ class Annotation:
     """One object of an image. Objects may overlap, unlike the instances of a label image."""
 
     category: str
-    bbox: Box
+    bbox: BoundingBox
     area: float
     """px²: of the outline where there is one, else of the box."""
     rle: dict[str, Any] | None = None
@@ -26,7 +26,7 @@ class Annotation:
     """Of a prediction, in [0, 1]."""
 
 
-def clip_box(corners: tuple[float, float, float, float], size: tuple[int, int]) -> Box:
+def clip_box(corners: tuple[float, float, float, float], size: tuple[int, int]) -> BoundingBox:
     """Clip corners (x0, y0, x1, y1) to an image of (height, width) px. Raises ImageError for a box without area."""
     if not all(math.isfinite(corner) for corner in corners):
         raise ImageError("the box has not four numbers")

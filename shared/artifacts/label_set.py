@@ -17,7 +17,7 @@ import imagecodecs
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from shared.artifacts.annotation import Annotation, Box, annotations_by_key
+from shared.artifacts.annotation import Annotation, BoundingBox, annotations_by_key
 from shared.artifacts.coco import annotation_dataset
 from shared.artifacts.kinds import LabelSet
 from shared.artifacts.manifest import read_manifest
@@ -233,7 +233,7 @@ class LabelReader:
         except (ValueError, KeyError, TypeError) as error:
             raise ArtifactError(f"{self.folder / COCO_FILE}: not readable; make the artifact again") from error
 
-    def boxes(self) -> dict[str, list[Box]]:
+    def boxes(self) -> dict[str, list[BoundingBox]]:
         """Map the keys of the annotated images to boxes (x, y, width, height) in px."""
         return {key: [item.bbox for item in found] for key, found in self.annotations().items()}
 

@@ -29,7 +29,7 @@ REJECTS_FILE = "rejects.csv"
 """File of the ImageSet with every reject and its reason."""
 MAX_LOGGED_REJECTS = 20
 MAX_REJECTS_IN_ERROR = 5
-DEFAULT_LIMITS = Limits()
+_DEFAULT_LIMITS = Limits()
 
 
 @dataclass
@@ -92,7 +92,7 @@ def ingest(
     images: Path,
     labels: Path | None = None,
     *,
-    limits: Limits = DEFAULT_LIMITS,
+    limits: Limits = _DEFAULT_LIMITS,
     max_rejects: float = 0.5,
 ) -> IngestSummary:
     """Write the payload of an ImageSet to `images`, and of a LabelSet to `labels` if given.

@@ -31,7 +31,7 @@ IMAGE_SUFFIXES = _PLAIN_SUFFIXES | VENDOR_SUFFIXES
 """Suffixes of image files, in lower case."""
 
 
-class Reader(Protocol):
+class FormatReader(Protocol):
     """Decoder of one format, behind an `ImageFile`."""
 
     frames: list[Frame]
@@ -54,7 +54,7 @@ class ImageFile:
     ...         image, remarks = file.read(index)
     """
 
-    reader: Reader
+    reader: FormatReader
     frames: list[Frame] = field(init=False)
     """One per image in the file, in order."""
 
@@ -105,7 +105,7 @@ def _open(path: Path, limits: Limits) -> ImageFile:
     raise ImageError(f"not a {known} file: it begins with {'the text ' if text else ''}{head[:8]!r}")
 
 
-def _with_frames(reader: Reader) -> ImageFile:
+def _with_frames(reader: FormatReader) -> ImageFile:
     """Raise ImageError where the file has no frame."""
     if not reader.frames:
         reader.close()

@@ -30,7 +30,7 @@ class Stack:
     series: tifffile.TiffPageSeries
     axes: str
     shape: tuple[int, ...]
-    inner: int
+    leading_axes: int
     """Number of leading axes; the product of their lengths is the number of pages."""
 
     @property
@@ -87,7 +87,7 @@ class TiffReader:
     def _stored(self, stack: Stack) -> int:
         """Count the bytes of image data of a series. Raises ImageError where the file ends before them."""
         series, total = stack.series, 0
-        if self._contiguous(stack):
+        if self._is_contiguous(stack):
             nbytes = math.prod(stack.shape) * np.dtype(series.dtype).itemsize
             self._check_within(series.dataoffset or 0, nbytes)
             return nbytes
@@ -107,9 +107,12 @@ class TiffReader:
         if offset + count > self.size:
             raise ImageError(f"truncated: image data should reach byte {offset + count}, the file has {self.size}")
 
-    def _contiguous(self, stack: Stack) -> bool:
+    def _is_contiguous(self, stack: Stack) -> bool:
         """Whether one page describes many that follow it without headers, as in large stacks of ImageJ."""
-        return len(stack.series.pages) != math.prod(stack.shape[: stack.inner]) and stack.series.dataoffset is not None
+        return (
+            len(stack.series.pages) != math.prod(stack.shape[: stack.leading_axes])
+            and stack.series.dataoffset is not None
+        )
 
     def _selection(self, stack: Stack, where: tuple[int, ...]) -> list[slice]:
         """Slices along all axes for the frame at position `where` of the frame axes."""
@@ -118,17 +121,17 @@ class TiffReader:
 
     def _pages(self, stack: Stack, where: tuple[int, ...]) -> list[tifffile.TiffPage | tifffile.TiffFrame | None]:
         """Pages of one frame, in the order of the leading axes; None for a page in another file."""
-        if self._contiguous(stack):
+        if self._is_contiguous(stack):
             return [stack.series.keyframe]
-        lead = stack.shape[: stack.inner]
-        numbers = np.arange(math.prod(lead)).reshape(lead)[tuple(self._selection(stack, where)[: stack.inner])]
+        lead = stack.shape[: stack.leading_axes]
+        numbers = np.arange(math.prod(lead)).reshape(lead)[tuple(self._selection(stack, where)[: stack.leading_axes])]
         return [stack.series.pages[int(number)] for number in numbers.ravel()]
 
     def read(self, index: int) -> tuple[np.ndarray, list[str]]:
         """Decode one frame (H, W, C) of any dtype; also return remarks."""
         stack, where = self._where[index]
         selection = tuple(self._selection(stack, where))
-        if self._contiguous(stack):
+        if self._is_contiguous(stack):
             dtype = np.dtype(stack.series.dtype).newbyteorder(self.tif.byteorder)
             whole = np.memmap(self.path, dtype, "r", offset=stack.series.dataoffset or 0, shape=stack.shape)
             values = np.array(whole[selection])
@@ -136,9 +139,11 @@ class TiffReader:
             pages = self._pages(stack, where)
             if any(page is None for page in pages):
                 raise ImageError("a channel of this image is in another file, which is missing")
-            inner = stack.shape[stack.inner :]
-            planes = [page.asarray(maxworkers=1).reshape(inner)[selection[stack.inner :]] for page in pages if page]
-            lead = [len(range(n)[s]) for n, s in zip(stack.shape, selection[: stack.inner], strict=False)]
+            inner = stack.shape[stack.leading_axes :]
+            planes = [
+                page.asarray(maxworkers=1).reshape(inner)[selection[stack.leading_axes :]] for page in pages if page
+            ]
+            lead = [len(range(n)[s]) for n, s in zip(stack.shape, selection[: stack.leading_axes], strict=False)]
             values = np.stack(planes).reshape(*lead, *planes[0].shape)
         return self._finish(stack, values)
 
