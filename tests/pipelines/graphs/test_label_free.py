@@ -17,6 +17,7 @@ from small_segmentor import write_model
 from components.select_model.component import SelectModel
 from components.select_model.main import run as judge
 from pipelines.executor.cache import Cache
+from pipelines.reporting.repetitions import loops, started_from
 from pipelines.run_folder import record
 from shared.artifacts.manifest import hash_folder, is_artifact, verify
 from shared.metrics.classification import Classification
@@ -26,13 +27,13 @@ SMALL = {
     "rounds": 2,
     "pretrain": {"size": "nano", "patch": 16, "crop": 64, "steps": 4, "batch_size": 4},
     "extract_features": {"tile": 64},
-    "cluster": {"k": 6, "components": 8},
+    "cluster": {"k": 6, "pca_components": 8},
     "train_segmentor": {"steps": 4, "crop": 64, "batch_size": 4},
     "evaluate": {"tile": 128},
     "infer": {"tile": 128},
 }
 STAGES = ["extract-features", "cluster", "refine-masks", "train-segmentor", "select-model", "evaluate"]
-ONCE = ("ingest", "pretrain", "evaluate", "infer", "export-model")
+ONCE = ("ingest", "pretrain", "evaluate-predictions", "infer", "export-model")
 TASKS = {*ONCE, *(f"em-{number}/{stage}" for number in (0, 1) for stage in STAGES)}
 
 
@@ -150,14 +151,14 @@ def test_the_browser_would_notice(run):
 
 def test_the_pixels_confusion_matrix_stands_with_the_task_and_in_the_cache(run, tmp_path):
     tasks = record.load(run.out).tasks
-    for name in ("evaluate", "em-1/evaluate"):
+    for name in ("evaluate-predictions", "em-1/evaluate"):
         assert tasks[name].outputs["classification"].path == f"{name}/classification.json"
         text = (run.out / name / "classification.json").read_text()
         receipt = Cache(run.folder / "cache").restore(tasks[name].key, tmp_path / name)
         assert (tmp_path / name / "classification.json").read_text() == text
         told = Classification.model_validate_json(text)
         assert receipt.outputs["classification"].metadata == told.metadata()
-        assert bool(told.roc) == (name != "evaluate"), "what infer wrote has no probability"
+        assert bool(told.roc) == (name != "evaluate-predictions"), "what infer wrote has no probability"
         assert sum(map(sum, told.confusion)) == 128 * 160
     assert "ClassificationMetrics" not in (run.out / "report.html").read_text()
 
@@ -179,10 +180,10 @@ def test_the_same_images_elsewhere_are_the_same_to_all_but_ingest(run, tmp_path)
 
 
 def test_a_setting_of_the_last_stage_runs_it_and_what_scores_it_alone(run, tmp_path):
-    done = run("--set", "infer.min_area=40", "--out", tmp_path / "run")
+    done = run("--set", "infer.min_area_px=40", "--out", tmp_path / "run")
     assert done.returncode == 0, done.stderr
     origins = {name: task.origin for name, task in record.load(tmp_path / "run").tasks.items()}
-    assert {name for name, origin in origins.items() if origin == "computed"} == {"infer", "evaluate"}
+    assert {name for name, origin in origins.items() if origin == "computed"} == {"infer", "evaluate-predictions"}
     assert set(origins.values()) == {"computed", "cache"}
 
 
@@ -193,27 +194,25 @@ def test_the_recorded_command_makes_the_same_again(run):
     assert verify(run.out / "em-1/refine-masks/labels-again").digest == task.outputs["labels"].digest
 
 
-def test_a_users_model_is_handed_on_where_the_loop_makes_it_worse(run, tmp_path):
-    """Training at a hundred times the learning rate spoils a good one. It goes on only where that is asked for."""
+def test_a_users_model_is_selected_where_the_loop_makes_it_worse(run, tmp_path):
+    """Training at a hundred times the learning rate spoils a good model; only `always_accept` selects it."""
     own, out = write_model(tmp_path / "own"), tmp_path / "run"
     start = ["--set", "rounds=1", "--set", f"pretrain.weights_from={own}"]
     done = run(*start, "--set", "train_segmentor.learning_rate=0.3", "--out", out)
     assert done.returncode == 0, done.stderr
     tasks = record.load(out).tasks
-    gate = tasks["em-0/select-model"]
-    assert tasks["pretrain"].skipped and gate.metrics["accepted"] == 0
-    assert (
-        "round 0 is not better than the model the loop started from" in (out / "em-0/select-model/log.txt").read_text()
-    )
-    for told in (done.stdout, (out / "report.html").read_text()):
-        assert "Handed on: the model the loop started from." in told
-    spoilt, kept = out / tasks["em-0/train-segmentor"].outputs["segmentor"].path, out / gate.outputs["best"].path
+    selection = tasks["em-0/select-model"]
+    assert tasks["pretrain"].skipped and selection.metrics["accepted"] == 0 and selection.values["best_round"] == -1
+    (loop,) = loops(record.load(out))
+    assert started_from(record.load(out), loop) == ["pretrain/encoder"] and "pretrain/encoder" in done.stdout
+    assert selection.remark in done.stdout
+    spoilt, kept = out / tasks["em-0/train-segmentor"].outputs["segmentor"].path, out / selection.outputs["best"].path
     given, best, trained = (hash_folder(folder)["model.safetensors"] for folder in (own, kept, spoilt))
-    assert best == given != trained and tasks["infer"].inputs["model"].digest == gate.outputs["best"].digest
+    assert best == given != trained and tasks["infer"].inputs["model"].digest == selection.outputs["best"].digest
     (tmp_path / "asked").mkdir()
     images, truth = (out / tasks["ingest"].outputs[name].path for name in ("images", "labels"))
     asked = SelectModel(
-        images=images, truth=truth, candidate=spoilt, incumbent=own, best=tmp_path / "asked", keep_worse=True
+        images=images, truth=truth, candidate=spoilt, incumbent=own, best=tmp_path / "asked", always_accept=True
     )
     assert judge(asked).values["best_round"] == 0 and hash_folder(asked.best)["model.safetensors"] == trained
 
