@@ -1,4 +1,4 @@
-"""Encoders that a user brings: DINOv2 and DINOv3 under every name they go by, against timm's and transformers' own."""
+"""Published encoders: DINOv2 and DINOv3 under every naming of parameters, against timm's and transformers' own."""
 
 import logging
 from collections.abc import Iterator
@@ -14,15 +14,18 @@ from timm.layers import RotaryEmbeddingDinoV3, resample_patch_embed
 from timm.models import eva, vision_transformer
 from torch import Tensor, nn
 
+from components.pretrain.checkpoint_file import read_tensors
 from components.pretrain.component import Pretrain
-from components.pretrain.foreign_weights import adapted, read_foreign
+from components.pretrain.foreign_weights import adapt_checkpoint
 from components.pretrain.main import run
-from components.pretrain.patch_embedding import resampled
+from components.pretrain.patch_embedding import resample_kernel
 from shared.artifacts.image_set import ImageWriter
 from shared.artifacts.kinds import ImageSet, Model
 from shared.artifacts.manifest import seal
 from shared.models.backbones.rope import rotation
-from shared.models.backbones.vit import Encoder, EncoderConfig, load_encoder
+from shared.models.backbones.vit import Encoder
+from shared.models.config import EncoderConfig
+from shared.models.load import load_model
 from shared.system.errors import UserError
 
 GRID = 6
@@ -63,7 +66,7 @@ def shaken(module: nn.Module) -> nn.Module:
 
 
 def config(patch: int, channels: int = 3) -> EncoderConfig:
-    return EncoderConfig.of("nano", patch=patch, channels=channels, crop=64)
+    return EncoderConfig.preset("nano", patch=patch, channels=channels, crop=64)
 
 
 def as_imagenet(x: Tensor) -> Tensor:
@@ -90,10 +93,11 @@ def test_timms_checkpoints_compute_what_they_did(tmp_path: Path, name: str, patc
     reference = theirs(name, patch)
     kernel = resample_patch_embed(given.patch_embed.proj.weight, [patch, patch])
     reference.load_state_dict({**given.state_dict(), "patch_embed.proj.weight": kernel})
-    state = read_foreign(tmp_path / "vit.safetensors")
-    ours, found = adapted(state, config(patch, channels), tmp_path / "vit.safetensors", "imagenet")
+    state = read_tensors(tmp_path / "vit.safetensors")
+    ours = adapt_checkpoint(state, config(patch, channels), tmp_path / "vit.safetensors", "imagenet")
+    found = ours.architecture
     assert found.rope == ("dinov3" in name) and found.registers == (0 if name == NAMES[0] else 4)
-    assert found.position_grid == (0 if found.rope else GRID) and found.layer_scale
+    assert found.position_grid == (None if found.rope else GRID) and found.layer_scale
     assert found.norm_eps == reference.norm.eps
     for rows, columns in ((GRID, GRID), (5, 7)):
         x = torch.rand(2, channels, rows * patch, columns * patch)
@@ -130,7 +134,7 @@ def test_published_checkpoints_compute_what_timm_makes_of_them(tmp_path: Path, n
     torch.save(published, tmp_path / "vit.pth")
     filtered = (eva if "dinov3" in name else vision_transformer).checkpoint_filter_fn(dict(published), reference)
     reference.load_state_dict(filtered)
-    ours, _ = adapted(read_foreign(tmp_path / "vit.pth"), config(16), tmp_path / "vit.pth", "imagenet")
+    ours = adapt_checkpoint(read_tensors(tmp_path / "vit.pth"), config(16), tmp_path / "vit.pth", "imagenet")
     x = torch.rand(2, 3, 80, 112)
     torch.testing.assert_close(ours.eval().tokens(x), features(reference, x), atol=2e-4, rtol=2e-4)
 
@@ -149,7 +153,8 @@ def test_transformers_checkpoints_compute_what_they_did(tmp_path: Path, family: 
     else:
         save_file(model.state_dict(), tmp_path / "model.safetensors")
     path = tmp_path / "model.safetensors"
-    ours, found = adapted(read_foreign(path), config(8), path, "imagenet")
+    ours = adapt_checkpoint(read_tensors(path), config(8), path, "imagenet")
+    found = ours.architecture
     assert found.registers == (0 if family == "Dinov2" else 4)
     x = torch.rand(2, 3, 48, 48)
     tokens = model(as_imagenet(x)).last_hidden_state
@@ -161,9 +166,9 @@ def test_transformers_checkpoints_compute_what_they_did(tmp_path: Path, family: 
 def test_registers_with_positions_of_their_own(tmp_path: Path) -> None:
     shape = {"img_size": 48, "patch_size": 8, "embed_dim": 128, "depth": 6, "num_heads": 4, "num_classes": 0}
     model = shaken(vision_transformer.VisionTransformer(**shape, reg_tokens=3)).eval()
-    ours, found = adapted(model.state_dict(), config(8), tmp_path, "imagenet")
+    ours = adapt_checkpoint(model.state_dict(), config(8), tmp_path, "imagenet")
     x = torch.rand(2, 3, 48, 48)
-    assert found.registers == 3
+    assert ours.architecture.registers == 3
     torch.testing.assert_close(ours.eval().tokens(x), features(model, x), atol=2e-4, rtol=2e-4)
 
 
@@ -179,14 +184,16 @@ def test_rotary_positions_are_those_of_timm(rows: int, columns: int, head: int) 
 @pytest.mark.parametrize(("old", "new"), [(14, 8), (14, 16), (16, 8), (8, 16), (8, 8)])
 def test_kernels_are_resampled_as_timm_does(old: int, new: int) -> None:
     kernel = torch.randn(5, 3, old, old)
-    torch.testing.assert_close(resampled(kernel, new), resample_patch_embed(kernel, [new, new]), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(
+        resample_kernel(kernel, new), resample_patch_embed(kernel, [new, new]), atol=1e-4, rtol=1e-4
+    )
 
 
 @pytest.mark.parametrize("scaling", ["half", "unit"])
 @torch.no_grad()
 def test_other_scalings_of_the_input(tmp_path: Path, scaling: str) -> None:
     model, x = theirs("patch14_dinov2", 8), torch.rand(2, 3, 40, 40)
-    ours, _ = adapted(model.state_dict(), config(8), tmp_path, scaling)
+    ours = adapt_checkpoint(model.state_dict(), config(8), tmp_path, scaling)
     expected = model.forward_features((x - 0.5) / 0.5 if scaling == "half" else x)
     torch.testing.assert_close(ours.eval().tokens(x), expected, atol=2e-4, rtol=2e-4)
 
@@ -195,19 +202,19 @@ def test_other_scalings_of_the_input(tmp_path: Path, scaling: str) -> None:
 def test_many_channels_are_scaled_as_the_colours_they_are_copies_of(tmp_path: Path) -> None:
     """An image of the mean colour is all zero to their network: what comes of it is the bias alone."""
     state = theirs("patch14_dinov2", 8).state_dict()
-    ours, _ = adapted(state, config(8, 5), tmp_path, "imagenet")
+    ours = adapt_checkpoint(state, config(8, 5), tmp_path, "imagenet")
     x = MEAN[[0, 1, 2, 0, 1]].reshape(1, 5, 1, 1).expand(1, 5, 8, 8)
     expected = state["patch_embed.proj.bias"]
     torch.testing.assert_close(ours.patch_embed(x).flatten(), expected, atol=1e-4, rtol=1e-4)
 
 
 @torch.no_grad()
-def test_what_was_taken_in_can_be_taken_in_again(tmp_path: Path) -> None:
+def test_an_adapted_encoder_can_be_adapted_again(tmp_path: Path) -> None:
     """As a plain file of parameters, of the encoder that `pretrain` wrote."""
     for name in NAMES:
-        first, found = adapted(theirs(name).state_dict(), config(8, 1), tmp_path, "imagenet")
-        second, again = adapted(first.state_dict(), config(8, 1), tmp_path, "unit")
-        assert again == found
+        first = adapt_checkpoint(theirs(name).state_dict(), config(8, 1), tmp_path, "imagenet")
+        second = adapt_checkpoint(first.state_dict(), config(8, 1), tmp_path, "unit")
+        assert second.config == first.config
         torch.testing.assert_close(second.state_dict(), first.state_dict())
 
 
@@ -219,30 +226,30 @@ def test_another_size_is_named(size: str) -> None:
     with torch.device("meta"):
         state = timm.create_model(f"vit_{size}_patch16_dinov3", pretrained=False).state_dict()
     with pytest.raises(UserError, match=rf"given\.pth is a ViT of width .*give --size {size}"):
-        adapted(state, config(8), Path("given.pth"))
+        adapt_checkpoint(state, config(8), Path("given.pth"))
 
 
 @pytest.mark.parametrize("name", ["vit_giant_patch14_reg4_dinov2", "vit_small_plus_patch16_dinov3"])
 def test_gated_models_are_refused(name: str) -> None:
     with torch.device("meta"):
         state = timm.create_model(name, pretrained=False, depth=1).state_dict()
-    with pytest.raises(UserError, match=r"given\.pth: its MLPs are gated .*small, base and large are taken"):
-        adapted(state, config(8), Path("given.pth"))
+    with pytest.raises(UserError, match=r"given\.pth: its MLPs are gated .*give one of the ViTs small, base and large"):
+        adapt_checkpoint(state, config(8), Path("given.pth"))
     packed = {key.replace("mlp.fc1", "mlp.w12").replace("mlp.fc2", "mlp.w3"): value for key, value in state.items()}
     with pytest.raises(UserError, match="its MLPs are gated"):
-        adapted(packed, config(8), Path("given.pth"))
+        adapt_checkpoint(packed, config(8), Path("given.pth"))
 
 
-def test_what_cannot_be_told_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"1 channels.*--weights_input unit"):
-        adapted(Encoder(config(8, 1)).state_dict(), config(8, 1), tmp_path, "imagenet")
+def test_ambiguous_checkpoints_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"has 1 channels.*--weights_input unit"):
+        adapt_checkpoint(Encoder(config(8, 1)).state_dict(), config(8, 1), tmp_path, "imagenet")
     state = theirs("patch14_dinov2").state_dict()
     del state["pos_embed"]
     with pytest.raises(UserError, match="no positions"):
-        adapted(state, config(8), tmp_path)
+        adapt_checkpoint(state, config(8), tmp_path)
     state = theirs("patch16_dinov3").state_dict()
     with pytest.raises(UserError, match="periods"):
-        adapted({**state, "rope_embed.periods": torch.ones(8)}, config(8), tmp_path)
+        adapt_checkpoint({**state, "rope_embed.periods": torch.ones(8)}, config(8), tmp_path)
 
 
 # --- the stage ----------------------------------------------------------------------------------------------------
@@ -259,7 +266,7 @@ def nuclei(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("name", ["patch14_reg4_dinov2", "patch16_dinov3"])
-def test_given_weights_are_kept_unless_training_is_asked_for(
+def test_given_weights_are_kept_unless_training_is_requested(
     tmp_path: Path, nuclei: Path, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "given.safetensors"
@@ -267,19 +274,18 @@ def test_given_weights_are_kept_unless_training_is_asked_for(
     parameters = {"images": nuclei, "weights": str(path), "crop": 64, "steps": 3, "batch_size": 4}
     with caplog.at_level(logging.INFO):
         result = run(Pretrain(encoder=tmp_path / "kept", **parameters))
-    said = "the encoder of given.safetensors is kept as it is"
-    assert result.skipped == said and said in result.page.html() and said in caplog.text
-    assert said in (tmp_path / "kept/MODEL_CARD.md").read_text()
-    expected, found = adapted(read_foreign(path), config(8, 1), path, "imagenet")
-    encoder, kept = load_encoder(tmp_path / "kept")
-    assert kept == found
+    reason = "the encoder of given.safetensors is kept unchanged"
+    assert result.skipped == reason and reason in caplog.text
+    expected = adapt_checkpoint(read_tensors(path), config(8, 1), path, "imagenet")
+    encoder = load_model(tmp_path / "kept", Encoder)
+    assert encoder.config == expected.config
     torch.testing.assert_close(encoder.state_dict(), expected.state_dict(), atol=0, rtol=0)
     assert Pretrain(encoder=tmp_path / "kept", **parameters).max_processes() == 1
     seal(tmp_path / "kept", Model)
     for objective in ("mae", "dino"):
         given = Pretrain(encoder=tmp_path / objective, objective=objective, **parameters)
         assert run(given).skipped is None and given.max_processes() == 4
-        trained = load_encoder(tmp_path / objective)[0].state_dict()
+        trained = load_model(tmp_path / objective, Encoder).state_dict()
         assert all(value.isfinite().all() for value in trained.values())
         assert not torch.equal(trained["blocks.0.attn.qkv.weight"], encoder.state_dict()["blocks.0.attn.qkv.weight"])
 

@@ -16,29 +16,39 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from loop_artifacts import payload
 from real_labels import ROOT, real_pairs, wheel_nuclei
 from safetensors.torch import save_file
 from scipy.stats import spearmanr
 from sklearn.linear_model import Ridge
+from small_segmentor import write_model
 from timm.models._manipulate import adapt_input_conv
 from timm.models.vision_transformer import VisionTransformer
 
+from components.pretrain.checkpoint_file import read_tensors
 from components.pretrain.component import Pretrain
-from components.pretrain.dino import PROTOTYPES, STUDENT_TEMPERATURE, DinoObjective, Head, dino_loss, targets, view
-from components.pretrain.foreign_weights import adapted, read_foreign
-from components.pretrain.initial_encoder import downsample_of, fit_embedding, some_crops
-from components.pretrain.mae import Mae, normalised, pair
+from components.pretrain.dino import PROTOTYPES, Head
+from components.pretrain.dino_loss import STUDENT_TEMPERATURE, dino_loss, sinkhorn_targets
+from components.pretrain.dino_objective import DinoObjective, view
+from components.pretrain.foreign_weights import adapt_checkpoint
+from components.pretrain.initial_encoder import fit_embedding, sample_crops
+from components.pretrain.mae import Mae, normalise_patches
+from components.pretrain.mae_objective import input_and_target
 from components.pretrain.main import run
+from components.pretrain.model_input import choose_downsample
 from components.pretrain.patch_embedding import fit_channels
 from components.pretrain.patches import images_of, patches_of
-from components.pretrain.texture import DESCRIPTORS, FAINT, ORIENTATIONS, TEXTURE_SHARE, descriptors
+from components.pretrain.texture import DESCRIPTORS, LOG_OFFSET, ORIENTATIONS, TEXTURE_SHARE, descriptors
 from shared import store
 from shared.artifacts.image_set import ImageReader, ImageWriter
 from shared.artifacts.kinds import ImageSet, Model
 from shared.artifacts.manifest import seal, verify
 from shared.data.crops import Crops
 from shared.imaging.normalise import Normalisation
-from shared.models.backbones.vit import Encoder, EncoderConfig, load_encoder
+from shared.models.backbones.vit import Encoder
+from shared.models.config import EncoderConfig, ModelInput
+from shared.models.files import load_config
+from shared.models.load import load_model
 from shared.stage.declaration import Result
 from shared.system.errors import ArtifactError, UserError
 
@@ -100,7 +110,7 @@ def transformers_mae(patch: int, channels: int, side: int):
     embeddings.patch_embeddings.projection._is_hf_initialized = False
     embeddings.initialize_weights()  # the tables of positions, which its constructor leaves at zero
     theirs.decoder.initialize_weights(count)
-    ours = Mae(Encoder(EncoderConfig.of("nano", patch=patch, channels=channels, crop=side))).eval()
+    ours = Mae(Encoder(EncoderConfig.preset("nano", patch=patch, channels=channels, crop=side))).eval()
     ours.load_state_dict(renamed(theirs.state_dict()))
     return theirs, ours
 
@@ -151,7 +161,7 @@ def test_an_augmented_crop_is_predicted_clean() -> None:
     crop = Normalisation()(image[:96, :96, None])
     turned, kept, alike = 0, 0, []
     for number in range(40):
-        seen, wanted = pair(crop, np.random.default_rng(number))
+        seen, wanted = input_and_target(crop, np.random.default_rng(number))
         assert seen.shape == wanted.shape == crop.shape and seen.dtype == wanted.dtype == np.float32
         kept += np.array_equal(seen, wanted)
         alike.append(np.corrcoef(seen.ravel(), wanted.ravel())[0, 1])
@@ -160,10 +170,10 @@ def test_an_augmented_crop_is_predicted_clean() -> None:
     assert 3 < kept < 20 and 10 < turned < 30 and min(alike) > 0.8
 
     torch.manual_seed(0)
-    mae = Mae(Encoder(EncoderConfig.of("nano", patch=8, channels=1, crop=32))).eval()
+    mae = Mae(Encoder(EncoderConfig.preset("nano", patch=8, channels=1, crop=32))).eval()
     seen, wanted, noise = torch.rand(2, 1, 32, 32), torch.rand(2, 1, 32, 32), torch.rand(2, 16)
     loss, prediction, mask = mae(seen, noise, wanted)
-    error = (prediction - normalised(patches_of(wanted, 8))).square().mean(dim=2)
+    error = (prediction - normalise_patches(patches_of(wanted, 8))).square().mean(dim=2)
     torch.testing.assert_close(loss, (error * mask).sum() / mask.sum())
     torch.testing.assert_close(prediction, mae(seen, noise)[1])
 
@@ -185,13 +195,13 @@ def test_descriptors_are_those_that_numpy_computes(patch: int) -> None:
             gradients = np.histogram(angle, bins=ORIENTATIONS, range=(0, np.pi), weights=length)[0] / length.size
             parts = [square[i : i + half, j : j + half] for i in (0, half) for j in (0, half)]
             contrast = [part.std(ddof=1) for part in parts]
-            expected += [*np.log(np.r_[gradients, contrast] + FAINT), square.mean()]
+            expected += [*np.log(np.r_[gradients, contrast] + LOG_OFFSET), square.mean()]
         np.testing.assert_allclose(found[place], expected, atol=2e-3)
 
 
 def test_textures_and_pixels_make_up_the_loss() -> None:
     torch.manual_seed(0)
-    mae = Mae(Encoder(EncoderConfig.of("nano", patch=8, channels=2, crop=32)), texture=True).eval()
+    mae = Mae(Encoder(EncoderConfig.preset("nano", patch=8, channels=2, crop=32)), texture=True).eval()
     x, noise = torch.rand(4, 2, 32, 32), torch.rand(4, 16)
     mae.texture.fit(patches_of(x, 8))
     seen = mae.texture(patches_of(x, 8)).flatten(0, 1)
@@ -211,15 +221,15 @@ def test_with_texture_an_encoder_sees_contrast(tmp_path: Path) -> None:
     images = write_images(tmp_path / "images", pictures[:3])
     told = {}
     for predict in ("pixels", "texture"):
-        pretrain(images, tmp_path / predict, predict=predict, downsample=1, crop=64, batch_size=16, steps=200)
-        encoder, config = load_encoder(tmp_path / predict)
+        pretrain(images, tmp_path / predict, predict=predict, downsample="1", crop=64, batch_size=16, steps=200)
+        encoder = load_model(tmp_path / predict, Encoder)
         tokens, contrast = [], []
         for picture in pictures:
-            x = torch.from_numpy(config.normalisation(picture[:512, :512, None])).permute(2, 0, 1)
+            x = torch.from_numpy(encoder.config.input.normalisation(picture[:512, :512, None])).permute(2, 0, 1)
             tiles = x.unfold(1, 64, 64).unfold(2, 64, 64).flatten(1, 2).transpose(0, 1)
             with torch.no_grad():
                 tokens.append(encoder(tiles).permute(0, 2, 3, 1).flatten(0, 2).numpy())
-            contrast.append((patches_of(tiles, 8).std(dim=2) + FAINT).log().flatten().numpy())
+            contrast.append((patches_of(tiles, 8).std(dim=2) + LOG_OFFSET).log().flatten().numpy())
         model = Ridge().fit(np.concatenate(tokens[:3]), np.concatenate(contrast[:3]))
         told[predict] = model.score(tokens[3], contrast[3])
     assert told["texture"] > max(0.5, told["pixels"] + 0.1), told
@@ -227,7 +237,7 @@ def test_with_texture_an_encoder_sees_contrast(tmp_path: Path) -> None:
 
 def test_a_new_embedding_is_fitted_to_the_images() -> None:
     torch.manual_seed(0)
-    encoder = Encoder(EncoderConfig.of("nano", patch=8, channels=1, crop=64))
+    encoder = Encoder(EncoderConfig.preset("nano", patch=8, channels=1, crop=64))
     image = Normalisation()(wheel_nuclei()[0][:128, :128, None])
     x = 0.3 + 0.2 * torch.from_numpy(image).permute(2, 0, 1)[None]
     weight = encoder.patch_embed.proj.weight.clone()
@@ -259,17 +269,17 @@ def test_dino_tells_textures_beside_its_own_loss(tmp_path: Path) -> None:
     """With a head that says the same number c of every descriptor, the loss is quadratic in c."""
     torch.manual_seed(0)
     reader = ImageReader(write_images(tmp_path / "images", [image for image, _ in real_pairs("usiigaci/labelled", 2)]))
-    crops = Crops(reader, reader.keys(), size=64, channels=1, normalisation=Normalisation())
-    encoder = Encoder(EncoderConfig.of("nano", patch=8, channels=1, crop=64))
+    crops = Crops(reader, reader.keys(), size=64, model_input=ModelInput(channels=1))
+    encoder = Encoder(EncoderConfig.preset("nano", patch=8, channels=1, crop=64))
     plain = DinoObjective(copy.deepcopy(encoder), crops, 0, "cpu")
-    told = DinoObjective(encoder, crops, 0, "cpu", texture=some_crops(crops, 0))
+    told = DinoObjective(encoder, crops, 0, "cpu", texture=sample_crops(crops, 0))
     for ours, theirs in ((told.student, plain.student), (told.teacher, plain.teacher)):
         ours.load_state_dict(theirs.state_dict(), strict=False)
     torch.nn.init.zeros_(told.student.texture_head.weight)
 
     def loss_of(objective: DinoObjective) -> float:
         torch.manual_seed(0)
-        return objective.loss(0, 8).item()
+        return objective.loss(objective.batch(0, 8)).item()
 
     losses = {}
     for c in (-1.0, 0.0, 1.0):
@@ -286,7 +296,7 @@ def test_dino_targets_are_a_balanced_softmax() -> None:
     """Sinkhorn's fixed point: even row and column sums, and the logits but for a number per row and per column."""
     torch.manual_seed(0)
     logits = torch.randn(40, 8) * 0.1
-    q = targets(logits, rounds=200)
+    q = sinkhorn_targets(logits, rounds=200)
     torch.testing.assert_close(q.sum(dim=1), torch.ones(40))
     torch.testing.assert_close(q.sum(dim=0), torch.full((8,), 5.0), atol=1e-3, rtol=0)
     left = q.log() - logits / 0.04
@@ -299,7 +309,7 @@ def test_dino_heads_tell_nearly_equal_tokens_apart() -> None:
     tokens = torch.randn(16) + 1e-2 * torch.randn(50, 16)
     logits = Head(16)(tokens)
     assert logits.std(dim=0).mean() > 0.05
-    assert targets(logits).max(dim=1).values.mean() > 4 / PROTOTYPES
+    assert sinkhorn_targets(logits).max(dim=1).values.mean() > 4 / PROTOTYPES
 
 
 def test_a_view_is_a_rotated_square_of_the_crop() -> None:
@@ -330,10 +340,11 @@ def test_it_learns_on_real_images(tmp_path: Path, folder: str, objective: str) -
     share = 0.9 if objective == "mae" else 0.98  # dino begins near the entropy of its prototypes
     assert result.metrics["loss"] < share * result.metrics["first_loss"]
     assert "svg" in result.page.html()
-    encoder, config = load_encoder(tmp_path / "encoder")
-    assert config.channels == (3 if folder.endswith("purple") else 1)
+    encoder = load_model(tmp_path / "encoder", Encoder)
+    channels = encoder.config.input.channels
+    assert channels == (3 if folder.endswith("purple") else 1)
     with torch.no_grad():
-        features = encoder(torch.rand(2, config.channels, 64, 64))
+        features = encoder(torch.rand(2, channels, 64, 64))
     assert features.std(dim=(0, 2, 3)).mean() > 0.01  # different places look different to it
 
 
@@ -343,7 +354,7 @@ def test_it_learns_on_real_images(tmp_path: Path, folder: str, objective: str) -
 def foreign(**extra) -> tuple[VisionTransformer, EncoderConfig]:
     torch.manual_seed(0)
     shape = {"img_size": 64, "patch_size": 8, "embed_dim": 128, "depth": 6, "num_heads": 4, "num_classes": 10}
-    return VisionTransformer(**{**shape, **extra}).eval(), EncoderConfig.of("nano", patch=8, channels=3, crop=64)
+    return VisionTransformer(**{**shape, **extra}).eval(), EncoderConfig.preset("nano", patch=8, channels=3, crop=64)
 
 
 @pytest.mark.parametrize("wrap", ["plain", "dino", "mae", "safetensors"])
@@ -361,8 +372,8 @@ def test_foreign_weights_compute_what_they_did(tmp_path: Path, wrap: str) -> Non
     else:
         path = tmp_path / "vit.safetensors"
         save_file(state, path)
-    ours, found = adapted(read_foreign(path), config, path)
-    assert found.position_grid == 8
+    ours = adapt_checkpoint(read_tensors(path), config, path)
+    assert ours.architecture.position_grid == 8
     x = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
         torch.testing.assert_close(ours.eval().tokens(x), theirs.forward_features(x), atol=1e-5, rtol=1e-5)
@@ -374,8 +385,8 @@ def test_the_fixed_positions_of_mae_are_recognised(tmp_path: Path) -> None:
     vit, config = foreign()
     with torch.no_grad():
         vit.pos_embed.copy_(theirs.vit.embeddings.position_embeddings)
-        ours, found = adapted(vit.state_dict(), config, tmp_path)
-        assert found.position_grid == 0
+        ours = adapt_checkpoint(vit.state_dict(), config, tmp_path)
+        assert ours.architecture.position_grid is None
         x = torch.randn(2, 3, 64, 64)
         torch.testing.assert_close(ours.eval().tokens(x), vit.forward_features(x), atol=1e-5, rtol=1e-5)
 
@@ -389,17 +400,17 @@ def test_channels_are_fitted_as_timm_does(channels: int) -> None:
 @pytest.mark.parametrize(
     ("extra", "message"),
     [
-        ({"depth": 7}, r"blocks\.6\.\S+ has no place.*and 6 more"),
+        ({"depth": 7}, r"blocks\.6\.\S+ is unknown.*and 6 more"),
         ({"depth": 5}, r"blocks\.5\.\S+ is missing"),
         ({"embed_dim": 64}, r"cls_token is \(1, 1, 64\)"),
-        ({"pre_norm": True}, "patch_embed.proj.bias is missing; norm_pre.weight has no place"),
+        ({"pre_norm": True}, "patch_embed.proj.bias is missing; norm_pre.weight is unknown"),
         ({"class_token": False, "global_pool": "avg"}, "cls_token is missing"),
     ],
 )
 def test_weights_that_do_not_fit_are_listed(tmp_path: Path, extra: dict, message: str) -> None:
     theirs, config = foreign(**extra)
     with pytest.raises(UserError, match=f"--size nano --patch 8.*{message}"):
-        adapted(theirs.state_dict(), config, tmp_path / "vit.pth")
+        adapt_checkpoint(theirs.state_dict(), config, tmp_path / "vit.pth")
 
 
 class Harmful:
@@ -413,17 +424,17 @@ def test_files_that_are_no_weights_are_refused(tmp_path: Path, monkeypatch: pyte
     Path("raw.pth").write_bytes(pickle.dumps(Harmful()))
     for name in ("objects.pth", "raw.pth"):
         with pytest.raises(UserError, match="only tensors are read"):
-            read_foreign(Path(name))
+            read_tensors(Path(name))
     assert not Path("executed").exists()
     for name, data in {"text.pth": b"hello", "text.safetensors": b"hello", "empty.pth": b""}.items():
         Path(name).write_bytes(data)
         with pytest.raises(UserError, match=name):
-            read_foreign(Path(name))
+            read_tensors(Path(name))
     torch.save({"epoch": 3}, "none.pth")
-    with pytest.raises(UserError, match="no tensors"):
-        read_foreign(Path("none.pth"))
+    with pytest.raises(UserError, match="contains no tensors"):
+        read_tensors(Path("none.pth"))
     with pytest.raises(UserError, match="no such file"):
-        read_foreign(Path("absent.pth"))
+        read_tensors(Path("absent.pth"))
 
 
 def test_from_an_encoder_artifact_and_from_a_file(tmp_path: Path, nuclei: Path) -> None:
@@ -431,17 +442,17 @@ def test_from_an_encoder_artifact_and_from_a_file(tmp_path: Path, nuclei: Path) 
     pretrain(nuclei, tmp_path / "first", learning_rate=1e-3)
     still = {"objective": "mae", "learning_rate": 1e-12, "steps": 1}
     pretrain(nuclei, tmp_path / "second", weights_from=str(tmp_path / "first"), seed=5, **still)
-    save_file(load_encoder(tmp_path / "first")[0].state_dict(), tmp_path / "vit.safetensors")
+    save_file(load_model(tmp_path / "first", Encoder).state_dict(), tmp_path / "vit.safetensors")
     pretrain(
         nuclei, tmp_path / "third", weights=str(tmp_path / "vit.safetensors"), weights_input="unit", seed=6, **still
     )
-    first, second, third = (load_encoder(tmp_path / name)[0].state_dict() for name in ("first", "second", "third"))
+    first, second, third = (load_model(tmp_path / name, Encoder).state_dict() for name in ("first", "second", "third"))
     for name in first:
         torch.testing.assert_close(second[name], first[name], atol=1e-6, rtol=0)
         torch.testing.assert_close(third[name], first[name], atol=1e-6, rtol=0)
     with pytest.raises(UserError, match="patch 8; give --patch 8"):
         pretrain(nuclei, tmp_path / "no", weights_from=str(tmp_path / "first"), patch=16)
-    with pytest.raises(UserError, match="only one"):
+    with pytest.raises(UserError, match="exclude each other"):
         pretrain(nuclei, tmp_path / "no2", weights_from="a", weights="b")
     with pytest.raises(ArtifactError, match=r"--weights_from: .*type is ImageSet"):
         pretrain(nuclei, tmp_path / "no3", weights_from=str(nuclei))
@@ -449,14 +460,14 @@ def test_from_an_encoder_artifact_and_from_a_file(tmp_path: Path, nuclei: Path) 
 
 def test_starting_points_in_a_store(tmp_path: Path, nuclei: Path, s3: str) -> None:
     pretrain(nuclei, tmp_path / "first")
-    first = load_encoder(tmp_path / "first")[0].state_dict()
+    first = load_model(tmp_path / "first", Encoder).state_dict()
     save_file(first, tmp_path / "vit.safetensors")
     store.send(tmp_path / "first", f"{s3}/first")
     store.put(f"{s3}/vit.safetensors", (tmp_path / "vit.safetensors").read_bytes())
     for field, uri in {"weights_from": f"{s3}/first", "weights": f"{s3}/vit.safetensors"}.items():
         still = {"weights_input": "unit", "learning_rate": 1e-12, "steps": 1}
         pretrain(nuclei, tmp_path / field, **{field: uri}, **still)
-        torch.testing.assert_close(load_encoder(tmp_path / field)[0].state_dict(), first, atol=1e-6, rtol=0)
+        torch.testing.assert_close(load_model(tmp_path / field, Encoder).state_dict(), first, atol=1e-6, rtol=0)
     with pytest.raises(UserError, match=r"absent\.pth"):
         pretrain(nuclei, tmp_path / "no", weights=f"{s3}/absent.pth")
 
@@ -488,7 +499,7 @@ def test_small_deep_and_many_channelled_images(tmp_path: Path) -> None:
     five = rng.integers(0, 60_000, (20, 24, 5)).astype(np.uint16)  # smaller than a crop
     images = write_images(tmp_path / "images", [five, rng.random((50, 90, 1)).astype(np.float32)])
     pretrain(images, tmp_path / "encoder")
-    assert load_encoder(tmp_path / "encoder")[1].channels == 5
+    assert load_config(tmp_path / "encoder", EncoderConfig).input.channels == 5
 
 
 @pytest.mark.parametrize(
@@ -498,8 +509,29 @@ def test_large_cells_are_seen_at_half_the_size(tmp_path: Path, folder: str, down
     images = write_images(tmp_path / "images", [image for image, _ in real_pairs(folder, 6)])
     reader = ImageReader(images)
     given = Pretrain(images=images, encoder=tmp_path)
-    assert downsample_of(given, reader, reader.keys()) == downsample
-    assert downsample_of(given.model_copy(update={"downsample": 4}), reader, reader.keys()) == 4
+    assert choose_downsample(given, reader, reader.keys()) == downsample
+    assert choose_downsample(given.model_copy(update={"downsample": "4"}), reader, reader.keys()) == 4
+
+
+def test_the_pixel_size_of_the_training_images_is_stored(tmp_path: Path) -> None:
+    """The median of those that state one, of the split train alone."""
+    image = wheel_nuclei()[0][:64, :64, None]
+    with ImageWriter(tmp_path / "images") as writer:
+        for i, scale in enumerate((0.2, 0.3, 0.7, None, 5.0)):
+            writer.add(f"i{i}", image, source=f"{i}.tif", um_per_px=scale, split="test" if scale == 5.0 else "train")
+    seal(tmp_path / "images", ImageSet)
+    pretrain(tmp_path / "images", tmp_path / "encoder", objective="none")
+    assert load_config(tmp_path / "encoder", EncoderConfig).input == ModelInput(channels=1, um_per_px=0.3, crop_px=32)
+    unknown = write_images(tmp_path / "unknown", [image])
+    pretrain(unknown, tmp_path / "again", objective="none", weights_from=str(tmp_path / "encoder"))
+    assert load_config(tmp_path / "again", EncoderConfig).input.um_per_px is None, "of the images trained on"
+
+
+def test_a_segmentor_to_start_from_is_passed_on(tmp_path: Path, nuclei: Path) -> None:
+    write_model(tmp_path / "segmentor")
+    result = pretrain(nuclei, tmp_path / "encoder", weights_from=str(tmp_path / "segmentor"))
+    assert result.skipped
+    assert payload(tmp_path / "encoder") == payload(tmp_path / "segmentor")
 
 
 def test_constant_images_stop_the_run(tmp_path: Path) -> None:
@@ -515,7 +547,7 @@ def test_divergence_is_reported(tmp_path: Path, nuclei: Path) -> None:
 
 def test_no_training_images(tmp_path: Path) -> None:
     images = write_images(tmp_path / "images", [np.zeros((64, 64), np.uint8)], split="test")
-    with pytest.raises(UserError, match="none of its 1 images is of the split train"):
+    with pytest.raises(UserError, match="none of its 1 images is in the split train"):
         pretrain(images, tmp_path / "encoder")
 
 
@@ -540,7 +572,7 @@ def test_killed_and_started_again_gives_the_unbroken_runs_digest(tmp_path: Path,
     assert victim.wait() == -signal.SIGKILL
     assert not (tmp_path / "killed/encoder").exists()
     again = subprocess.run(command("killed"), cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True, check=True)
-    assert "going on from the checkpoint at step" in again.stderr
+    assert "resuming from the checkpoint at step" in again.stderr
     digests = [
         json.loads((tmp_path / n / "encoder/artifact.json").read_text())["digest"] for n in ("unbroken", "killed")
     ]
