@@ -30,8 +30,13 @@ class Stack:
     series: tifffile.TiffPageSeries
     axes: str
     shape: tuple[int, ...]
-    leading_axes: int
-    """Number of leading axes; the product of their lengths is the number of pages."""
+    page_axis: int
+    """Position of the first axis within a page; the axes before it enumerate pages."""
+
+    @property
+    def pages_shape(self) -> tuple[int, ...]:
+        """Lengths of the axes that enumerate pages."""
+        return self.shape[: self.page_axis]
 
     @property
     def frame_axes(self) -> list[int]:
@@ -109,10 +114,7 @@ class TiffReader:
 
     def _is_contiguous(self, stack: Stack) -> bool:
         """Whether one page describes many that follow it without headers, as in large stacks of ImageJ."""
-        return (
-            len(stack.series.pages) != math.prod(stack.shape[: stack.leading_axes])
-            and stack.series.dataoffset is not None
-        )
+        return len(stack.series.pages) != math.prod(stack.pages_shape) and stack.series.dataoffset is not None
 
     def _selection(self, stack: Stack, where: tuple[int, ...]) -> list[slice]:
         """Slices along all axes for the frame at position `where` of the frame axes."""
@@ -120,11 +122,11 @@ class TiffReader:
         return [slice(picked[i], picked[i] + 1) if i in picked else slice(None) for i in range(len(stack.axes))]
 
     def _pages(self, stack: Stack, where: tuple[int, ...]) -> list[tifffile.TiffPage | tifffile.TiffFrame | None]:
-        """Pages of one frame, in the order of the leading axes; None for a page in another file."""
+        """Pages of one frame, in the order of the axes that enumerate pages; None for a page in another file."""
         if self._is_contiguous(stack):
             return [stack.series.keyframe]
-        lead = stack.shape[: stack.leading_axes]
-        numbers = np.arange(math.prod(lead)).reshape(lead)[tuple(self._selection(stack, where)[: stack.leading_axes])]
+        selection = tuple(self._selection(stack, where)[: stack.page_axis])
+        numbers = np.arange(math.prod(stack.pages_shape)).reshape(stack.pages_shape)[selection]
         return [stack.series.pages[int(number)] for number in numbers.ravel()]
 
     def read(self, index: int) -> tuple[np.ndarray, list[str]]:
@@ -139,12 +141,11 @@ class TiffReader:
             pages = self._pages(stack, where)
             if any(page is None for page in pages):
                 raise ImageError("a channel of this image is in another file, which is missing")
-            inner = stack.shape[stack.leading_axes :]
-            planes = [
-                page.asarray(maxworkers=1).reshape(inner)[selection[stack.leading_axes :]] for page in pages if page
-            ]
-            lead = [len(range(n)[s]) for n, s in zip(stack.shape, selection[: stack.leading_axes], strict=False)]
-            values = np.stack(planes).reshape(*lead, *planes[0].shape)
+            page_shape = stack.shape[stack.page_axis :]
+            within_page = selection[stack.page_axis :]
+            planes = [page.asarray(maxworkers=1).reshape(page_shape)[within_page] for page in pages if page]
+            lengths = [len(range(n)[s]) for n, s in zip(stack.pages_shape, selection, strict=False)]
+            values = np.stack(planes).reshape(*lengths, *planes[0].shape)
         return self._finish(stack, values)
 
     def close(self) -> None:
@@ -198,10 +199,10 @@ def check_pages(path: Path, size: int) -> None:
 def _stack(series: tifffile.TiffPageSeries) -> Stack:
     axes, shape = series.get_axes(False), tuple(series.get_shape(False))
     size = math.prod(series.keyframe.shape)
-    inner = next((i for i in range(len(shape) + 1) if math.prod(shape[i:]) == size), None)
-    if axes.count("Y") != 1 or axes.count("X") != 1 or inner is None:
+    page_axis = next((i for i in range(len(shape) + 1) if math.prod(shape[i:]) == size), None)
+    if axes.count("Y") != 1 or axes.count("X") != 1 or page_axis is None:
         raise ImageError(f"holds an array with the axes {axes} and shape {shape}, which is not an image")
-    return Stack(series, axes, shape, inner)
+    return Stack(series, axes, shape, page_axis)
 
 
 def apply_palette(index: np.ndarray, colours: np.ndarray) -> np.ndarray:
