@@ -5,37 +5,18 @@ import inspect
 import json
 import re
 import textwrap
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, NoReturn
 
 from pydantic.fields import FieldInfo
 
 from shared.stage.declaration import Stage
+from shared.stage.executor_input import from_executor_input
+from shared.stage.invocation import Invocation
 from shared.stage.wire import limits, parameter_type, plain_type
 from shared.system.errors import UserError
 from shared.system.suggestions import did_you_mean
 
 _EPILOG = "A path may be an s3:// uri. An ImageSet may also be a plain folder, file or prefix of images."
-
-
-@dataclass
-class Invocation:
-    """One call of a stage: places of inputs and outputs, parameters, and the way to report back to Kubeflow."""
-
-    stage: type[Stage]
-    locations: dict[str, str]
-    """Port -> path or uri; optional ports may be absent."""
-    parameters: dict[str, Any]
-    """Parameter -> value, not validated yet; those with a default may be absent."""
-    overwrite: bool = False
-    """Replace finished outputs."""
-    executor_output: Path | None = None
-    """File for `executor_output.json`, when Kubeflow or the local executor started the stage."""
-    uris: dict[str, str] = field(default_factory=dict)
-    """Output port -> uri that Kubeflow uses."""
-    names: dict[str, str] = field(default_factory=dict)
-    """Output port -> name that Kubeflow uses for the artifact."""
 
 
 def parse(stage: type[Stage], argv: list[str]) -> Invocation:
@@ -48,8 +29,6 @@ def parse(stage: type[Stage], argv: list[str]) -> Invocation:
     args = vars(known)
     executor_input = args.pop("executor_input", None)
     if executor_input is not None:
-        from shared.stage.executor_input import from_executor_input
-
         return from_executor_input(stage, executor_input)
     overwrite = args.pop("overwrite")
     args.pop("debug", None)

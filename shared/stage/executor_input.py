@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from shared.stage.arguments import Invocation
 from shared.stage.declaration import Stage
+from shared.stage.invocation import Invocation
 from shared.stage.wire import plain_type
 from shared.system.errors import UserError
 

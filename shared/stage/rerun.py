@@ -28,10 +28,7 @@ def rerun_command(stage: Stage, locations: Mapping[str, str], image: str = "") -
         location = locations[name].rstrip("/")
         if "://" not in location:
             location = str(Path(location).absolute())
-            folder = location if port.direction == "in" else str(Path(location).parent)
-            if folder == "/":  # the output is a mount point of its own, as may be inside a container
-                folder = f"{location}-again"
-            mounts[folder] = "ro" if port.direction == "in" and mounts.get(folder) != "rw" else "rw"
+            _mount(mounts, location, port.direction)
         words += [f"--{name}", location if port.direction == "in" else f"{location}-again"]
     for name, value in _changed(stage).items():
         words += [f"--{name}", value]
@@ -39,12 +36,25 @@ def rerun_command(stage: Stage, locations: Mapping[str, str], image: str = "") -
             mounts.setdefault(value, "ro")
     if not image:
         return shlex.join([sys.executable, "-m", "components", *words])
-    docker = ["docker", "run", "--rm", "--network", "host", "--user", f"{os.getuid()}:{os.getgid()}"]
+    return shlex.join([*_docker_run(mounts), image, *words])
+
+
+def _mount(mounts: dict[str, str], location: str, direction: str) -> None:
+    """Add the folder that a container needs for an input, or for an output written again: folder -> ro or rw."""
+    folder = location if direction == "in" else str(Path(location).parent)
+    if folder == "/":  # the output is a mount point itself, as is possible inside a container
+        folder = f"{location}-again"
+    mounts[folder] = "ro" if direction == "in" and mounts.get(folder) != "rw" else "rw"
+
+
+def _docker_run(mounts: Mapping[str, str]) -> list[str]:
+    """Return the words before the image: as the present user, with the environment's secrets by name."""
+    words = ["docker", "run", "--rm", "--network", "host", "--user", f"{os.getuid()}:{os.getgid()}"]
     for name in (*_SECRETS, THREADS):
-        docker += ["--env", name] if name in os.environ or name in _SECRETS else []
+        words += ["--env", name] if name in os.environ or name in _SECRETS else []
     for folder, mode in sorted(mounts.items()):
-        docker += ["--volume", f"{folder}:{folder}" + (":ro" if mode == "ro" else "")]
-    return shlex.join([*docker, image, *words])
+        words += ["--volume", f"{folder}:{folder}" + (":ro" if mode == "ro" else "")]
+    return words
 
 
 def _changed(stage: Stage) -> dict[str, str]:

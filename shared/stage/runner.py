@@ -18,7 +18,7 @@ from typing import NoReturn
 from pydantic import ValidationError
 
 from shared.artifacts.manifest import Manifest, image_count, seal
-from shared.stage.arguments import Invocation, parse
+from shared.stage.arguments import parse
 from shared.stage.declaration import Result, Run, Stage
 from shared.stage.error_messages import describe, disk_watched
 from shared.stage.execution.checkpoint_folder import checkpoint_folder
@@ -27,6 +27,7 @@ from shared.stage.execution.output_folder import SCRATCH_PREFIX, OutputFolder, d
 from shared.stage.execution.places import check_locations, is_remote, output_folders, scratch_root, working_places
 from shared.stage.execution.remote_outputs import claim_remote, send_remote
 from shared.stage.execution.task_outputs import report_back, small_files, write_beside
+from shared.stage.invocation import Invocation
 from shared.stage.rerun import rerun_command
 from shared.stage.version import code_version, task_key
 from shared.system.devices import library_threads, threads

@@ -7,9 +7,9 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from shared.stage.arguments import Invocation
 from shared.stage.execution.output_folder import CHECKPOINTS_FOLDER, SCRATCH_PREFIX
 from shared.stage.execution.places import is_remote, output_folders
+from shared.stage.invocation import Invocation
 from shared.system.log import log
 from shared.training import checkpoint_location
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from shared.artifacts.kinds import ImageSet
 from shared.artifacts.manifest import MANIFEST, Manifest, read_manifest, seal, verify
-from shared.stage.arguments import Invocation
 from shared.stage.execution.places import is_remote, naming
+from shared.stage.invocation import Invocation
 from shared.system.log import log
 
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from shared.artifacts.manifest import is_artifact
-from shared.stage.arguments import Invocation
 from shared.stage.declaration import Port
 from shared.stage.execution.output_folder import OutputFolder
+from shared.stage.invocation import Invocation
 from shared.system.errors import UserError
 from shared.system.suggestions import did_you_mean
 

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from shared.stage.arguments import Invocation
 from shared.stage.execution.places import is_remote, naming
+from shared.stage.invocation import Invocation
 
 
 def claim_remote(invocation: Invocation) -> None:

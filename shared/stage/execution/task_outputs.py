@@ -7,9 +7,9 @@ from typing import Any
 
 from shared.artifacts.kinds import ClassificationMetrics, Metrics
 from shared.artifacts.manifest import Manifest
-from shared.stage.arguments import Invocation
 from shared.stage.declaration import Port, Result
 from shared.stage.execution.places import is_remote
+from shared.stage.invocation import Invocation
 from shared.system.log import log
 
 
