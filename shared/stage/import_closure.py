@@ -128,8 +128,10 @@ def _nodes(body: Iterable[ast.AST]) -> Iterator[ast.AST]:
     """All nodes but those below `if TYPE_CHECKING:`."""
     for node in body:
         yield node
-        skipped = isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")
-        yield from _nodes(node.orelse if skipped else ast.iter_child_nodes(node))
+        if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
+            yield from _nodes(node.orelse)
+        else:
+            yield from _nodes(ast.iter_child_nodes(node))
 
 
 def _data_files(folder: str) -> Iterator[str]:

@@ -51,7 +51,7 @@ import time
 from pathlib import Path
 
 from components.probe.component import Probe
-from shared.training import checkpoint_location as checkpoints
+from shared.training import checkpoint_location
 from shared.metrics.classification import Classification
 from shared.system.errors import UserError
 from shared.reporting.page import Page
@@ -76,7 +76,7 @@ def run(stage: Probe) -> Result:
     index = [json.loads(line) for line in (stage.images / "index.jsonl").open()]
     assert stage.first.is_dir() and not list(stage.first.iterdir())
     write(stage.first, index, stage.text)
-    folder = checkpoints.folder()
+    folder = checkpoint_location.folder()
     resumed = folder is not None and (folder / "step").is_file()
     if folder is not None:
         (folder / "step").write_text("1")
