@@ -1,4 +1,4 @@
-"""refine_masks: degraded true masks of real images get better or stay; agreement; what passes through."""
+"""refine_masks: degraded true masks of real images improve or stay; parameters, agreement, and what passes through."""
 
 import cv2
 import numpy as np
@@ -8,10 +8,16 @@ from real_labels import wheel_nuclei
 
 from components.refine_masks.component import RefineMasks
 from components.refine_masks.main import run
-from components.refine_masks.pseudo_masks import FOLLOWS_EDGES, clean
-from components.refine_masks.pseudo_masks import refine as refine_image
+from components.refine_masks.pseudo_masks import FILLED_HOLE_CONFIDENCE, MIN_EDGE_SCORE, clean, refine_proposal
 from shared.artifacts.kinds import LabelSet
-from shared.artifacts.label_set import BORDER_REFINEMENT, LABELLED, LabelReader, LabelWriter, soft_mask
+from shared.artifacts.label_set import (
+    NOTE_BORDER_REFINEMENT,
+    NOTE_HAND_LABELLED,
+    NOTE_WATERSHED,
+    LabelReader,
+    LabelWriter,
+    soft_mask,
+)
 from shared.artifacts.manifest import seal
 from shared.imaging.gradients import edge_score, gradient
 from shared.imaging.grey import grey
@@ -59,29 +65,29 @@ def test_degraded_true_masks_gain_or_keep(folder, grow, gain, tmp_path):
     assert "<img" in result.page.html()
 
 
-def test_what_the_proposal_contradicts_is_ignored_and_filled_holes_count_half():
-    """The watershed floods up to a square's edges: on one side the proposal is sure that there is nothing."""
+def test_contradicted_pixels_are_ignored_and_filled_holes_get_half_confidence():
+    """The watershed floods up to a square's edges, on one side against the proposal."""
     image = np.zeros((96, 96, 1), np.float32)
     image[16:80, 16:80] = 1
     probability = np.full((96, 96), 0.05, np.float32)
     probability[16:80, 16:60] = 0.9
-    probability[16:80, 60:80] = 0.2  # no marker of either side
+    probability[16:80, 60:80] = 0.2  # no marker of either class
     probability[36:40, 36:40] = 0.05
-    options = {"confident": 0.85, "ignore_band": 0, "min_area": 0}
-    found = refine_image(probability, image, sharpen="edges", **options)
+    options = {"marker_threshold": 0.85, "ignore_band": 0, "min_area": None}
+    found = refine_proposal(probability, image, border_refinement="edges", **options)
     inside = np.s_[20:76, 64:76]
     assert (found.labels[inside] > 0).all() and (found.conf[inside] == 0).all()
     assert (found.conf[28:34, 28:56] == 255).all() and (found.conf[:12] == 255).all()
-    assert (found.labels[36:40, 36:40] > 0).all() and (found.conf[36:40, 36:40] == 128).all()
+    assert (found.labels[36:40, 36:40] > 0).all() and (found.conf[36:40, 36:40] == FILLED_HOLE_CONFIDENCE).all()
 
 
-def test_borders_that_miss_the_edges_are_told_from_those_that_follow_them(tmp_path):
+def test_borders_that_miss_the_edges_are_distinguished_from_those_that_follow_them(tmp_path):
     data = real_data(tmp_path, "dsb2018/fluo", 4)
     image, mask = wheel_nuclei()
-    slope = gradient(grey(image[..., None]))
-    assert edge_score((mask > 0).astype(np.uint8), slope) > FOLLOWS_EDGES
-    assert edge_score((np.roll(mask, 15, 0) > 0).astype(np.uint8), slope) < FOLLOWS_EDGES
-    assert edge_score(np.zeros_like(mask, np.uint8), slope) is None
+    magnitude = gradient(grey(image[..., None]))
+    assert edge_score((mask > 0).astype(np.uint8), magnitude) > MIN_EDGE_SCORE
+    assert edge_score((np.roll(mask, 15, 0) > 0).astype(np.uint8), magnitude) < MIN_EDGE_SCORE
+    assert edge_score(np.zeros_like(mask, np.uint8), magnitude) is None
     for name, grow, watershed in (("near", 1, 0.0), ("far", 8, 1.0)):
         proposals(data, name, grow)
         assert refine(data, f"{name}-labels", tmp_path / name).metrics["watershed"] == watershed
@@ -91,7 +97,7 @@ def test_the_border_is_ignored_and_the_inside_is_not(tmp_path):
     image, mask = wheel_nuclei()
     data = Data(tmp_path, [(image, mask)])
     proposals(data, "clusters", 1)
-    refine(data, "labels", tmp_path / "clusters", ignore_band=2, min_area=1)
+    refine(data, "labels", tmp_path / "clusters", ignore_band_px=2, min_area_px=1)
     seal(tmp_path / "labels", LabelSet)
     reader = LabelReader(tmp_path / "labels")
     found, conf = (reader.mask("image0") > 0).astype(np.uint8), reader.conf("image0")
@@ -103,13 +109,13 @@ def test_the_border_is_ignored_and_the_inside_is_not(tmp_path):
     assert (conf[(inside > 4) | (outside > 8)] > 0).mean() > 0.95
 
 
-@pytest.mark.parametrize("options", [{}, {"edges": "always", "ignore_band": 3, "min_area": 500}])
-def test_switched_off_the_proposals_pass_as_they_are(options, tmp_path):
+@pytest.mark.parametrize("options", [{}, {"watershed": "always", "ignore_band_px": 3, "min_area_px": 500}])
+def test_without_refinement_the_proposals_pass_unchanged(options, tmp_path):
     image, mask = wheel_nuclei()
     specks = (mask > 0).astype(np.uint8)
     specks[::40, ::40] = 1
     data = Data(tmp_path, [(image, mask), (image, mask)])
-    with LabelWriter(tmp_path / "clusters", "pseudo", {LABELLED: ["image1"]}) as writer:
+    with LabelWriter(tmp_path / "clusters", "pseudo", {NOTE_HAND_LABELLED: ["image1"]}) as writer:
         writer.add("image0", specks, "foreground", np.full(mask.shape, 40, np.uint8))
         writer.add("image1", mask, "instances")
     seal(tmp_path / "clusters", LabelSet)
@@ -119,17 +125,17 @@ def test_switched_off_the_proposals_pass_as_they_are(options, tmp_path):
     assert np.array_equal(found.mask("image0"), specks) and (found.conf("image0") == 255).all()
     assert [found.entries[key].kind for key in sorted(found.entries)] == ["foreground", "instances"]
     assert np.array_equal(found.mask("image1"), mask)
-    assert found.info.notes[BORDER_REFINEMENT] == "none" and result.metrics["ignored_share"] == 0
-    assert "as proposed" in result.page.html()
+    assert found.info.notes[NOTE_BORDER_REFINEMENT] == "none" and result.metrics["ignored_share"] == 0
+    assert result.values == {"agreement": 0.0, "noise": 0.0}
 
 
 def test_agreement_is_the_mean_dice_with_the_round_before(tmp_path):
     image, mask = wheel_nuclei()
     data = Data(tmp_path, [(image, mask), (image.T.copy(), mask.T.copy())])
     proposals(data, "clusters", 1)
-    assert refine(data, "first", tmp_path / "clusters").values == {"agreement": 0.0}
+    assert refine(data, "first", tmp_path / "clusters").values == {"agreement": 0.0, "noise": 0.0}
     seal(tmp_path / "first", LabelSet)
-    assert refine(data, "again", tmp_path / "clusters", tmp_path / "first").values == {"agreement": 1.0}
+    assert refine(data, "again", tmp_path / "clusters", tmp_path / "first").values == {"agreement": 1.0, "noise": 0.0}
     moved = {"image0": np.roll(LabelReader(tmp_path / "first").mask("image0"), 5, 0)}
     data.labels("moved", moved)
     expected = dice(moved["image0"], LabelReader(tmp_path / "first").mask("image0"))
@@ -145,7 +151,7 @@ def test_converged_copies_the_round_before(tmp_path):
     refine(data, "first", tmp_path / "clusters")
     seal(tmp_path / "first", LabelSet)
     result = refine(data, "second", data.none, tmp_path / "first", skip=True)
-    assert "converged" in result.skipped
+    assert "EM loop has ended" in result.skipped
     assert payload(tmp_path / "second") == payload(tmp_path / "first")
     first = seal(tmp_path / "second", LabelSet, skipped=result.skipped)
     refine(data, "third", data.none, tmp_path / "second", skip=True)
@@ -155,7 +161,7 @@ def test_converged_copies_the_round_before(tmp_path):
 def test_nothing_proposed(tmp_path):
     data = Data(tmp_path, [wheel_nuclei()])
     result = refine(data, "labels", data.none)
-    assert result.skipped and result.values == {"agreement": 0.0}
+    assert result.skipped and result.values == {"agreement": 0.0, "noise": 0.0}
     empty = data.labels("empty", {"image0": np.zeros((512, 512), np.uint8)})
     refine(data, "blank", empty)
     seal(tmp_path / "blank", LabelSet)
@@ -165,7 +171,7 @@ def test_nothing_proposed(tmp_path):
 def test_proposals_for_other_images_are_refused(tmp_path):
     image, mask = wheel_nuclei()
     data = Data(tmp_path, [(image, mask)])
-    with pytest.raises(UserError, match="stranger"):
+    with pytest.raises(UserError, match=r"^--clusters: image 'stranger'"):
         refine(data, "labels", data.labels("foreign", {"stranger": (mask > 0).astype(np.uint8)}))
 
 
@@ -180,8 +186,53 @@ def test_specks_go_and_holes_close_by_the_images_own_scale():
     dirty = whole | (specks & ~nearby & 1)
     inner = cv2.erode(whole, np.ones((7, 7), np.uint8))
     dirty[(specks > 0) & (inner > 0)] = 0
-    cleaned, dropped, smallest = clean(dirty, 0)
+    cleaned, dropped, smallest = clean(dirty, None)
     assert 9 < smallest < np.median(np.bincount(mask.ravel())[1:])
     assert dice(cleaned, whole) > 0.99 > dice(dirty, whole)
     assert dropped.sum() > 200
     assert (clean(dirty, 1)[0] & specks & ~nearby).any()
+
+
+def test_min_area_px_is_a_number_or_a_share_of_the_typical_object(tmp_path):
+    image, mask = wheel_nuclei()
+    proposed = (mask > 0).astype(np.uint8)
+    proposed[2:8, 2:8] = 1  # 36 px²; nuclei have about 600
+    data = Data(tmp_path, [(image, mask)])
+    with LabelWriter(tmp_path / "clusters", "pseudo") as writer:
+        writer.add("image0", proposed, "foreground")
+    seal(tmp_path / "clusters", LabelSet)
+    kept = {}
+    for name, options in (("auto", {}), ("few", {"min_area_px": 1000}), ("all", {"min_area_px": 20})):
+        result = refine(data, name, tmp_path / "clusters", watershed="never", **options)
+        seal(tmp_path / name, LabelSet)
+        kept[name] = (LabelReader(tmp_path / name).mask("image0") > 0, result.metrics["min_area"])
+    assert kept["few"][1] == 1000 and kept["all"][1] == 20 and 36 < kept["auto"][1] < 600
+    assert kept["few"][0].sum() < kept["auto"][0].sum() < kept["all"][0].sum()
+    assert not (kept["few"][0] & ~kept["auto"][0]).any() and not kept["auto"][0][2:8, 2:8].any()
+
+
+@pytest.mark.parametrize(
+    ("watershed", "labelled", "expected"), [("always", [], 0.2), ("always", ["image0"], 0.0), ("never", [], 0.0)]
+)
+def test_noise_is_expected_where_the_watershed_found_the_borders(watershed, labelled, expected, tmp_path):
+    image, mask = wheel_nuclei()
+    data = Data(tmp_path, [(image, mask)])
+    with LabelWriter(tmp_path / "clusters", "pseudo", {NOTE_HAND_LABELLED: labelled}) as writer:
+        writer.add("image0", *soft_mask(degraded(mask, 2))[:1], "foreground")
+    seal(tmp_path / "clusters", LabelSet)
+    result = refine(data, "labels", tmp_path / "clusters", watershed=watershed, expected_noise=0.2)
+    assert result.values["noise"] == expected
+    seal(tmp_path / "labels", LabelSet)
+    notes = LabelReader(tmp_path / "labels").info.notes
+    assert notes[NOTE_WATERSHED] == (watershed == "always") == result.metrics["watershed"]
+
+
+def test_the_first_round_decides_whether_the_watershed_is_used(tmp_path):
+    image, mask = wheel_nuclei()
+    data = Data(tmp_path, [(image, mask)])
+    proposals(data, "near", 1)
+    proposals(data, "far", 8)
+    assert refine(data, "first", tmp_path / "far").metrics["watershed"] == 1
+    seal(tmp_path / "first", LabelSet)
+    assert refine(data, "alone", tmp_path / "near").metrics["watershed"] == 0
+    assert refine(data, "second", tmp_path / "near", tmp_path / "first").metrics["watershed"] == 1
