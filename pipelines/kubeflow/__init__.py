@@ -1,1 +1,1 @@
-"""Kubeflow Pipelines: compile, check and submit a graph."""
+"""Everything that knows Kubeflow Pipelines: compile a graph, check it, submit it to a cluster."""

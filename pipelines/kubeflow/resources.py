@@ -1,8 +1,11 @@
-"""What each stage asks of a cluster: one row a stage in `RESOURCES`, and what a cluster of one's own has beside it.
+"""Resources that each stage requests: retries, timeout, GPU, CPU and memory, one row per stage in `RESOURCES`.
 
-The local executor heeds only `gpu` and `retries`. Sizes are Kubernetes quantities. A stage whose data loaders share
-batches between processes needs /dev/shm; 64 MiB, what a container gets otherwise, is too little for it. Retries are for
-pods that vanish (a node drained, memory run out): training goes on from its checkpoint then.
+To raise a limit, such as the retry limit, for every cluster, change the row here (`retries=3`). For one cluster, write
+it in a profile: `--profile lab.yaml` with `stages: {pretrain: {retries: 5}}`.
+
+Retries are for pods that vanish, because a node is drained or memory runs out: training then continues from its
+checkpoint. The executor on one machine uses only `gpu` and `retries`. Sizes are Kubernetes quantities. Processes that
+share a batch need /dev/shm: without a mount, a container has 64 MiB of it.
 """
 
 import re
@@ -28,7 +31,7 @@ from shared.system.errors import UserError
 from shared.system.suggestions import alternatives
 
 QUANTITY = re.compile(r"(\d+(?:\.\d+)?)(m|[kKMGTPE]i?)?")
-DURATION = re.compile(r"\d+[smh]")
+_DURATION = re.compile(r"\d+[smh]")
 SECRET_KEYS = (
     "AWS_ACCESS_KEY_ID",
     "AWS_SECRET_ACCESS_KEY",
@@ -36,15 +39,15 @@ SECRET_KEYS = (
     "AWS_REGION",
     "AWS_SESSION_TOKEN",
 )
-"""Keys of the secret, and what they are called in a stage's environment; `shared.store` reads them there."""
+"""Keys of the secret, which are also the environment variables that `shared.store` reads."""
 CACHE_PATH, CHECKPOINTS_PATH = "/cache", "/checkpoints"
-CPU_REQUEST = "250m"
-HOUR = 3600
-SHM = "2Gi"
+_CPU_REQUEST = "250m"
+_HOUR = 3600
+_SHM = "2Gi"
 
 
 def amount(quantity: str) -> Decimal:
-    """The number that a Kubernetes quantity stands for: bytes, or cores."""
+    """Return the value of a Kubernetes quantity in bytes or cores. Raises ValueError."""
     match = QUANTITY.fullmatch(quantity)
     if match is None:
         raise ValueError("a Kubernetes quantity is expected, such as 500m, 16Gi or 4")
@@ -60,7 +63,7 @@ def _quantity(text: str) -> str:
 
 
 def _duration(text: str) -> str:
-    if not DURATION.fullmatch(text):
+    if not _DURATION.fullmatch(text):
         raise ValueError("a duration is expected, such as 30s, 5m or 1h")
     return text
 
@@ -71,7 +74,7 @@ Duration = Annotated[str, AfterValidator(_duration)]
 
 
 class Toleration(BaseModel):
-    """Taint of nodes that a stage may run on all the same."""
+    """A taint of nodes that a stage may run on nevertheless."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     key: str
@@ -81,30 +84,31 @@ class Toleration(BaseModel):
 
 
 class Resources(BaseModel):
-    """One row."""
+    """What one stage requests."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     gpu: NonNegativeInt = 0
-    """GPUs; a training stage shares its batch between several."""
+    """Number of GPUs. Training stages divide a batch between several."""
     gpu_type: str = "nvidia.com/gpu"
-    """Name of the resource: of a whole GPU, or a slice such as `nvidia.com/mig-1g.10gb`."""
+    """Name of the resource: a whole GPU, or a slice such as `nvidia.com/mig-1g.10gb`."""
     cpu: Quantity = "2"
     memory: Quantity = "4Gi"
     cpu_request: QuantityOrNone = ""
-    """Empty: a quarter of a core, so that stages fit on small clusters as well."""
+    """Empty: a quarter of a core, so that stages also fit on small clusters."""
     memory_request: QuantityOrNone = ""
-    """Empty: as much as the limit; a pod that was promised less is the first to be evicted."""
+    """Empty: the limit. Kubernetes first evicts pods that use more than they requested."""
     shm: QuantityOrNone = ""
-    """Size of /dev/shm; empty: 2 GiB beside a GPU, else the container's own."""
+    """Size of /dev/shm. Empty: 2 GiB with a GPU, else the 64 MiB of any container."""
     retries: NonNegativeInt = 2
+    """Maximum number of attempts after the first one."""
     backoff: Duration = "30s"
-    """Pause before the first retry; each is twice as long as the one before, up to ten minutes."""
-    timeout: PositiveInt = 6 * HOUR
-    """s, after which a pod counts as hung."""
+    """Pause before the first retry. Each pause is twice as long as the one before, up to ten minutes."""
+    timeout: PositiveInt = 6 * _HOUR
+    """Maximum running time of a pod, s."""
     caching: bool = True
-    """Whether Kubeflow may take over what an equal task of an earlier run made."""
+    """Whether Kubeflow may use the outputs of an equal task of an earlier run."""
     node_selector: dict[str, str] = {}
-    """Labels that a node must have."""
+    """Labels that the node must have."""
     tolerations: tuple[Toleration, ...] = ()
 
     @field_validator("cpu_request", "memory_request")
@@ -112,21 +116,21 @@ class Resources(BaseModel):
     def _within_limit(cls, text: str, info: ValidationInfo) -> str:
         limit = info.data.get(str(info.field_name).removesuffix("_request"), "")
         if text and limit and amount(text) > amount(limit):
-            raise ValueError(f"more than the limit, {limit}: Kubernetes lets no such pod in")
+            raise ValueError(f"more than the limit {limit}; Kubernetes refuses such a pod")
         return text
 
 
-def _gpu(cpu: str = "4", shm: str = SHM, retries: int = 2, timeout: int = 6 * HOUR) -> Resources:
+def _gpu(cpu: str = "4", shm: str = _SHM, retries: int = 2, timeout: int = 6 * _HOUR) -> Resources:
     return Resources(gpu=1, memory="16Gi", cpu=cpu, shm=shm, retries=retries, timeout=timeout)
 
 
 RESOURCES = {
     "ingest": Resources(cpu="4", memory="4Gi"),
-    "pretrain": _gpu(cpu="8", shm="8Gi", retries=3, timeout=24 * HOUR),
+    "pretrain": _gpu(cpu="8", shm="8Gi", retries=3, timeout=24 * _HOUR),
     "extract_features": _gpu(),
     "cluster": Resources(cpu="8", memory="16Gi"),
     "refine_masks": Resources(cpu="8", memory="8Gi"),
-    "train_segmentor": _gpu(cpu="8", shm="8Gi", retries=3, timeout=24 * HOUR),
+    "train_segmentor": _gpu(cpu="8", shm="8Gi", retries=3, timeout=24 * _HOUR),
     "select_model": _gpu(),
     "evaluate": _gpu(),
     "infer": _gpu(),
@@ -135,27 +139,27 @@ RESOURCES = {
 
 
 class Profile(BaseModel):
-    """What one cluster has and wants: a file for `--profile`."""
+    """The properties of one cluster: a file for `--profile`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     secret: str = ""
-    """Name of a secret with the keys of `SECRET_KEYS`, for stages that go to S3 themselves; empty: none."""
+    """Name of a secret with the keys `SECRET_KEYS`, for stages that access S3 themselves. Empty: none."""
     cache: str = ""
-    """Name of a PersistentVolumeClaim that keeps fetched artifacts; empty: none."""
+    """Name of a PersistentVolumeClaim for fetched artifacts. Empty: none."""
     checkpoints: str = ""
-    """Name of a PersistentVolumeClaim that training checkpoints are kept on, so that a retried pod goes on."""
+    """Name of a PersistentVolumeClaim for training checkpoints, from which a retried pod continues. Empty: none."""
     cpu_only: bool = False
-    """No stage asks for a GPU."""
+    """Request no GPU for any stage."""
     all: dict[str, Any] = {}
-    """Fields of `Resources`, for every stage."""
+    """Fields of `Resources` for every stage."""
     gpu_stages: dict[str, Any] = {}
-    """The same for the stages that ask for a GPU alone, such as tolerations of GPU nodes; they win over `all`."""
+    """Fields for the stages that request a GPU, such as tolerations of GPU nodes. They win over `all`."""
     stages: dict[str, dict[str, Any]] = {}
-    """Stage -> fields of `Resources`; they win over all others."""
+    """Stage -> fields of `Resources`. They win over all others."""
 
     @cached_property
     def rows(self) -> dict[str, Resources]:
-        """The table as this cluster has it."""
+        """Stage -> what it requests on this cluster."""
         found = {}
         for stage in names():
             own = RESOURCES.get(stage, Resources())
@@ -164,34 +168,22 @@ class Profile(BaseModel):
                 given |= {"gpu": 0, "shm": ""}
             if given["gpu"]:
                 given |= {**self.gpu_stages, **self.stages.get(stage, {})}
-                given["shm"] = given["shm"] or SHM
+                given["shm"] = given["shm"] or _SHM
             found[stage] = Resources(**given)
         return found
 
     def row(self, stage: str) -> Resources:
-        """What the stage of this slug asks for; the least where the table does not have it."""
+        """Return what a stage requests; the defaults of `Resources` for a stage without a row."""
         return self.rows.get(stage) or RESOURCES.get(stage) or Resources()
 
 
 PLAIN = Profile()
-"""Nothing but what every cluster has: what a graph is compiled for without `--profile`."""
+"""The profile without `--profile`: nothing that a cluster may lack."""
 
 
 def load(path: Path | None, *, cpu_only: bool = False, caching: bool = True) -> Profile:
-    """Read a profile; raises UserError naming the file and the field that is wrong.
-
-    cpu_only, and no caching, win over what it says.
-    """
-    given: Any = {}
-    if path is not None:
-        try:
-            given = yaml.safe_load(path.read_text()) or {}
-        except OSError as error:
-            raise UserError(f"{path}: {error.strerror}") from error
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise UserError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
-        if not isinstance(given, dict) or not all(isinstance(name, str) for name in given):
-            raise UserError(f"{path}: a mapping is expected: `{{stages: {{pretrain: {{gpu: 2}}}}}}`")
+    """Read a profile. `cpu_only=True` and `caching=False` win over it. Raises UserError with the file and the field."""
+    given = {} if path is None else _read(path)
     if cpu_only:
         given["cpu_only"] = True
     try:
@@ -210,17 +202,29 @@ def load(path: Path | None, *, cpu_only: bool = False, caching: bool = True) -> 
     return profile
 
 
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        given = yaml.safe_load(path.read_text()) or {}
+    except OSError as error:
+        raise UserError(f"--profile: {path}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"--profile: {path}: not YAML ({' '.join(str(error).split())})") from error
+    if not isinstance(given, dict) or not all(isinstance(name, str) for name in given):
+        raise UserError(f"--profile: {path}: not a mapping; write `{{stages: {{pretrain: {{gpu: 2}}}}}}`")
+    return given
+
+
 def apply(task: Any, stage: str, profile: Profile = PLAIN) -> Any:
-    """Set the resources of `stage` (its slug) on a pipeline task, and return the task."""
+    """Set the resources of `stage` (its slug) on a pipeline task and return the task."""
     from kfp import kubernetes
 
     row = profile.row(stage)
     task.set_memory_limit(row.memory).set_memory_request(row.memory_request or row.memory)
-    task.set_cpu_limit(row.cpu).set_cpu_request(row.cpu_request or min(CPU_REQUEST, row.cpu, key=amount))
+    task.set_cpu_limit(row.cpu).set_cpu_request(row.cpu_request or min(_CPU_REQUEST, row.cpu, key=amount))
     task.set_retry(row.retries, backoff_duration=row.backoff, backoff_factor=2.0, backoff_max_duration="600s")
     task.set_caching_options(row.caching)
     kubernetes.set_timeout(task, row.timeout)
-    if row.gpu:  # a limit without a type does nothing
+    if row.gpu:  # a limit without a type requests nothing
         task.set_accelerator_type(row.gpu_type).set_accelerator_limit(row.gpu)
     if row.shm:
         kubernetes.empty_dir_mount(task, volume_name="dshm", mount_path="/dev/shm", medium="Memory", size_limit=row.shm)
@@ -230,11 +234,15 @@ def apply(task: Any, stage: str, profile: Profile = PLAIN) -> Any:
         kubernetes.add_toleration(task, **toleration.model_dump())
     if profile.secret:
         kubernetes.use_secret_as_env(task, profile.secret, {key: key for key in SECRET_KEYS}, optional=True)
-    for claim, path, variable in (
-        (profile.cache, CACHE_PATH, "CYTOLOOM_CACHE"),
-        (profile.checkpoints, CHECKPOINTS_PATH, "CYTOLOOM_CHECKPOINTS"),
-    ):
-        if claim:
-            kubernetes.mount_pvc(task, claim, path)
-            task.set_env_variable(variable, path)
+    _mount(task, profile.cache, CACHE_PATH, "CYTOLOOM_CACHE")
+    _mount(task, profile.checkpoints, CHECKPOINTS_PATH, "CYTOLOOM_CHECKPOINTS")
     return task
+
+
+def _mount(task: Any, claim: str, path: str, variable: str) -> None:
+    """Mount a claim at `path` and name the path in an environment variable; nothing if there is no claim."""
+    from kfp import kubernetes
+
+    if claim:
+        kubernetes.mount_pvc(task, claim, path)
+        task.set_env_variable(variable, path)
