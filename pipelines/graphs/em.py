@@ -20,7 +20,11 @@ MAX_SCORED = "20"
 
 
 class Round(NamedTuple):
-    """What a round passes to the next one."""
+    """What a round passes to the next one.
+
+    `model` and `labels` are the last round's, even if the selection rejects them: a worse round may lead to a better
+    one. `best` is the selected model. Round 0 gets the encoder twice, an empty LabelSet, -1, 0 and False.
+    """
 
     model: dsl.Model
     labels: dsl.Dataset
@@ -28,6 +32,7 @@ class Round(NamedTuple):
     best_round: int
     initial_area: float
     done: bool
+    """Whether the loop is over: the stages then pass through at once, which needs no condition in the graph."""
 
 
 def em_rounds(config: Config) -> list[Any]:
@@ -41,14 +46,6 @@ def em_rounds(config: Config) -> list[Any]:
 
 
 def _em_round(config: Config) -> Any:
-    """Build the nested pipeline of one or several rounds.
-
-    Round 0 gets the encoder as `model` and `best`, an empty LabelSet, -1, 0 and False; round r > 0 the outputs of
-    round r-1. Once `done` is true the stages pass through at once, which needs no condition in the graph. `model` and
-    `labels` are the last round's, even if the selection rejects them: a worse round may lead to a better one. `best` is
-    the selected model.
-    """
-
     @dsl.pipeline(name="em-round", description="One EM round on the pseudo-labels.")
     def em(
         images: dsl.Input[dsl.Dataset],
@@ -69,41 +66,16 @@ def _em_round(config: Config) -> Any:
         labelled = {"images": images, "truth": truth, "use_labels": use_labels}
         features = step(config, ExtractFeatures, **labelled, model=model, skip=done).outputs["features"]
         clusters = step(config, Cluster, **labelled, features=features, k=k, seed=seed, skip=done).outputs["clusters"]
-        refined = step(config, RefineMasks, images=images, clusters=clusters, previous=labels, skip=done)
-        trained = step(
-            config,
-            TrainSegmentor,
-            images=images,
-            labels=refined.outputs["labels"],
-            model=model,
-            steps=train_steps,
-            drop_fraction=refined.outputs["noise"],
-            seed=seed,
-            stream=round_number,
-            skip=done,
-        )
-        selected = step(
-            config,
-            SelectModel,
-            **labelled,
-            candidate=trained.outputs["segmentor"],
-            incumbent=best,
-            round_number=round_number,
-            incumbent_round=best_round,
-            initial_area=initial_area,
-            agreement=refined.outputs["agreement"],
-            stop_agreement=stop_agreement,
-            skip=done,
-        )
-        scored = {**labelled, "model": trained.outputs["segmentor"]}
-        step(config, Evaluate, defaults={"max_images": MAX_SCORED}, **scored)
-        return Round(
-            trained.outputs["segmentor"],
-            refined.outputs["labels"],
-            selected.outputs["best"],
-            selected.outputs["best_round"],
-            selected.outputs["initial_area_out"],
-            selected.outputs["done"],
-        )
+        refined = step(config, RefineMasks, images=images, clusters=clusters, previous=labels, skip=done).outputs
+        pseudo = {"images": images, "labels": refined["labels"], "drop_fraction": refined["noise"]}
+        schedule = {"steps": train_steps, "seed": seed, "stream": round_number}
+        trained = step(config, TrainSegmentor, **pseudo, **schedule, model=model, skip=done).outputs["segmentor"]
+        step(config, Evaluate, **labelled, model=trained, defaults={"max_images": MAX_SCORED})
+        rounds = {"round_number": round_number, "incumbent_round": best_round}
+        stop = {"agreement": refined["agreement"], "stop_agreement": stop_agreement, "initial_area": initial_area}
+        compared = {"candidate": trained, "incumbent": best}
+        selected = step(config, SelectModel, **labelled, **compared, **rounds, **stop, skip=done).outputs
+        passed = (selected[name] for name in ("best", "best_round", "initial_area_out", "done"))
+        return Round(trained, refined["labels"], *passed)
 
     return em

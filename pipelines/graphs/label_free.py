@@ -44,18 +44,10 @@ def build(config: Config) -> Any:
             "initial_area": 0.0,
             "done": False,
         }
+        settings = {"k": k, "use_labels": use_labels, "train_steps": train_steps, "stop_agreement": stop_agreement}
         for number, em in enumerate(rounds):
-            after = em(
-                images=images,
-                truth=truth,
-                **state,
-                round_number=number,
-                k=k,
-                use_labels=use_labels,
-                train_steps=train_steps,
-                stop_agreement=stop_agreement,
-                seed=seed,
-            ).set_display_name(f"{EM}-{number}")
+            after = em(images=images, truth=truth, **state, **settings, round_number=number, seed=seed)
+            after.set_display_name(f"{EM}-{number}")
             state = {name: after.outputs[name] for name in state}
         found = step(config, Infer, images=images, model=state["best"])
         step(config, ExportModel, images=images, model=state["best"])
