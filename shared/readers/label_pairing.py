@@ -5,6 +5,7 @@ from collections import defaultdict
 from pathlib import Path, PurePosixPath
 
 from shared.artifacts.keys import printable
+from shared.readers.source_image import SourceImage
 
 IMAGE_FOLDERS = ("images", "image", "imgs", "img", "jpegimages")
 """Names of folders that hold images, in lower case."""
@@ -64,6 +65,18 @@ class LabelImagePairing:
             else:
                 self.mask_of[partners[0]] = self.files[label]
                 self.found.append(_pair_name(partners[0], label))
+
+    def source_images(self) -> list[SourceImage]:
+        """Return the images with the label images found for them."""
+        return [
+            SourceImage(
+                self.files[relative],
+                relative,
+                mask_path=self.mask_of.get(relative),
+                object_masks=self.objects_of.get(relative, ()),
+            )
+            for relative in self.images
+        ]
 
     def _remove(self, labels: list[PurePosixPath]) -> None:
         taken = set(labels)

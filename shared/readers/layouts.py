@@ -41,15 +41,7 @@ def recognise(source: Path) -> Layout:
     if len(files) > 1 or not source.is_file():
         label_images.pair_object_masks()
         label_images.pair_label_images()
-    images = [
-        SourceImage(
-            files[relative],
-            relative,
-            mask_path=label_images.mask_of.get(relative),
-            object_masks=label_images.objects_of.get(relative, ()),
-        )
-        for relative in label_images.images
-    ]
+    images = label_images.source_images()
     annotations = AnnotationPairing(images)
     for relative in by_kind.pop("json", []):
         annotations.add_coco(files[relative], relative)

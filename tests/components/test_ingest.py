@@ -199,6 +199,18 @@ def test_a_movie_is_frames_of_one_group(everything):
     assert everything.labels.mask("movie_f0004").max() == 2 and everything.labels.mask("movie_f0003").max() == 0
 
 
+def test_frames_and_files_with_one_name_have_different_keys(tmp_path):
+    (tmp_path / "in").mkdir()
+    movie = np.random.default_rng(0).integers(0, 4000, (5, 40, 50)).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "in/a.tif", movie)
+    tifffile.imwrite(tmp_path / "in/a_f0001.tif", movie[2])
+    done = ingest(tmp_path / "in", tmp_path / "out")
+    sources = done.sources()
+    assert set(sources) == {*(f"a.tif#{i}" for i in range(5)), "a_f0001.tif"} and len(set(sources.values())) == 6
+    assert (sources["a.tif#0"], sources["a.tif#2"]) == ("a_f0000", "a_f0002")
+    assert np.array_equal(done.images.read(sources["a.tif#1"])[..., 0], movie[1])
+
+
 def test_channels_depth_and_scale_are_kept(everything):
     entry = everything.images.entries["two"]
     assert (entry.channels, entry.dtype, entry.um_per_px) == (2, "float32", 0.5)
