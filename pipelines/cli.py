@@ -48,7 +48,7 @@ def _compile(args: argparse.Namespace) -> int:
     target = args.output or Path(f"{args.pipeline}.yaml")
     if target.suffix not in (".yaml", ".yml"):
         raise UserError(f"--output: {target}: not a YAML file; give a name that ends in .yaml")
-    _compile_to(target, args, resources.load(args.profile, cpu_only=args.cpu))
+    _compile_to(target, args, resources.load_profile(args.profile, cpu_only=args.cpu))
     print(target)
     return 0
 
@@ -76,7 +76,7 @@ def _submit(args: argparse.Namespace) -> int:
 
     flags = {"--config": args.config, "--set": args.settings, "--profile": args.profile, "--cpu": args.cpu}
     flags["--no-cache"] = args.no_cache
-    profile = resources.load(args.profile, cpu_only=args.cpu, caching=not args.no_cache)
+    profile = resources.load_profile(args.profile, cpu_only=args.cpu, caching=not args.no_cache)
     with _compiled(args, flags, profile) as compiled:
         return submit(compiled, args)
 
@@ -111,10 +111,10 @@ def _compiled(args: argparse.Namespace, compile_flags: dict[str, Any], profile: 
 def _compile_to(target: Path, args: argparse.Namespace, profile: Any) -> None:
     from pipelines import config, graphs
 
-    build = graphs.load(args.pipeline)
+    build = graphs.load_graph(args.pipeline)
     from pipelines.kubeflow.compile import compile_graph  # after an unknown name was refused: kfp is slow to import
 
-    compile_graph(args.pipeline, build, config.load(args.config, args.settings, profile), target)
+    compile_graph(args.pipeline, build, config.load_config(args.config, args.settings, profile), target)
 
 
 COMMANDS = {"list": _list, "compile": _compile, "lint": _lint, "run": _run, "submit": _submit, "ui": _ui}

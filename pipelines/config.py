@@ -119,7 +119,7 @@ class Config:
         return check_settings(stage, self.tasks[key], key) if key in self.tasks else {}
 
 
-def load(path: Path | None = None, settings: Iterable[str] = (), profile: Any = None) -> Config:
+def load_config(path: Path | None = None, settings: Iterable[str] = (), profile: Any = None) -> Config:
     """Read a config file and `KEY.FIELD=VALUE` settings, which win over it. Raises UserError for the first error."""
     given = _read(path) if path else {}
     for text in settings:

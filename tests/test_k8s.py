@@ -170,7 +170,7 @@ def test_the_launcher_finds_bucket_and_keys(manifests):
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_the_profile_names_what_the_overlay_makes(overlay):
-    profile = resources.load(K8S / "overlays" / overlay / "profile.yaml")
+    profile = resources.load_profile(K8S / "overlays" / overlay / "profile.yaml")
     known = {(item["kind"], item["metadata"]["name"]) for item in yaml.safe_load_all(built(overlay))}
     for claim in (profile.cache, profile.checkpoints):
         assert ("PersistentVolumeClaim", claim) in known

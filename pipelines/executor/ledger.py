@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pipelines.executor.cache import FinishedTask
-from pipelines.executor.store_copy import send, send_record
+from pipelines.executor.store_copy import send_outputs, send_record
 from pipelines.executor.tasks import PreparedTask
 from pipelines.executor.terminal import Display
 from pipelines.ir.task_graph import Graph, Task, task_outputs
@@ -89,7 +89,7 @@ class Ledger:
     def _send(self, prepared: PreparedTask, finished: FinishedTask) -> None:
         """Copy the outputs to the store. The command that repeats the task then reads its inputs from there."""
         name = prepared.task.name
-        send(finished, prepared.folder, f"{self.store}/{name}")
+        send_outputs(finished, prepared.folder, f"{self.store}/{name}")
         if prepared.stage is None:
             return
         entry = self.record.tasks[name]

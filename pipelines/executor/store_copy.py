@@ -56,7 +56,7 @@ def send_conclusion(run: Path, uri: str) -> None:
     store.put(f"{uri}/{_PAGE}", (run / _PAGE).read_bytes())
 
 
-def send(finished: FinishedTask, folder: Path, uri: str) -> None:
+def send_outputs(finished: FinishedTask, folder: Path, uri: str) -> None:
     """Send the outputs of a finished task below `uri`, except for artifacts that are there already."""
     for output in finished.outputs.values():
         path = folder / output.path

@@ -28,7 +28,7 @@ PRESETS = Path(__file__).parent / "presets"
 """Folder of config files for `--config`, with the cost and the result of each in its header."""
 
 
-def load(name: str) -> Build:
+def load_graph(name: str) -> Build:
     """Import a graph and return its `build`. Raises UserError for an unknown name."""
     if name not in GRAPHS:
         raise UserError(f"{name}: no such pipeline{alternatives(name, GRAPHS)}")

@@ -181,7 +181,7 @@ PLAIN = Profile()
 """The profile without `--profile`: nothing that a cluster may lack."""
 
 
-def load(path: Path | None, *, cpu_only: bool = False, caching: bool = True) -> Profile:
+def load_profile(path: Path | None, *, cpu_only: bool = False, caching: bool = True) -> Profile:
     """Read a profile. `cpu_only=True` and `caching=False` win over it. Raises UserError with the file and the field."""
     given = {} if path is None else _read(path)
     if cpu_only:

@@ -57,7 +57,7 @@ def compiled(pipeline, path: Path) -> Path:
 
 def compile_named(config: Config, path: Path, name: str = "label_free") -> Path:
     """Compile a graph of `pipelines.graphs`."""
-    compile_graph(name, graphs.load(name), config, path)
+    compile_graph(name, graphs.load_graph(name), config, path)
     return path
 
 

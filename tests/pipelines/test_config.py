@@ -13,14 +13,14 @@ from shared.system.errors import UserError
 
 
 def compiled(tmp_path, *settings: str, path=None) -> reader.Graph:
-    return reader.read(graphs.compile_named(config.load(path, settings), tmp_path / "graph.yaml"))
+    return reader.read(graphs.compile_named(config.load_config(path, settings), tmp_path / "graph.yaml"))
 
 
 def test_kfp_itself_loads_every_graph(tmp_path):
     from kfp import components
 
     for name in GRAPHS:
-        graphs.compile_named(config.load(), tmp_path / f"{name}.yaml", name)
+        graphs.compile_named(config.load_config(), tmp_path / f"{name}.yaml", name)
         loaded = components.load_component_from_file(str(tmp_path / f"{name}.yaml"))
         assert loaded.name == name.replace("_", "-") and summary(name)
 
@@ -131,7 +131,7 @@ def test_a_broken_config_file_is_refused(tmp_path, text, says):
     with pytest.raises(UserError, match=says):
         compiled(tmp_path, path=file)
     with pytest.raises(UserError, match=r"nowhere\.yaml"):
-        config.load(tmp_path / "nowhere.yaml")
+        config.load_config(tmp_path / "nowhere.yaml")
 
 
 def constants(graph: reader.Graph, stage: str, field: str) -> dict[str, object]:
@@ -167,7 +167,7 @@ def test_a_task_outside_the_rounds_has_settings_of_its_own(tmp_path):
 
 def test_rounds_share_one_definition_but_those_with_settings_of_their_own(tmp_path):
     settings = ("rounds=12", "em-1/cluster.k=16", "em/extract-features.tile=64")
-    groups = config.load(settings=settings).groups("em", [f"em-{number}" for number in range(12)])
+    groups = config.load_config(settings=settings).groups("em", [f"em-{number}" for number in range(12)])
     assert len({id(group) for group in groups}) == 2 and groups.count(groups[1]) == 1, "em-10 and em-11 are not em-1"
     graph = compiled(tmp_path, *settings)
     assert constants(graph, "cluster", "k") == {"em-1/cluster": "16"}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.demo import SAMPLES, fetch
+from pipelines.demo import SAMPLES, fetch_samples
 from shared.artifacts.manifest import sha256_file
 from shared.system.errors import UserError
 
@@ -51,21 +51,21 @@ def real_members() -> dict[str, bytes]:
 
 def test_images_are_taken_out_checked_and_kept(index, tmp_path):
     make_wheel(index, "stardist==0.9.2", {**real_members(), "stardist/__init__.py": b"raise SystemExit('installed')"})
-    fetch(tmp_path / "images", STARDIST)
+    fetch_samples(tmp_path / "images", STARDIST)
     found = {p.relative_to(tmp_path / "images").as_posix(): p for p in (tmp_path / "images").rglob("*.*")}
     assert set(found) == {"test/img2d.tif", "test/img2d_masks.tif"}
     assert all(sha256_file(found[sample.target]) == sample.sha256 for sample in STARDIST)
     times = {path: path.stat().st_mtime_ns for path in found.values()}
     (index / "stardist-0.9.2-py3-none-any.whl").unlink()
-    fetch(tmp_path / "images", STARDIST)  # needs no index any more
+    fetch_samples(tmp_path / "images", STARDIST)  # needs no index any more
     assert {path: path.stat().st_mtime_ns for path in found.values()} == times
 
 
 def test_a_damaged_image_is_fetched_again(index, tmp_path):
     make_wheel(index, "stardist==0.9.2", real_members())
-    fetch(tmp_path / "images", STARDIST)
+    fetch_samples(tmp_path / "images", STARDIST)
     (tmp_path / "images/test/img2d.tif").write_bytes(b"cut")
-    fetch(tmp_path / "images", STARDIST)
+    fetch_samples(tmp_path / "images", STARDIST)
     assert sha256_file(tmp_path / "images/test/img2d.tif") == STARDIST[0].sha256
 
 
@@ -74,14 +74,14 @@ def test_other_contents_are_refused(index, tmp_path):
     members[STARDIST[1].member] += b"x"
     make_wheel(index, "stardist==0.9.2", members)
     with pytest.raises(UserError, match=r"mask2d.tif has sha256 \w+, expected 59ad5e"):
-        fetch(tmp_path / "images", STARDIST)
+        fetch_samples(tmp_path / "images", STARDIST)
     assert not list((tmp_path / "images").rglob("*mask*"))
 
 
 def test_a_wheel_without_the_image(index, tmp_path):
     make_wheel(index, "stardist==0.9.2", {})
     with pytest.raises(UserError, match=r"no stardist/data/images/img2d\.tif in it"):
-        fetch(tmp_path / "images", STARDIST)
+        fetch_samples(tmp_path / "images", STARDIST)
 
 
 def test_offline_it_says_so(index, tmp_path):

@@ -42,7 +42,7 @@ class _Walk:
         for key, task in dag.get("tasks", {}).items():
             where = prefix + (task.get("taskInfo", {}).get("name") or key)
             component = self.components.get(task.get("componentRef", {}).get("name", ""), {})
-            for problem in (*names.task_key(key), *plain_text_secrets(task, component)):
+            for problem in (*names.task_name(key), *plain_text_secrets(task, component)):
                 yield where, problem
             problems = _nested(component) if "dag" in component else self._task(task, component)
             yield from ((where, problem) for problem in problems)

@@ -33,7 +33,7 @@ def pipeline_name(name: str) -> Problems:
         yield "name", f"the pipeline's name is too long; use at most {longest} characters"
 
 
-def task_key(key: str) -> Problems:
+def task_name(key: str) -> Problems:
     """A task's key becomes a label of its pods."""
     if len(key) > _MAX_LABEL_LENGTH:
         yield "name", f"{key!r} is too long for a label; use at most {_MAX_LABEL_LENGTH} characters"

@@ -27,7 +27,7 @@ def run(tmp_path, make_tree, nuclei):
     tree = make_tree("versions")
     tree.add_stages()
     shutil.copytree(ROOT / "pipelines", tree.root / "pipelines", ignore=shutil.ignore_patterns("__pycache__"))
-    settings = config.load(settings=[f"pretrain.{setting}" for setting in SETTINGS])
+    settings = config.load_config(settings=[f"pretrain.{setting}" for setting in SETTINGS])
 
     @dsl.pipeline(name="beginning")
     def beginning(source: str):

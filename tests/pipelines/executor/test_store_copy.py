@@ -85,6 +85,6 @@ def test_pages_and_metrics_go_beside_the_artifacts(s3, tmp_path) -> None:
     (folder / "metrics.json").write_text("{}")
     titles = {"images": "system.Dataset", "report.html": "system.HTML", "metrics.json": "system.Metrics"}
     made = {n: FinishedOutput(path=n, kind=title, schema_title=title, digest=digest) for n, title in titles.items()}
-    store_copy.send(FinishedTask(key="k", seconds=1, outputs=made), folder, f"{s3}/pages/ingest")
+    store_copy.send_outputs(FinishedTask(key="k", seconds=1, outputs=made), folder, f"{s3}/pages/ingest")
     assert names(f"{s3}/pages/ingest") == ["images/a.tar", "images/artifact.json", "metrics.json", "report.html"]
     assert store.get(f"{s3}/pages/ingest/report.html") == b"<p>page"

@@ -145,7 +145,7 @@ def rules(tmp_path: Path, build, name: str = "probe") -> list[str]:
 def test_our_graphs_are_clean(graph, cpu_only, tmp_path):
     profile = tmp_path / "profile.yaml"
     profile.write_text("{secret: s3, cache: cache, checkpoints: checkpoints}")
-    found = config.load(profile=resources.load(profile, cpu_only=cpu_only))
+    found = config.load_config(profile=resources.load_profile(profile, cpu_only=cpu_only))
     graphs.compile_named(found, tmp_path / "graph.yaml", graph)
     assert lint(tmp_path / "graph.yaml") == []
 
@@ -286,7 +286,7 @@ def test_an_optional_artifact_does_not_get_into_a_nested_pipeline(tmp_path):
 
 def test_a_stage_is_not_given_what_it_does_not_know(tmp_path):
     """As after a field was renamed: the graph was compiled by another version."""
-    graphs.compile_named(config.load(settings=["rounds=1"]), tmp_path / "graph.yaml")
+    graphs.compile_named(config.load_config(settings=["rounds=1"]), tmp_path / "graph.yaml")
     text = (tmp_path / "graph.yaml").read_text()
     (tmp_path / "old.yaml").write_text(text.replace("mask_ratio", "masked").replace("- ingest\n", "- intake\n"))
     findings = lint(tmp_path / "old.yaml")
@@ -298,7 +298,7 @@ def test_a_stage_is_not_given_what_it_does_not_know(tmp_path):
 
 
 def test_tasks_in_rounds_are_named_with_their_round(tmp_path):
-    graphs.compile_named(config.load(settings=["rounds=2"]), tmp_path / "graph.yaml")
+    graphs.compile_named(config.load_config(settings=["rounds=2"]), tmp_path / "graph.yaml")
     graph, platform = yaml.safe_load_all((tmp_path / "graph.yaml").read_text())
     del platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]["exec-select-model-2"]
     (tmp_path / "bad.yaml").write_text(yaml.safe_dump_all([graph, platform]))
@@ -346,7 +346,7 @@ def test_a_graph_that_is_not_fit_is_not_written(tmp_path, monkeypatch):
 
     adapter.component.cache_clear()
     with pytest.raises(UserError, match="image-tag"):
-        graphs.compile_named(config.load(), tmp_path / "graph.yaml")
+        graphs.compile_named(config.load_config(), tmp_path / "graph.yaml")
     adapter.component.cache_clear()
     assert not (tmp_path / "graph.yaml").exists()
 

@@ -8,15 +8,15 @@ from components.registry import names
 from pipelines import config
 from pipelines.ir import reader
 from pipelines.kubeflow import resources
-from pipelines.kubeflow.resources import RESOURCES, load
+from pipelines.kubeflow.resources import RESOURCES, load_profile
 from shared.system.errors import UserError
 
 
 def compiled(tmp_path, text: str = "", cpu_only: bool = False):
     """(graph, settings of Kubernetes by executor) of the label-free pipeline for a profile."""
     (tmp_path / "profile.yaml").write_text(text)
-    profile = load(tmp_path / "profile.yaml", cpu_only=cpu_only)
-    graphs.compile_named(config.load(settings=["rounds=1"], profile=profile), tmp_path / "graph.yaml")
+    profile = load_profile(tmp_path / "profile.yaml", cpu_only=cpu_only)
+    graphs.compile_named(config.load_config(settings=["rounds=1"], profile=profile), tmp_path / "graph.yaml")
     graph, *platform = yaml.safe_load_all((tmp_path / "graph.yaml").read_text())
     return graph, platform[0]["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
 
@@ -144,5 +144,5 @@ def test_a_graph_for_a_cluster_runs_here_with_the_folders_of_this_machine(tmp_pa
 def test_a_wrong_profile_is_refused_by_file_and_field(text, said, tmp_path):
     (tmp_path / "profile.yaml").write_text(text)
     with pytest.raises(UserError, match=said) as caught:
-        load(tmp_path / "profile.yaml")
+        load_profile(tmp_path / "profile.yaml")
     assert "profile.yaml" in str(caught.value)
