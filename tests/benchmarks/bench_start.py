@@ -1,7 +1,7 @@
-"""What starting costs: `--help` of every stage, and what the executor adds to each task.
+"""Measure start-up: `--help` of every stage, and the time that the executor adds to each task.
 
-`python tests/benchmarks/bench_start.py`: half a minute. To be reached: 0.5 s for `--help` without a tensor library,
-0.3 s of the executor's own for each task beyond the stage's process.
+`python tests/benchmarks/bench_start.py`: half a minute. Targets: 0.5 s for `--help`, which loads no tensor library;
+0.3 s per task for the executor itself, beyond the stage's process.
 """
 
 import os
@@ -25,14 +25,14 @@ REPEATS, TASKS = 5, 12
 
 
 def seconds(command: list[str], **options: object) -> float:
-    """Wall time of a process."""
+    """Return the wall time of a process in s."""
     start = time.perf_counter()
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True, **options)
     return time.perf_counter() - start
 
 
 def bench_help() -> None:
-    """Median over REPEATS of each stage's `--help`, beside bare Python."""
+    """Print the median of REPEATS `--help` of each stage, and of bare Python."""
     bare = median(seconds([sys.executable, "-c", "pass"]) for _ in range(REPEATS))
     print(f"bare Python               {bare:.3f} s")
     for name in names():
@@ -41,7 +41,7 @@ def bench_help() -> None:
 
 
 def bench_executor() -> None:
-    """A chain of TASKS tasks that do next to nothing, then the same command again with everything finished."""
+    """Run a chain of TASKS trivial tasks, then repeat the command with every task finished."""
 
     @dsl.pipeline(name="chain")
     def pipeline(history: str):

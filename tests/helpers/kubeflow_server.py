@@ -1,6 +1,6 @@
-"""Stands in for the API server of Kubeflow Pipelines, which needs a cluster: the paths and JSON of its v2beta1 API.
+"""A substitute for the API server of Kubeflow Pipelines, which needs a cluster: paths and JSON of its v2beta1 API.
 
-kfp's own client speaks to it. What it is sent is kept in `runs`, `pipelines` and `uploads`.
+kfp's own client talks to it. It keeps what it receives in `runs`, `pipelines` and `uploads`.
 """
 
 import json
@@ -15,25 +15,25 @@ PREFIX = "/apis/v2beta1/"
 
 
 class Kubeflow(ThreadingHTTPServer):
-    """An API server with nothing in it."""
+    """An API server without any pipeline or run."""
 
     def __init__(self, token: str = "", multi_user: bool = False, states: list[dict[str, Any]] | None = None) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.token, self.multi_user = token, multi_user
         self.states = states or []
-        """What successive questions about a run are answered with; the last one stays."""
+        """Answers to successive requests for a run; the last one repeats."""
         self.forbidden = False
         self.failing = 0
-        """So many requests about runs are answered with 503."""
+        """Number of requests for runs still to answer with 503."""
         self.pipelines: dict[tuple[str, str], dict[str, Any]] = {}
-        """(namespace, name) -> pipeline. With one user there is one namespace, whatever is asked for."""
+        """(namespace, name) -> pipeline. With a single user there is one namespace, whatever the request says."""
         self.versions: list[dict[str, Any]] = []
         self.uploads: list[bytes] = []
         self.experiments: list[dict[str, Any]] = []
         self.runs: list[dict[str, Any]] = []
 
     def namespace(self, asked: dict[str, str]) -> str:
-        """The namespace that a request is about; empty: what all users share."""
+        """Return the namespace of a request; empty with a single user."""
         return asked.get("namespace", "") if self.multi_user else ""
 
     @property
@@ -43,7 +43,7 @@ class Kubeflow(ThreadingHTTPServer):
 
 @contextmanager
 def kubeflow(**options: Any) -> Iterator[Kubeflow]:
-    """A server of its own, ended afterwards."""
+    """Start a server and stop it afterwards."""
     server = Kubeflow(**options)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
@@ -90,8 +90,8 @@ class Handler(BaseHTTPRequestHandler):
     def _do(self, method: str, path: str, query: dict[str, str], body: bytes) -> dict[str, Any] | None:
         server = self.server
         if path == "experiments" and method == "GET":
-            wanted = json.loads(query["filter"])["predicates"][0] if "filter" in query else {}
-            name = wanted.get("stringValue") or wanted.get("string_value")
+            predicate = json.loads(query["filter"])["predicates"][0] if "filter" in query else {}
+            name = predicate.get("stringValue") or predicate.get("string_value")
             found = [e for e in server.experiments if e["display_name"] == name]
             return {"experiments": [e for e in found if server.namespace(e) == server.namespace(query)]}
         if path == "experiments":

@@ -82,7 +82,7 @@ def login(api_token: str):
 
 
 def good(task, gpu: bool = False, medium: str = "Memory"):
-    """What the linter wants of a task."""
+    """Give a task what the linter requires."""
     task.set_memory_limit("1Gi")
     if gpu:
         task.set_accelerator_type("nvidia.com/gpu").set_accelerator_limit(1).set_retry(2)
@@ -92,7 +92,7 @@ def good(task, gpu: bool = False, medium: str = "Memory"):
 
 
 def running(*command: str):
-    """A task with this command."""
+    """Return a builder of a task with this command."""
 
     @dsl.container_component
     def runs(number: int):
@@ -102,7 +102,7 @@ def running(*command: str):
 
 
 def of_image(image: str):
-    """A task of this image."""
+    """Return a builder of a task with this image."""
 
     @dsl.container_component
     def runs(number: int):
@@ -130,7 +130,7 @@ def importing(uri: str):
 
 
 def rules(tmp_path: Path, build, name: str = "probe") -> list[str]:
-    """Rules that the pipeline made of `build(number)` breaks."""
+    """Return the rules that the pipeline of `build(number)` breaks."""
 
     @dsl.pipeline(name=name)
     def pipeline(number: int = 1):
@@ -285,7 +285,7 @@ def test_an_optional_artifact_does_not_get_into_a_nested_pipeline(tmp_path):
 
 
 def test_a_stage_is_not_given_what_it_does_not_know(tmp_path):
-    """As after a field was renamed: the graph was compiled by another version."""
+    """The graph was compiled by another version, before a field was renamed."""
     graphs.compile_named(config.load_config(settings=["rounds=1"]), tmp_path / "graph.yaml")
     text = (tmp_path / "graph.yaml").read_text()
     (tmp_path / "old.yaml").write_text(text.replace("mask_ratio", "masked").replace("- ingest\n", "- intake\n"))
@@ -352,7 +352,7 @@ def test_a_graph_that_is_not_fit_is_not_written(tmp_path, monkeypatch):
 
 
 def kind_findings(tmp_path: Path, build) -> list[str]:
-    """Findings of the rule artifact-kind in the pipeline made of `build(data, encoder)`."""
+    """Return the findings of the rule artifact-kind in the pipeline of `build(data, encoder)`."""
 
     @dsl.pipeline(name="probe")
     def pipeline(source: str):

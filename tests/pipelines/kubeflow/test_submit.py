@@ -1,4 +1,4 @@
-"""Submitting: kfp's own client against a server that speaks the API, and the real S3 server for the source."""
+"""Submit with kfp's own client to a substitute API server, with the source on the real S3 server."""
 
 import socket
 import uuid
@@ -23,7 +23,7 @@ def quick(monkeypatch):
 
 @pytest.fixture
 def source(s3):
-    """A source in a bucket; only its listing is looked at."""
+    """Return a source in a bucket; only its listing is read."""
     uri = f"{s3}/submitted-{uuid.uuid4().hex[:8]}"
     store.put(f"{uri}/a.png", b"not read")
     return uri
@@ -34,13 +34,13 @@ def submitted(server, *more: str, pipeline: str = "label_free") -> int:
 
 
 def graph_in(upload: bytes) -> dict:
-    """The compiled graph in what a form sent."""
+    """Return the compiled graph in the data of an upload."""
     text = upload.decode()
     return next(yaml.safe_load_all(text[text.index("# PIPELINE") :].split("\r\n--")[0]))
 
 
 def state(run: str, **tasks: str) -> dict:
-    """A run with its tasks, as the API tells them; `em_0__select_model` is the task select-model in em-0."""
+    """Return a run with its tasks in the API's form; `em_0__select_model` is the task select-model in em-0."""
     details = [{"task_id": "root", "display_name": "root", "state": "RUNNING"}]
     for name, value in tasks.items():
         parent, _, own = name.replace("_", "-").rpartition("--")
@@ -127,11 +127,11 @@ def test_the_token_comes_from_the_environment_or_a_file(source, monkeypatch, tmp
         (tmp_path / "token").write_text("letmein")
         monkeypatch.setenv("KF_PIPELINES_SA_TOKEN_PATH", str(tmp_path / "token"))
         assert submitted(server, "--source", source) == 0
-        said = capsys.readouterr()
-        assert "letmein" not in said.out + said.err
+        printed = capsys.readouterr()
+        assert "letmein" not in printed.out + printed.err
 
 
-def test_what_goes_wrong_is_said(source, capsys, tmp_path):
+def test_errors_are_one_line_with_the_flag(source, capsys, tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         nobody = f"http://127.0.0.1:{free.getsockname()[1]}"
@@ -152,10 +152,10 @@ def test_what_goes_wrong_is_said(source, capsys, tmp_path):
             (["--host", server.url, "--source", source, "--param", "kk=3"], "did you mean k"),
             (["--source", source], "--host"),
         ]
-        for options, said in cases:
+        for options, expected in cases:
             assert main(["submit", "label_free", *options]) == 1
             error = capsys.readouterr().err
-            assert said in error and error.startswith("error: ") and error.count("\n") == 1
+            assert expected in error and error.startswith("error: ") and error.count("\n") == 1
         assert main(["submit", "lable_free", "--host", server.url, "--source", source]) == 1
         assert "did you mean label_free" in capsys.readouterr().err
         assert main(["submit", str(tmp_path / "bad.yaml"), "--host", server.url, "--source", source]) == 1
