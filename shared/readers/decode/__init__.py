@@ -1,1 +1,1 @@
-"""Decode image files, one format in each module."""
+"""Decode image files, one format per module; `image_file` chooses the format."""

@@ -1,0 +1,55 @@
+"""Check and decode PNG (https://www.w3.org/TR/png-3/)."""
+
+import struct
+import zlib
+
+import imagecodecs
+import numpy as np
+
+from shared.readers.decode.limits import DeclaredSize
+from shared.system.errors import ImageError
+
+_CHANNELS = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}
+"""Colour type -> channels after decoding, with the palette expanded."""
+_SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+"""Colour type -> stored samples per pixel."""
+
+
+def png_header(head: bytes, size: int) -> DeclaredSize:
+    """Read the size, and compare it with the file size in bytes.
+
+    Deflate expands a byte to at most 1032 (https://zlib.net/zlib_tech.html), so the file size bounds the pixels.
+    """
+    if len(head) < 33 or head[12:16] != b"IHDR":
+        raise ImageError("damaged: a PNG that ends before its header does")
+    width, height, depth, colour = struct.unpack(">IIBB", head[16:26])
+    if colour not in _CHANNELS or depth not in (1, 2, 4, 8, 16):
+        raise ImageError(f"damaged: a PNG of colour type {colour} with {depth} bits")
+    stored_bits = depth * _SAMPLES[colour] * width * height
+    if stored_bits // 8 > 1032 * size:
+        raise ImageError(f"declares {width} x {height} px, but the file has only {size} bytes")
+    return DeclaredSize(height, width, _CHANNELS[colour], 2 if depth == 16 else 1)
+
+
+def _check_complete(data: bytes) -> None:
+    """Raise ImageError unless every chunk is complete and matches its checksum, up to IEND."""
+    position = 8
+    while position + 12 <= len(data):
+        length, kind = struct.unpack(">I4s", data[position : position + 8])
+        end = position + 12 + length
+        if end > len(data):
+            break
+        (crc,) = struct.unpack(">I", data[end - 4 : end])
+        if zlib.crc32(memoryview(data)[position + 4 : end - 4]) != crc:
+            raise ImageError(f"damaged: a PNG whose {kind.decode('latin1')} chunk fails its checksum")
+        if kind == b"IEND":
+            return
+        position = end
+    raise ImageError(f"truncated: a PNG that ends after {len(data)} bytes, without its end marker (IEND)")
+
+
+def decode_png(data: bytes) -> np.ndarray:
+    """Decode a complete file to (H, W, C) uint8 or uint16, alpha included. Raises ImageError for a damaged one."""
+    _check_complete(data)
+    image = imagecodecs.png_decode(data)
+    return image if image.ndim == 3 else image[..., None]
