@@ -26,6 +26,7 @@ from shared.artifacts.manifest import seal, verify
 from shared.artifacts.postprocessing import PostProcessingOptions
 from shared.imaging.overlays import PREDICTION_COLOUR, TRUTH_COLOUR
 from shared.metrics.classification import Classification
+from shared.metrics.pixels import NAMES as PIXEL_NAMES
 from shared.metrics.roc import BINS
 from shared.metrics.tally import NAMES
 from shared.models.prediction_options import PredictionOptions
@@ -264,7 +265,7 @@ def test_foreground_truth_is_scored_by_pixels_alone(images, model, tmp_path):
     assert mixed["n"] == 3 and mixed["true_objects"] == sum(len(np.unique(MASKS[key])) - 1 for key in "ac")
     truth = write_truth(tmp_path / "pixels", {"b": masks["b"]}, {"b": "foreground"})
     result, pixels, _ = score(images, truth, model, tmp_path / "scores")
-    assert set(pixels["overall"]) == {"dice", "iou"}
+    assert set(pixels["overall"]) == set(PIXEL_NAMES)
     assert pixels["overall"]["dice"] == pytest.approx(float(rows[1]["dice"]), rel=1e-5)
     assert not set(result.metrics) & {"f1", "seg"}
 

@@ -11,11 +11,11 @@ from sklearn.metrics import confusion_matrix, f1_score, jaccard_score
 from stardist.matching import matching, matching_dataset
 
 from shared.instances.watershed import split_touching
-from shared.metrics import contingency
+from shared.metrics import contingency, pixels
 from shared.metrics import tally as tally_module
 from shared.metrics.instances import THRESHOLDS
 from shared.metrics.pixels import dice_masks
-from shared.metrics.tally import Tally, tally
+from shared.metrics.tally import NAMES, Tally, tally
 
 TRUTH = wheel_nuclei()[1][:320, :320]
 MISTAKES = mistakes(TRUTH)
@@ -158,7 +158,7 @@ def test_aji_as_its_algorithm_is_written(mistake):
 def test_pixels_as_sklearn_counts_them(mistake):
     truth, found = TRUTH > 0, MISTAKES[mistake] > 0
     numbers = tally(TRUTH, MISTAKES[mistake], instances=False).metrics()
-    assert set(numbers) == {"dice", "iou"}
+    assert tuple(numbers) == pixels.NAMES
     assert numbers["dice"] == pytest.approx(f1_score(truth.ravel(), found.ravel()))
     assert numbers["iou"] == pytest.approx(jaccard_score(truth.ravel(), found.ravel()))
     assert dice_masks(truth, found) == pytest.approx(numbers["dice"])
@@ -218,7 +218,7 @@ def test_many_objects_are_counted_alike(monkeypatch):
 )
 def test_nothing_there_and_nothing_found(truth, found, number):
     numbers = tally(truth, found).metrics()
-    assert len(numbers) == 12
+    assert tuple(numbers) == NAMES
     assert set(numbers.values()) == {number}
     assert all(type(value) is float for value in numbers.values())
     assert dice_masks(truth, found) == number
