@@ -29,7 +29,7 @@ from shared.system.errors import UserError
 from shared.system.parallel import in_order
 from shared.system.progress import track
 
-BYTES_PER_PIXEL = 40
+_BYTES_PER_PIXEL = 40
 """Memory of an image in work, roughly."""
 Pending = tuple[LabelledImage, Callable[[], Prediction]]
 """An image, and the part of its prediction that any thread may do."""
@@ -47,7 +47,7 @@ def run(stage: Evaluate) -> Result:
     total, histogram, rows, panels = Tally(), ProbabilityHistogram(), [], RankedPanels()
     pending = _predict(images, truth, keys, _source(stage))
     with ThreadPoolExecutor(threads()) as pool:  # makes the instances of an image while the network sees the next one
-        scored = in_order(pool, partial(_score, truth), pending, lambda item: BYTES_PER_PIXEL * item[0].truth.size)
+        scored = in_order(pool, partial(_score, truth), pending, lambda item: _BYTES_PER_PIXEL * item[0].truth.size)
         for item, predicted, score, counts in track(scored, "evaluate", len(keys)):
             total, histogram = total + score, histogram + counts
             row = score_row(item.key, item.entry.source, score)

@@ -7,7 +7,7 @@ from components.evaluate.score_files import ranking_score
 from shared.metrics.tally import NAMES, Tally
 from shared.reporting.page import Page
 
-ROWS = 60
+_ROWS = 60
 """Images that the table lists."""
 
 
@@ -40,7 +40,7 @@ def make_page(total: Tally, rows: list[dict[str, Any]], panels: RankedPanels, re
 
 def _images(page: Page, names: list[str], rows: list[dict[str, Any]]) -> None:
     page.heading("Images")
-    ranked = sorted(rows, key=lambda row: (ranking_score(row), row["image"]))[:ROWS]
+    ranked = sorted(rows, key=lambda row: (ranking_score(row), row["image"]))[:_ROWS]
     header = ["source", *names]
     page.table(header, [[row.get(name, "") for name in header] for row in ranked])
     if len(rows) > len(ranked):

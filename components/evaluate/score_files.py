@@ -7,7 +7,7 @@ from typing import Any
 
 from shared.metrics.tally import NAMES, Tally
 
-COLUMNS = ["image", "source", *NAMES, "true_objects", "predicted_objects"]
+_COLUMNS = ["image", "source", *NAMES, "true_objects", "predicted_objects"]
 """Columns of `scores.csv`."""
 
 
@@ -36,7 +36,7 @@ def write_scores(folder: Path, total: Tally, rows: list[dict[str, Any]], on_trai
     text = json.dumps({"overall": overall, **counts, **flag}, indent=1, sort_keys=True)
     (folder / "scores.json").write_text(text + "\n", encoding="utf-8")
     with (folder / "scores.csv").open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.DictWriter(stream, COLUMNS, restval="", lineterminator="\n")
+        writer = csv.DictWriter(stream, _COLUMNS, restval="", lineterminator="\n")
         writer.writeheader()
         for row in rows:
             writer.writerow({name: f"{v:.6g}" if isinstance(v, float) else v for name, v in row.items()})

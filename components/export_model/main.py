@@ -24,7 +24,7 @@ from shared.system.errors import UserError
 from shared.system.log import log
 
 EXPORT_FILE = "export.json"
-MAX_SIDE = 1024
+_MAX_SIDE = 1024
 """px; of larger images the centre is compared."""
 
 
@@ -61,7 +61,7 @@ def _images(stage: ExportModel) -> list[np.ndarray]:
     keys = evenly_spaced(reader.keys("test") or reader.keys(), stage.max_images)
     if not keys:
         raise UserError("--images: no image to compare on; give a set that is not empty")
-    return [centre_crop(reader.read(key), MAX_SIDE) for key in keys]
+    return [centre_crop(reader.read(key), _MAX_SIDE) for key in keys]
 
 
 def _describe(folder: Path, subject: Exportable, files: list[ExportedFile]) -> None:

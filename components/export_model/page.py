@@ -5,7 +5,7 @@ from components.export_model.exported_files import ExportedFile, ModelExport
 from shared.imaging.overlays import outline, to_rgb8
 from shared.reporting.page import Page
 
-PANELS = 3
+_PANELS = 3
 """Images that are shown."""
 
 
@@ -25,7 +25,7 @@ def make_page(export: ModelExport, reference: ModelOutput, files: list[ExportedF
         seconds = [file.output.seconds / megapixels, file.seconds]
         rows.append([file.name, file.precision, *shown, *seconds, "accepted" if file.accepted else file.rejection])
     page.table(header, rows)
-    for i in range(min(PANELS, len(reference.labels))):
+    for i in range(min(_PANELS, len(reference.labels))):
         rgb = to_rgb8(export.images[i])
         drawn = [(outline(rgb, file.output.labels[i]), file.name) for file in files]
         page.images([(rgb, "input"), (outline(rgb, reference.labels[i]), "weights"), *drawn])

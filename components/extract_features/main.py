@@ -25,7 +25,7 @@ from shared.system.errors import UserError
 from shared.system.log import log
 from shared.system.progress import track
 
-PANELS = 4
+_PANELS = 4
 """Images that are shown."""
 Panel = tuple[str, np.ndarray, np.ndarray, np.ndarray | None]
 """Key, picture, tokens, and the foreground probability, if there is one."""
@@ -55,7 +55,7 @@ def run(stage: ExtractFeatures) -> Result:
             tokens, foreground = extractor.describe(image, stage.shifts)
             writer.add(key, tokens, stride=stride, size=size, offset=offset, probability=foreground)
             count += tokens.shape[0] * tokens.shape[1]
-            if len(panels) < PANELS:
+            if len(panels) < _PANELS:
                 panels.append((key, _subsampled(to_rgb8(image)), _subsampled(tokens), foreground))
     metrics = {"images": float(len(keys)), "tokens": float(count), "channels": float(extractor.channels)}
     return Result(metrics=metrics, page=_page(metrics, panels))

@@ -12,9 +12,9 @@ import numpy as np
 from components.extract_features.dense_extractor import DenseExtractor
 from shared.artifacts.image_set import ImageReader
 
-PAIRS = 128
+_PAIRS = 128
 """Pairs of overlapping tiles, at least."""
-MAX_PAIR_IMAGES = 64
+_MAX_PAIR_IMAGES = 64
 """Images that the pairs are cut from."""
 
 
@@ -35,12 +35,12 @@ class PositionCorrection:
 def estimate_correction(extractor: DenseExtractor, reader: ImageReader, keys: list[str]) -> PositionCorrection:
     """Estimate the correction of a model from pairs of overlapping tiles of these images."""
     # rounded down, unlike `keys.evenly_spaced`: another choice of images would change every stored feature
-    chosen = [keys[i] for i in np.unique(np.linspace(0, len(keys) - 1, min(len(keys), MAX_PAIR_IMAGES)).astype(int))]
+    chosen = [keys[i] for i in np.unique(np.linspace(0, len(keys) - 1, min(len(keys), _MAX_PAIR_IMAGES)).astype(int))]
     rng = np.random.default_rng(0)
     cores, moves = [], []
     for key in chosen:
         image = reader.read(key)
-        corners, moved = _pairs(extractor, image.shape[:2], -(-PAIRS // len(chosen)), rng)
+        corners, moved = _pairs(extractor, image.shape[:2], -(-_PAIRS // len(chosen)), rng)
         moves.append(moved)
         limits = extractor.input.normalisation.limits(image)
         for first in range(0, len(corners), extractor.batch_size):

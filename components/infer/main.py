@@ -20,7 +20,7 @@ from shared.system.devices import threads
 from shared.system.parallel import in_order
 from shared.system.progress import track
 
-PANEL_SIDE = 640
+_PANEL_SIDE = 640
 """px on the longer side of the page's pictures."""
 Maps = tuple[int, str, np.ndarray, np.ndarray]
 """Position from 1, key, image (H, W, C), maps (M, H, W) float32."""
@@ -53,7 +53,7 @@ def run(stage: Infer) -> Result:
         def finish(item: Maps) -> FinishedImage:
             number, key, image, maps = item
             predicted = predictor.instances(number, images.entries[key], image, maps)
-            panel = overlay(image, predicted.labels, PANEL_SIDE) if number <= PANELS else None
+            panel = overlay(image, predicted.labels, _PANEL_SIDE) if number <= PANELS else None
             return FinishedImage(predicted, [exporter.prepare(predicted) for exporter in exporters], panel)
 
         pool = stack.enter_context(ThreadPoolExecutor(threads()))  # finishes images while the network sees the next one

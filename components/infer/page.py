@@ -7,9 +7,9 @@ from shared.reporting.page import Page
 
 PANELS = 8
 """Images that are shown."""
-ROWS = 40
+_ROWS = 40
 """Images that the table lists."""
-AREA_BINS = 24
+_AREA_BINS = 24
 """Bins of the histogram of areas."""
 
 
@@ -21,13 +21,13 @@ def make_page(images: ImageReader, areas: dict[str, np.ndarray], panels: list[tu
     page.text(f"{len(every)} cells in {len(areas)} images. Median area {median:g} px².")
     page.images(panels)
     if len(every):
-        limits = np.geomspace(every.min(), every.max() + 1, AREA_BINS + 1)
+        limits = np.geomspace(every.min(), every.max() + 1, _AREA_BINS + 1)
         points = zip(np.log10(limits[1:] * limits[:-1]) / 2, np.histogram(every, limits)[0], strict=True)
         page.plot("Areas", {"cells": list(points)}, x="log10 of the area in px²", y="cells")
     page.heading("Images")
     rows = [
         [images.entries[key].source, len(own), float(np.median(own)) if len(own) else 0.0]
-        for key, own in list(areas.items())[:ROWS]
+        for key, own in list(areas.items())[:_ROWS]
     ]
     page.table(["image", "cells", "median area, px²"], rows)
     if len(areas) > len(rows):

@@ -20,7 +20,7 @@ from shared.system.errors import UserError
 from shared.system.progress import track
 from shared.targets import TARGETS
 
-MAX_SIDE = 1024
+_MAX_SIDE = 1024
 """px; of larger images the centre is used."""
 
 
@@ -41,9 +41,9 @@ class EvaluationSet:
         self.stage = stage
         reader, truth = ImageReader(stage.images), LabelReader(stage.truth)
         chosen = evenly_spaced(keys, stage.max_images)
-        self.images = [centre_crop(reader.read(key), MAX_SIDE) for key in chosen]
+        self.images = [centre_crop(reader.read(key), _MAX_SIDE) for key in chosen]
         """(H, W, C) each."""
-        self.truths = [centre_crop(truth.mask(key), MAX_SIDE) for key in chosen] if labelled else None
+        self.truths = [centre_crop(truth.mask(key), _MAX_SIDE) for key in chosen] if labelled else None
         """(H, W) label image each; None: labels are not used."""
 
     @classmethod

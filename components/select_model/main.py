@@ -8,7 +8,7 @@ from components.select_model.criteria import Assessment, is_as_good
 from components.select_model.decision import Comparison
 from components.select_model.evaluation_set import AssessedModel, EvaluationSet
 from components.select_model.page import make_page
-from components.select_model.remark import LABELS_ARE_LEARNED, remark
+from components.select_model.remark import LABELS_ARE_LEARNED, make_remark
 from components.select_model.weight_average import write_average
 from shared.artifacts.manifest import copy_payload
 from shared.models.config import EncoderConfig, SegmentorConfig
@@ -16,7 +16,7 @@ from shared.models.files import load_config
 from shared.stage.declaration import Result
 from shared.system.log import log
 
-CANDIDATE, INCUMBENT, AVERAGE = "candidate", "incumbent", "average"
+_CANDIDATE, _INCUMBENT, _AVERAGE = "candidate", "incumbent", "average"
 """What the page and progress messages call the models."""
 
 
@@ -25,11 +25,11 @@ def run(stage: SelectModel) -> Result:
     if stage.skip:
         return _skip(stage)
     evaluation_set = EvaluationSet.of(stage)
-    assessed = {CANDIDATE: evaluation_set.assess(stage.candidate, CANDIDATE)}
+    assessed = {_CANDIDATE: evaluation_set.assess(stage.candidate, _CANDIDATE)}
     if isinstance(load_config(stage.incumbent, EncoderConfig, SegmentorConfig), SegmentorConfig):
-        assessed[INCUMBENT] = evaluation_set.assess(stage.incumbent, INCUMBENT)
-    new = assessed[CANDIDATE].assessment
-    comparison = Comparison.of(stage, new, assessed[INCUMBENT].assessment if INCUMBENT in assessed else None)
+        assessed[_INCUMBENT] = evaluation_set.assess(stage.incumbent, _INCUMBENT)
+    new = assessed[_CANDIDATE].assessment
+    comparison = Comparison.of(stage, new, assessed[_INCUMBENT].assessment if _INCUMBENT in assessed else None)
     outcome = comparison.outcome()
     accepted = outcome in ("first", "better")
     selected = accepted or stage.always_accept
@@ -38,7 +38,7 @@ def run(stage: SelectModel) -> Result:
         copy_payload(stage.candidate if selected else stage.incumbent, stage.best)
     best_round = stage.round_number if selected else stage.incumbent_round
     stop_reason = comparison.stop_reason(accepted, best_round)
-    summary = remark(comparison, outcome, stop_reason, averaged=averaged)
+    summary = make_remark(comparison, outcome, stop_reason, averaged=averaged)
     (log.info if accepted else log.warning)("%s", summary)
     return Result(
         metrics=_metrics(new, accepted=accepted, averaged=averaged),
@@ -72,8 +72,8 @@ def _write_average(stage: SelectModel, evaluation_set: EvaluationSet, assessed: 
         average = Path(temporary)
         if not write_average(stage.candidate, stage.incumbent, stage.candidate_weight, average):
             return False
-        assessed[AVERAGE] = evaluation_set.assess(average, AVERAGE)
-        if not is_as_good(assessed[AVERAGE].assessment, assessed[INCUMBENT].assessment):
+        assessed[_AVERAGE] = evaluation_set.assess(average, _AVERAGE)
+        if not is_as_good(assessed[_AVERAGE].assessment, assessed[_INCUMBENT].assessment):
             return False
         copy_payload(average, stage.best)
     return True
@@ -91,7 +91,7 @@ def _metrics(new: Assessment, *, accepted: bool, averaged: bool) -> dict[str, fl
 
 def _notes(stage: SelectModel, assessed: dict[str, AssessedModel], averaged: bool) -> list[str]:
     """Sentences for the page."""
-    notes = [LABELS_ARE_LEARNED] if stage.use_labels and INCUMBENT in assessed else []
-    if AVERAGE in assessed and not averaged:
+    notes = [LABELS_ARE_LEARNED] if stage.use_labels and _INCUMBENT in assessed else []
+    if _AVERAGE in assessed and not averaged:
         notes.append("The average with the earlier weights is worse than these, so the candidate is passed on alone.")
     return notes

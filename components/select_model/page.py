@@ -4,7 +4,7 @@ from components.select_model.evaluation_set import AssessedModel, EvaluationSet
 from shared.imaging.overlays import outline, to_rgb8
 from shared.reporting.page import Page
 
-PANELS = 3
+_PANELS = 3
 """Images that are shown."""
 
 
@@ -20,7 +20,7 @@ def make_page(evaluation_set: EvaluationSet, assessed: dict[str, AssessedModel],
         known = [value for value in (found.dice, found.f1) if value is not None]
         rows.append([name, found.edge_score, 100 * found.foreground_share, *known])
     page.table(header[: max(len(row) for row in rows)], rows)
-    for i, image in enumerate(evaluation_set.images[:PANELS]):
+    for i, image in enumerate(evaluation_set.images[:_PANELS]):
         rgb = to_rgb8(image)
         drawn = [(outline(rgb, model.masks[i], width=2), name) for name, model in assessed.items()]
         page.images([(rgb, "input"), *drawn])

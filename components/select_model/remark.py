@@ -5,7 +5,7 @@ from components.select_model.decision import Comparison, Outcome, StopReason
 LABELS_ARE_LEARNED = "The loop also learns from the labels used here, so the comparison favours the newer segmentor."
 
 
-def remark(comparison: Comparison, outcome: Outcome, stop_reason: StopReason, *, averaged: bool) -> str:
+def make_remark(comparison: Comparison, outcome: Outcome, stop_reason: StopReason, *, averaged: bool) -> str:
     """One to three sentences on the outcome, for reports and the terminal."""
     return f"{_selection(comparison, outcome, averaged)} {_ending(comparison, stop_reason)}".rstrip()
 
