@@ -35,8 +35,8 @@ def test_list_names_the_graphs():
     assert done.returncode == 0 and "label_free " in done.stdout
 
 
-def test_reading_a_compiled_graph_needs_no_kfp():
-    code = "import sys, pipelines.run_command; print({'kfp', 'torch', 'numpy'} & set(sys.modules))"
+def test_listing_graphs_and_running_a_compiled_one_load_no_kfp():
+    code = "import sys, pipelines.run_command, pipelines.graphs; print({'kfp', 'torch', 'numpy'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 

@@ -8,7 +8,6 @@ from pipelines import config
 from pipelines.graphs import GRAPHS, PRESETS, summary
 from pipelines.ir import reader
 from pipelines.ir.task_graph import Constant, Parameter, TaskOutput
-from pipelines.parameters import run_time_parameters
 from shared.system.errors import UserError
 
 
@@ -54,17 +53,6 @@ def test_each_round_works_from_the_one_before(tmp_path):
     assert tasks["infer"].artifacts["model"] == TaskOutput("em-2/select-model", "best")
     assert tasks["evaluate-predictions"].artifacts["predictions"] == TaskOutput("infer", "predictions")
     assert "model" not in tasks["evaluate-predictions"].artifacts
-
-
-def test_paths_that_stages_read_by_themselves_become_absolute(tmp_path, monkeypatch):
-    (tmp_path / "images").mkdir()
-    (tmp_path / "images/a.png").write_bytes(b"")
-    monkeypatch.chdir(tmp_path)
-    graph = compiled(tmp_path, "pretrain.weights=vit.pth", "pretrain.weights_from=s3://bucket/encoder")
-    assert run_time_parameters(graph, [], "images")["source"] == str(tmp_path / "images")
-    given = graph.tasks["pretrain"].parameters
-    assert given["weights"] == Constant(str(tmp_path / "vit.pth"))
-    assert given["weights_from"] == Constant("s3://bucket/encoder")
 
 
 def test_every_stage_that_reads_labels_gets_the_number_to_learn_from(tmp_path):
