@@ -1,4 +1,4 @@
-"""Fixtures of several test folders: a small copy of the tree with stages of the tests' own, and real images."""
+"""Fixtures of several test folders: a small copy of the tree with stages for tests, and real images."""
 
 import importlib.util
 import os
@@ -13,11 +13,11 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 signal.signal(signal.SIGINT, signal.default_int_handler)
-"""A script's `&` starts with Ctrl-C ignored, which the processes that tests send one to would inherit."""
+"""A script's `&` ignores Ctrl-C, and child processes inherit that; tests send them Ctrl-C."""
 
 
 class Tree:
-    """A copy of what starts a stage, in which a test adds stages and runs them by the real command line."""
+    """A copy of the code that starts a stage; a test adds stages and runs them by the real command line."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -65,7 +65,7 @@ def make_tree(tmp_path_factory: pytest.TempPathFactory):
 
 
 def readme_files() -> dict[str, str]:
-    """Path -> text of the files that the README shows in full."""
+    """Return path -> text of the files that the README shows in full."""
     text = (ROOT / "README.md").read_text()
     return dict(re.findall(r"^`(components/\w+/\w+\.py)`[^\n]*\n```python\n(.*?)^```", text, re.M | re.S))
 
@@ -125,7 +125,7 @@ def s3(s3_server, monkeypatch: pytest.MonkeyPatch) -> str:
 
 @pytest.fixture(scope="session")
 def docker_engine():
-    """A Docker engine that answers: the machine's, or one of the tests' own; without one the test fails."""
+    """A running Docker engine: the machine's, or one that the tests start; without one the test fails."""
     from docker_engine import engine
 
     with engine():

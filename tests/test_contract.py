@@ -1,4 +1,4 @@
-"""What every stage must honour, whatever it computes."""
+"""Rules that hold for every stage."""
 
 import importlib
 import inspect
@@ -29,7 +29,7 @@ def stage(request) -> type[Stage]:
 
 
 def python(code: str) -> str:
-    """What a fresh interpreter prints."""
+    """Return the output of a new interpreter."""
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     return done.stdout.strip()
 
@@ -130,7 +130,7 @@ def test_every_default_and_every_choice_can_be_given_by_hand(stage, tmp_path):
 
 
 def executor_input(stage: type[Stage], folder: Path) -> dict:
-    """What Kubeflow hands a container of this stage: every port, every parameter, numbers as JSON floats."""
+    """Return Kubeflow's executor input: every port, every parameter, numbers as JSON floats."""
     values = {}
     for name, field in stage.parameters().items():
         value = "given" if field.is_required() else field.get_default(call_default_factory=True)

@@ -1,4 +1,4 @@
-"""A stage of two outputs that misbehaves on request, for the tests of the runner."""
+"""A stage with two outputs that fails on request, for the tests of the runner."""
 
 COMPONENT = '''"""Declaration of `probe`."""
 
@@ -11,7 +11,7 @@ from shared.stage.declaration import In, Out, Stage
 
 
 class Probe(Stage):
-    """Labels its images, and misbehaves as `mode` says."""
+    """Label images without objects, or fail in the way of `mode`."""
 
     image: ClassVar[str] = "torch"
 
@@ -22,11 +22,11 @@ class Probe(Stage):
     second: Out[LabelSet]
     """The same labels."""
     curve: Out[ClassificationMetrics]
-    """Made up."""
+    """Fixed values."""
     count: Out[int]
     """Number of images."""
     name: Out[str]
-    """What was given as `text`."""
+    """The value of `text`."""
     mode: Literal[
         "fine", "raise", "fill", "hide", "wait", "outofmemory", "delete", "skip", "nan", "pause", "load"
     ] = "fine"
@@ -43,7 +43,7 @@ class Probe(Stage):
     """A list."""
 '''
 
-MAIN = '''"""Misbehave on request."""
+MAIN = '''"""Fail on request."""
 
 import json
 import os
@@ -66,7 +66,8 @@ MADE_UP = {
 
 def write(folder: Path, index: list[dict], text: str) -> None:
     """A LabelSet without label images; `text` is among its notes."""
-    rows = [{name: row[name] for name in ("key", "height", "width")} | {"kind": "instances", "members": {}} for row in index]
+    empty = {"kind": "instances", "members": {}}
+    rows = [{name: row[name] for name in ("key", "height", "width")} | empty for row in index]
     (folder / "index.jsonl").write_text("".join(json.dumps(row) + "\\n" for row in rows))
     (folder / "labelset.json").write_text(json.dumps({"origin": "truth", "notes": {"text": text}}))
 
@@ -81,7 +82,7 @@ def run(stage: Probe) -> Result:
     if folder is not None:
         (folder / "step").write_text("1")
     if stage.mode == "raise":
-        raise RuntimeError("something nobody foresaw")
+        raise RuntimeError("an unforeseen error")
     if stage.mode == "outofmemory":
         bytearray(2**60)
     if stage.mode == "wait" and not resumed:
@@ -96,7 +97,7 @@ def run(stage: Probe) -> Result:
         print(sorted({(pool["user_api"], pool["num_threads"]) for pool in threadpoolctl.threadpool_info()}))
     if stage.mode == "fill":
         (stage.second / "big").write_bytes(bytes(2**24))
-    if stage.mode == "hide":  # as libraries do that tell only in words of their own
+    if stage.mode == "hide":  # like a library that wraps the error in its own
         try:
             (stage.second / "big").write_bytes(bytes(2**24))
         except OSError as error:

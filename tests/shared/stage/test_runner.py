@@ -1,4 +1,4 @@
-"""The real command line on real folders: what a person meets when all goes well, and when it does not."""
+"""The real command line on real folders: results, error messages, and what failures leave behind."""
 
 import contextlib
 import json
@@ -27,13 +27,13 @@ def tree(make_tree):
 
 @pytest.fixture
 def given(small_images, tmp_path):
-    """Arguments of a run in which nothing is wrong."""
+    """Arguments of a run that succeeds."""
     out = tmp_path / "out"
     return ["probe", "--images", small_images, "--first", out / "first", "--second", out / "second"]
 
 
 def rejected(done: subprocess.CompletedProcess, *words: str, code: int = 1) -> str:
-    """The run failed with one clear message and no traceback."""
+    """Check that the run failed with one clear message and no traceback, and return the message."""
     assert done.returncode == code, done.stderr
     assert "Traceback" not in done.stderr + done.stdout
     message = done.stderr.strip().splitlines()[-1]
@@ -44,11 +44,11 @@ def rejected(done: subprocess.CompletedProcess, *words: str, code: int = 1) -> s
 
 
 def remains(folder: Path) -> list[str]:
-    """Everything below `folder`, hidden files too."""
+    """Return everything below `folder`, hidden files included."""
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*")) if folder.exists() else []
 
 
-# --- when all goes well ---------------------------------------------------------------------------------------------
+# --- successful runs ------------------------------------------------------------------------------------------------
 
 
 def test_a_run_by_hand(tree, given, tmp_path):
@@ -107,13 +107,13 @@ def executor_input(images: Path, root: Path, **values: object) -> dict:
     }
 
 
-def test_executor_input_is_answered_as_kubeflow_reads_it(tree, small_images, tmp_path):
+def test_kubeflow_reads_the_executor_output(tree, small_images, tmp_path):
     from google.protobuf import json_format
     from kfp import dsl
     from kfp.local import executor_output_utils
     from kfp.pipeline_spec import pipeline_spec_pb2
 
-    (tmp_path / "first").mkdir()  # launchers may make the folders before
+    (tmp_path / "first").mkdir()  # a launcher may create the folders beforehand
     given = executor_input(small_images, tmp_path, number=6.0, text="17", flag=True)
     done = tree.run("probe", "--executor-input", json.dumps(given))
     assert done.returncode == 0, done.stderr
@@ -129,9 +129,9 @@ def test_executor_input_is_answered_as_kubeflow_reads_it(tree, small_images, tmp
     assert first["name"] == "first-name" and first["uri"] == f"{tmp_path}/first"
     assert first["metadata"]["digest"] == verify(tmp_path / "first", LabelSet).digest
     assert first["metadata"]["images"] == len((tmp_path / "first/index.jsonl").read_text().splitlines())
-    assert first["metadata"]["resumed"] == 0.0, "the stage's metrics stand beside what it made"
+    assert first["metadata"]["resumed"] == 0.0, "the stage's metrics are in the artifact's metadata"
 
-    # kfp's own reader of the whole task: a file of text is a string even where it looks like a number
+    # kfp's own reader of the whole task: the text of a string parameter stays text where it looks like a number
     spec = pipeline_spec_pb2.ComponentSpec()
     kinds = pipeline_spec_pb2.ParameterType
     spec.output_definitions.parameters["count"].parameter_type = kinds.NUMBER_INTEGER
@@ -153,7 +153,7 @@ def test_executor_input_replaces_what_an_earlier_try_left(tree, small_images, tm
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"outputs": {"artifacts": {"first": {}}}}', "17"])
-def test_executor_input_that_is_none(tree, text):
+def test_wrong_executor_input(tree, text):
     rejected(tree.run("probe", "--executor-input", text), "--executor-input", "not what Kubeflow writes", code=2)
 
 
@@ -197,7 +197,7 @@ def test_missing_arguments_are_named(tree, given):
     rejected(tree.run(*given[:-2]), "--second: required", code=2)
 
 
-def test_unknown_stage_names_the_nearest(tree):
+def test_an_unknown_stage_suggests_the_nearest(tree):
     rejected(tree.run("prob"), "prob: no such stage; did you mean probe?", code=2)
     assert "probe" in tree.run("--help").stdout
 
@@ -252,7 +252,7 @@ def test_a_finished_output_is_refused_and_kept(tree, given, tmp_path):
 def test_overwrite_keeps_the_old_one_until_the_new_one_stands(tree, given, tmp_path):
     assert tree.run(*given, "--text", "old").returncode == 0
     old, listing = verify(tmp_path / "out/first"), remains(tmp_path / "out")
-    rejected(tree.run(*given, "--text", "new", "--mode", "raise", "--overwrite"), "something nobody foresaw")
+    rejected(tree.run(*given, "--text", "new", "--mode", "raise", "--overwrite"), "an unforeseen error")
     assert verify(tmp_path / "out/first") == old
     checkpoints = [name for name in remains(tmp_path / "out") if name.startswith(".checkpoints")]
     assert sorted(listing + checkpoints) == remains(tmp_path / "out")
@@ -270,7 +270,7 @@ def test_a_failed_run_leaves_its_checkpoints_and_nothing_else(tree, given, tmp_p
 
 
 def test_all_outputs_or_none(tree, given, tmp_path):
-    """The second output cannot be sealed (it holds a link), so the first does not appear either."""
+    """The second output cannot be sealed because it holds a link, so the first does not appear either."""
     rejected(tree.run(*given, "--mode", "delete"), "symbolic link")
     assert [name for name in remains(tmp_path / "out") if not name.startswith(".checkpoints")] == []
 
@@ -294,7 +294,7 @@ def test_outputs_may_not_overlap_inputs_or_each_other(tree, given, copy, tmp_pat
 
 
 def without_override() -> None:
-    """Let file permissions hold for root as well, from the next exec on."""
+    """Apply file permissions to root as well, from the next exec on."""
     import ctypes
 
     if os.geteuid() == 0:
@@ -315,7 +315,7 @@ def test_an_output_below_a_file(tree, given, tmp_path):
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A disk of 4 MiB, of its own."""
+    """A mounted disk of 4 MiB."""
     folder = tmp_path / "disk"
     folder.mkdir()
     mounted = os.geteuid() == 0 and subprocess.run(
@@ -333,7 +333,7 @@ def test_a_disk_that_fills_up(tree, small_images, small_disk, mode):
     done = tree.run(*given, "--mode", mode)
     rejected(done, "the disk is full", str(small_disk), "free space")
     assert [name for name in remains(small_disk / "a") if not name.startswith(".checkpoints")] == []
-    done = tree.run(*given)  # room enough for what is small
+    done = tree.run(*given)  # there is space for small files
     assert done.returncode == 0, done.stderr
 
 
@@ -358,7 +358,7 @@ def test_an_output_that_is_a_mount_point(tree, small_images, small_disk, tmp_pat
 
 @contextlib.contextmanager
 def waiting(tree, given, **env: str):
-    """The stage in a process of its own, in the middle of its work."""
+    """Start the stage in a process, and yield it while it computes."""
     process = subprocess.Popen(
         tree.command(*given, "--mode", "wait"),
         cwd=tree.root,
@@ -401,7 +401,7 @@ def test_a_killed_run_leaves_no_artifact_and_is_cleared_by_the_next(tree, given,
 
 @pytest.mark.parametrize("elsewhere", [False, True])
 def test_the_same_command_goes_on_from_its_checkpoints(tree, given, tmp_path, elsewhere):
-    """A killed run's checkpoints are found by the same command, and are gone once it succeeded."""
+    """The same command finds the checkpoints of a killed run, and removes them when it succeeds."""
     env = {"CYTOLOOM_CHECKPOINTS": str(tmp_path / "kept")} if elsewhere else {}
     folder = tmp_path / "kept" if elsewhere else tmp_path / "out/.checkpoints"
     with waiting(tree, given, **env) as process:
@@ -422,9 +422,9 @@ def test_two_processes_and_one_output(tree, given, tmp_path):
     assert tree.run(*given).returncode == 0
 
 
-def test_a_replacement_cut_in_the_middle_is_put_right(tree, given, tmp_path):
+def test_an_interrupted_replacement_is_restored(tree, given, tmp_path):
     assert tree.run(*given, "--text", "old").returncode == 0
-    (tmp_path / "out/first").rename(tmp_path / "out/.first.old")  # what kill -9 between two renames leaves
+    (tmp_path / "out/first").rename(tmp_path / "out/.first.old")  # the state after kill -9 between two renames
     rejected(tree.run(*given, "--text", "new"), "finished artifact")
     assert verify(tmp_path / "out/first").parameters["text"] == "old"
 
@@ -477,6 +477,6 @@ def test_every_library_computes_with_the_threads_asked_for(tree, given):
 
 
 @pytest.mark.parametrize("threads", ["two", "0", "-1", "1.5"])
-def test_no_number_of_threads(tree, given, threads):
+def test_a_wrong_number_of_threads(tree, given, threads):
     done = tree.run(*given, env={"CYTOLOOM_THREADS": threads})
     rejected(done, f"CYTOLOOM_THREADS is '{threads}'; give a whole number from 1 on, or unset it")

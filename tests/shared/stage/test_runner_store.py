@@ -1,4 +1,4 @@
-"""A stage by hand whose inputs and outputs are in a store, a real S3 server: what is said before it computes."""
+"""A stage with inputs and outputs in a real S3 server: checks before it computes, and outputs that are kept."""
 
 import json
 import subprocess
@@ -22,7 +22,7 @@ def tree(make_tree):
 
 @pytest.fixture
 def locked(s3_server):
-    """Nobody may write below `locked/`."""
+    """Forbid writing below `locked/`."""
     resource = f"arn:aws:s3:::{s3_server.bucket}/locked/*"
     deny = {"Effect": "Deny", "Principal": "*", "Action": ["s3:PutObject"], "Resource": [resource]}
     policy = json.dumps({"Version": "2012-10-17", "Statement": [deny]})
@@ -36,13 +36,13 @@ def words(images: Path | str, first: str, second: Path, *more: object) -> list[o
 
 
 def message(done: subprocess.CompletedProcess) -> str:
-    """What a run that failed said last."""
+    """Return the last line of a run that failed."""
     assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
     return done.stderr.strip().splitlines()[-1]
 
 
 @pytest.mark.parametrize(
-    ("place", "says"),
+    ("place", "expected"),
     [
         ("BUCKET", "error: --first: s3://cytoloom: an artifact needs a name of its own in the bucket"),
         ("s3://no-such-bucket/x", "error: --first: s3://no-such-bucket: no such bucket at 127.0.0.1"),
@@ -55,13 +55,13 @@ def message(done: subprocess.CompletedProcess) -> str:
     ],
 )
 def test_an_output_that_cannot_be_is_refused_before_computing(
-    tree, s3, locked, small_images, tmp_path, place: str, says: str
+    tree, s3, locked, small_images, tmp_path, place: str, expected: str
 ) -> None:
-    """Were it computed first, the stage's own failure would be told."""
-    store.put(f"{s3}/strangers/a.tif", b"an image of somebody")
+    """If the stage computed first, its own failure would be reported."""
+    store.put(f"{s3}/strangers/a.tif", b"another's image")
     store.send(artifact(tmp_path / "finished"), f"{s3}/finished")
     done = tree.run(*words(small_images, place.replace("BUCKET", s3), tmp_path / "second", "--mode", "raise"))
-    assert message(done).startswith(says)
+    assert message(done).startswith(expected)
     if "/locked" in place:
         assert "AccessDenied" in message(done)
     if "/strangers" in place:
@@ -75,15 +75,15 @@ def test_a_page_that_cannot_be_written_is_refused_before_computing(tree, s3, sma
     assert message(done).startswith("error: --report: s3://")
 
 
-def test_a_look_leaves_nothing(tree, s3, small_images, tmp_path) -> None:
+def test_probes_leave_nothing(tree, s3, small_images, tmp_path) -> None:
     done = tree.run(*words(small_images, f"{s3}/look/first", tmp_path / "second", "--report", f"{s3}/look/r.html"))
     assert done.returncode == 0, done.stderr
     names = [name for name, _, _ in store.listing(f"{s3}/look")]
     assert names == ["first/artifact.json", "first/index.jsonl", "first/labelset.json", "r.html"]
 
 
-def test_what_appeared_meanwhile_is_kept(tree, s3, small_images, tmp_path) -> None:
-    """Somebody else's artifact arrives at the same place while the stage computes."""
+def test_an_artifact_that_appears_meanwhile_is_kept(tree, s3, small_images, tmp_path) -> None:
+    """Another process writes an artifact to the same place while the stage computes."""
     for more, kept in (([], True), (["--overwrite"], False)):
         uri, folder = f"{s3}/meanwhile/{kept}", tmp_path / str(kept)
         folder.mkdir()
@@ -102,11 +102,11 @@ def test_what_appeared_meanwhile_is_kept(tree, s3, small_images, tmp_path) -> No
         (folder / "theirs/labelset.json").write_text('{"origin": "truth"}')
         theirs = seal(folder / "theirs", LabelSet)
         store.send(folder / "theirs", uri)
-        _, said = process.communicate("go on\n", timeout=60)
-        assert process.returncode == (1 if kept else 0), said
+        _, stderr = process.communicate("go on\n", timeout=60)
+        assert process.returncode == (1 if kept else 0), stderr
         store.fetch(uri, folder / "fetched")
         assert (read_manifest(folder / "fetched") == theirs) == kept
-        assert not kept or f"--first: {uri} holds a finished artifact" in said
+        assert not kept or f"--first: {uri} holds a finished artifact" in stderr
         assert (folder / "second").exists() != kept, "all outputs or none"
 
 
@@ -116,14 +116,14 @@ def test_an_input_of_another_kind_is_named_before_it_is_fetched(tree, s3, tmp_pa
     (tmp_path / "labels/labelset.json").write_text('{"origin": "truth"}')
     seal(tmp_path / "labels", LabelSet)
     store.send(tmp_path / "labels", f"{s3}/labels")
-    store.remove(f"{s3}/labels/index.jsonl")  # whoever fetches it first says that this is missing
+    store.remove(f"{s3}/labels/index.jsonl")  # fetching it would report this missing file
     done = tree.run(*words(f"{s3}/labels", tmp_path / "first", tmp_path / "second"))
     expected = f"error: --images: {s3}/labels: an ImageSet is needed here, this one's type is LabelSet; give another"
     assert message(done) == expected
 
 
 @pytest.mark.parametrize("kept", ["/proc/nope", "FILE/below"])
-def test_checkpoints_that_cannot_be_kept_are_done_without(tree, small_images, tmp_path, kept: str) -> None:
+def test_a_stage_runs_without_checkpoints_that_cannot_be_written(tree, small_images, tmp_path, kept: str) -> None:
     (tmp_path / "file").write_text("")
     given = words(small_images, tmp_path / "first", tmp_path / "second")
     done = tree.run(*given, env={"CYTOLOOM_CHECKPOINTS": kept.replace("FILE", str(tmp_path / "file"))})

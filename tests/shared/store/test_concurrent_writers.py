@@ -1,4 +1,4 @@
-"""Two writers of one artifact, and an artifact that takes the place of another."""
+"""Two writers of one artifact, and an artifact that replaces another."""
 
 import threading
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from shared.system.errors import UserError
 
 @pytest.mark.usefixtures("small_parts")
 def test_two_writers_of_one_artifact_leave_one_of_the_two(s3: str, tmp_path: Path, monkeypatch) -> None:
-    """The one that was overtaken says so; what is there in the end is whole."""
+    """The overtaken one raises an error; the artifact that stays is whole."""
     mine, theirs = artifact(tmp_path / "mine"), artifact(tmp_path / "theirs", size=5000)
 
     def overtake(count: int) -> None:
@@ -39,7 +39,7 @@ def test_two_writers_of_one_artifact_leave_one_of_the_two(s3: str, tmp_path: Pat
 def test_wherever_two_writers_meet_no_broken_artifact_stays(s3: str, s3_server, tmp_path: Path, monkeypatch) -> None:
     """The second begins before any request of the first, and is held up at several of its own until that one is done.
 
-    What stands there in the end is whole for whoever reads it, or is no artifact and somebody was told.
+    In the end every reader finds a whole artifact, or there is none and at least one writer raised an error.
     """
     monkeypatch.setattr(upload, "run_parallel", lambda call, items: [call(item) for item in items])
     folders = small_artifact(tmp_path / "mine", {"0": "a", "1": "b"}), small_artifact(tmp_path / "theirs", {"0": "c"})
@@ -57,13 +57,13 @@ def test_wherever_two_writers_meet_no_broken_artifact_stays(s3: str, s3_server, 
             if store.exists(f"{uri}/artifact.json"):
                 assert read_as_it_is(s3_server, uri, tmp_path / "got" / f"{begin}-{hold}").digest in whole
             else:
-                assert troubles, "nobody was told"
+                assert troubles, "no writer raised an error"
             outcomes.add((len(troubles), store.exists(f"{uri}/artifact.json")))
-    assert {(0, True), (1, True), (1, False)} <= outcomes, "all that can happen was seen"
+    assert {(0, True), (1, True), (1, False)} <= outcomes, "every outcome occurred"
 
 
 class Meeting:
-    """Lets two threads take turns, by counting the requests that each makes."""
+    """Let two threads take turns, by counting the requests of each."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.before: dict[int, Callable[[], None]] = {}
@@ -107,7 +107,7 @@ class Meeting:
 
 
 def step(number: int, then: Callable[[], object]) -> Callable[[], None]:
-    """Something to call again and again, which calls `then` once, when it was called `number` times before."""
+    """Return a function that calls `then` once, after `number` calls."""
     seen: list[None] = []
 
     def call() -> None:
@@ -127,7 +127,7 @@ def small_artifact(folder: Path, files: dict[str, str]) -> Path:
 
 
 def read_as_it_is(s3_server, uri: str, folder: Path):
-    """The manifest of what MinIO's own client, or a launcher, brings from a prefix, checked."""
+    """Copy a prefix with MinIO's own client, as a launcher does, and verify it; returns the manifest."""
     prefix = uri.split("/", 3)[3] + "/"
     for item in s3_server.client().list_objects(s3_server.bucket, prefix, recursive=True):
         target = str(folder / item.object_name.removeprefix(prefix))
@@ -136,18 +136,18 @@ def read_as_it_is(s3_server, uri: str, folder: Path):
 
 
 def test_nothing_is_left_of_an_artifact_that_was_replaced(s3: str, s3_server, tmp_path: Path) -> None:
-    """Nor of an upload that was broken off; what others put there stays, with a warning."""
+    """Nor of an interrupted upload."""
     old = small_artifact(tmp_path / "old", {"0.tar": "x", "1.tar": "y", "2.tar": "z"})
     new = small_artifact(tmp_path / "new", {"0.tar": "n"})
     store.send(old, f"{s3}/replaced")
     store.send(new, f"{s3}/replaced")
     assert read_as_it_is(s3_server, f"{s3}/replaced", tmp_path / "got") == read_manifest(new)
-    for path in old.iterdir():  # as a launcher writes it, without notes
+    for path in old.iterdir():  # as a launcher writes it, without headers
         s3_server.client().fput_object(s3_server.bucket, f"launched/{path.name}", str(path))
     store.send(new, f"{s3}/launched")
     assert read_as_it_is(s3_server, f"{s3}/launched", tmp_path / "got2") == read_manifest(new)
     store.send(old, f"{s3}/broken-off")
-    store.remove(f"{s3}/broken-off/artifact.json")  # as if the manifest had never come
+    store.remove(f"{s3}/broken-off/artifact.json")  # as after an interrupted upload
     store.send(new, f"{s3}/broken-off")
     assert read_as_it_is(s3_server, f"{s3}/broken-off", tmp_path / "got3") == read_manifest(new)
 

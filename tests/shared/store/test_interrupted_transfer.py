@@ -1,4 +1,4 @@
-"""Transfers that are cut off: by a server that is killed, and by a connection that breaks within a body."""
+"""Interrupted transfers: by a server that is killed, and by a connection that breaks within a body."""
 
 import socket
 import threading
@@ -22,7 +22,7 @@ from shared.system.errors import UserError
 @pytest.mark.usefixtures("small_parts")
 @pytest.mark.parametrize("way", ["up", "down"])
 def test_a_server_that_is_killed_and_comes_back(own_server, tmp_path: Path, monkeypatch, way: str) -> None:
-    """In the middle of a transfer, which takes note and goes on."""
+    """The transfer waits for it and continues."""
     sent, uri = artifact(tmp_path / "sent", size=17_000_000), f"s3://{own_server.bucket}/killed"
     threads: list[threading.Thread] = []
 
@@ -46,10 +46,10 @@ def test_a_server_that_is_killed_and_comes_back(own_server, tmp_path: Path, monk
 
 
 class Line:
-    """A slow line to a server: hands bytes on, and breaks off within a body as often as it is told."""
+    """A slow line to a server: forwards bytes, and cuts connections within a body a given number of times."""
 
     def __init__(self, port: int, cut: Callable[[], None] = lambda: None, cuts: int = 1, pause: float = 0.0) -> None:
-        """cut: called when a connection is broken off; pause: s after every 64 KiB, one way or the other."""
+        """cut: called when a connection is cut; pause: s after every 64 KiB, one way or the other."""
         self.target, self.cut, self.cuts, self.pause = port, cut, cuts, pause
         self.carried = 0
         self.listener = socket.create_server(("127.0.0.1", 0))
@@ -88,7 +88,7 @@ class Line:
 
 @contextmanager
 def line(monkeypatch: pytest.MonkeyPatch, endpoint: str, **options) -> Iterator[Line]:
-    """The environment leads through a slow line to the server."""
+    """Let the environment lead through a slow line to the server."""
     made = Line(urlsplit(endpoint).port, **options)
     with monkeypatch.context() as patch:
         patch.setenv("AWS_ENDPOINT_URL", made.url)
@@ -101,7 +101,7 @@ SIZE = 9_000_000
 
 @pytest.mark.parametrize("way", ["up", "down"])
 def test_a_long_transfer_is_tried_again_however_long_it_took(s3: str, s3_server, tmp_path, monkeypatch, way) -> None:
-    """Patience begins with the first failure, and anew where a try got further: not with the transfer."""
+    """The time limit counts from the first failure, and anew from one that got further; not from the start."""
     sent, uri = artifact(tmp_path / "sent", size=SIZE), f"{s3}/long-{way}"
     monkeypatch.setattr(retries, "MAX_OUTAGE_S", 0.3)
     if way == "down":
@@ -138,7 +138,7 @@ def test_a_server_that_is_killed_within_a_body(own_server, tmp_path: Path, monke
     assert verify(tmp_path / "fetched") == read_manifest(sent)
 
 
-# --- uploads that were broken off ---------------------------------------------------------------------------------
+# --- interrupted uploads ------------------------------------------------------------------------------------------
 
 
 def unfinished(s3_server) -> list[str]:
@@ -146,7 +146,7 @@ def unfinished(s3_server) -> list[str]:
 
 
 def send_and_break_off(folder: Path, uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Begin an upload, and end it as SIGKILL does once two parts have arrived."""
+    """Begin an upload, and end it like SIGKILL once two parts have arrived."""
 
     def stop(count: int) -> None:
         if count == 2:
@@ -173,7 +173,7 @@ def test_an_upload_that_was_broken_off_goes_on(s3: str, s3_server, tmp_path: Pat
 
 @pytest.mark.usefixtures("small_parts")
 def test_parts_of_something_else_are_given_up(s3: str, s3_server, tmp_path: Path, monkeypatch) -> None:
-    """Whether they differ at once, or only in what was still to come."""
+    """Whether the parts that have arrived differ, or only those that are still missing."""
     sent = artifact(tmp_path / "sent", size=17_000_000)
     for name, change in (("first", 0), ("last", 16_000_000)):
         other = artifact(tmp_path / name, size=17_000_000)

@@ -172,7 +172,7 @@ def modified(uri: str):
     return client().stat_object(*split_uri(uri)).last_modified
 
 
-def test_a_server_that_is_not_there_is_told_at_once(monkeypatch: pytest.MonkeyPatch, s3: str, tmp_path: Path) -> None:
+def test_an_unreachable_server_is_reported_at_once(monkeypatch: pytest.MonkeyPatch, s3: str, tmp_path: Path) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     began = time.monotonic()
     with pytest.raises(UserError, match=r"no usable answer from 127\.0\.0\.1:9"):
@@ -233,7 +233,7 @@ def test_plain_objects(s3: str, tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("small_parts")
 def test_plain_objects_that_were_being_fetched_are_not_fetched_again(s3: str, tmp_path: Path, monkeypatch) -> None:
-    """With a cache, that is: in one that a killed process left; whoever comes meanwhile fetches for itself."""
+    """A killed process leaves them in the cache; while the cache is in use, another process fetches for itself."""
     monkeypatch.setenv("CYTOLOOM_CACHE", str(tmp_path / "cache"))
     for name in "abcde":
         store.put(f"{s3}/plain/{name}.tif", name.encode())
@@ -259,7 +259,7 @@ def test_plain_objects_that_were_being_fetched_are_not_fetched_again(s3: str, tm
 
 
 def test_an_object_and_others_below_its_name(s3: str, tmp_path: Path) -> None:
-    """No folder can hold both."""
+    """A folder cannot hold both."""
     for name in ("clash/a", "clash/a/b.tif", "clash/c.tif"):
         store.put(f"{s3}/{name}", name.encode())
     with pytest.raises(UserError, match=r"/clash: a is both an object and a folder of others; rename one"):
@@ -345,7 +345,7 @@ def test_an_artifact_needs_a_name(s3: str, tmp_path: Path) -> None:
 
 
 def test_the_module_is_light() -> None:
-    """It is imported by stages that never see S3: minio comes only with the first call."""
+    """Stages without S3 import it too: minio is imported by the first request."""
     code = "import sys, shared.store; print([m for m in ('minio', 'urllib3', 'numpy') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

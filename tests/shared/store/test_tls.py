@@ -1,4 +1,4 @@
-"""The store over TLS: the real S3 server behind a certificate of its own, trusted or not."""
+"""The store over TLS: the real S3 server behind a self-signed certificate, trusted or not."""
 
 import socket
 import ssl
@@ -18,7 +18,7 @@ from shared.system.errors import UserError
 
 
 class Proxy:
-    """Ends TLS on a port of its own and hands the bytes on to a plain port."""
+    """Terminates TLS on its own port and forwards the bytes to a plain port."""
 
     def __init__(self, certificate: Path, key: Path, port: int) -> None:
         self.target = port
@@ -27,9 +27,9 @@ class Proxy:
         self.listener = context.wrap_socket(socket.create_server(("127.0.0.1", 0)), server_side=True)
         self.port = self.listener.getsockname()[1]
         self.cuts = 0
-        """How often it shall break off within a body, without a word of TLS, as a server does that is killed."""
+        """Number of times to cut the connection within a body, without closing TLS, like a killed server."""
         self.refused = 0
-        """Clients that hung up for want of trust."""
+        """Clients that hung up because they do not trust the certificate."""
         threading.Thread(target=self._serve, daemon=True).start()
 
     def _serve(self) -> None:
@@ -65,7 +65,7 @@ class Proxy:
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A certificate for 127.0.0.1 that only itself vouches for, and its key."""
+    """A self-signed certificate for 127.0.0.1, and its key."""
     folder = tmp_path_factory.mktemp("tls")
     words = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=store"]
     words += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", folder / "key.pem", "-out", folder / "cert.pem"]
@@ -75,7 +75,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 @pytest.fixture
 def proxy(s3: str, s3_server, certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
-    """The server behind TLS; nobody trusts the certificate yet."""
+    """The server behind TLS; no client trusts the certificate yet."""
     proxy = Proxy(*certificate, urlsplit(s3_server.endpoint).port)
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"https://127.0.0.1:{proxy.port}")
     for name in ("AWS_CA_BUNDLE", "SSL_CERT_FILE"):
@@ -85,19 +85,19 @@ def proxy(s3: str, s3_server, certificate: tuple[Path, Path], monkeypatch: pytes
     connection._connect.cache_clear()
 
 
-def test_a_certificate_that_is_vouched_for(s3: str, proxy: Proxy, certificate, monkeypatch) -> None:
+def test_a_trusted_certificate(s3: str, proxy: Proxy, certificate, monkeypatch) -> None:
     monkeypatch.setenv("AWS_CA_BUNDLE", str(certificate[0]))
     store.put(f"{s3}/tls/a", b"over TLS")
     assert store.get(f"{s3}/tls/a") == b"over TLS" and not proxy.refused
 
 
-def test_one_that_is_not_is_refused_at_once_with_the_remedy(s3: str, proxy: Proxy) -> None:
+def test_an_untrusted_certificate_is_refused_at_once_with_the_remedy(s3: str, proxy: Proxy) -> None:
     with pytest.raises(UserError, match=r"127\.0\.0\.1:\d+ \(SSLError\); check AWS_CA_BUNDLE"):
         store.put(f"{s3}/tls/b", b"secret")
-    assert 1 <= proxy.refused <= 4, "no use in trying on and on"
+    assert 1 <= proxy.refused <= 4, "no retries"
 
 
-def test_an_address_that_speaks_no_tls(s3: str, s3_server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_without_tls(s3: str, s3_server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server.endpoint.replace("http://", "https://"))
     with pytest.raises(UserError, match="does not use TLS: AWS_ENDPOINT_URL should begin with http://"):
         store.get(f"{s3}/tls/a")
@@ -113,7 +113,7 @@ def test_a_line_that_breaks_is_no_fault_of_tls(s3: str, proxy: Proxy, certificat
 
 
 def test_a_server_that_ends_in_the_middle_of_a_handshake_is_waited_for(s3: str, monkeypatch) -> None:
-    """As one does that is being restarted: no certificate is at fault."""
+    """A server that restarts does so: the certificate is not at fault."""
     listener = socket.create_server(("127.0.0.1", 0))
 
     def hang_up() -> None:

@@ -1,4 +1,4 @@
-"""What a stage computes with, and that it says so."""
+"""The device of a stage, and the log line that names it."""
 
 import logging
 
@@ -18,7 +18,7 @@ def plain(monkeypatch: pytest.MonkeyPatch):
     faiss_gpus.cache_clear()
 
 
-def test_the_device_is_chosen_and_said(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_device_is_chosen_and_logged(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setattr(logging.getLogger("cytoloom"), "propagate", True)
     caplog.set_level(logging.INFO, logger="cytoloom")
     found = device()

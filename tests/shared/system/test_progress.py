@@ -9,7 +9,7 @@ from shared.system.progress import Progress, track
 ROOT = Path(__file__).parents[3]
 
 
-def test_items_pass_through_and_the_end_is_told(capsys):
+def test_items_pass_through_and_the_end_is_reported(capsys):
     assert list(track(iter("abc"), "copy", 3)) == ["a", "b", "c"]
     line = capsys.readouterr().err
     assert line.startswith("copy: 3/3 images, ") and line.endswith("/s\n") and "left" not in line
