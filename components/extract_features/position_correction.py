@@ -98,7 +98,7 @@ def _noise_covariance(centred: np.ndarray, moves: np.ndarray) -> np.ndarray:
 
 
 def _overlap(core: np.ndarray, down: int, right: int) -> np.ndarray:
-    """The part of a core (side, side, channels) that a core moved by so many patches sees as well."""
+    """The part of a core (side, side, channels) that a core moved by (down, right) patches also covers."""
     rows = slice(down, None) if down >= 0 else slice(None, down)
     columns = slice(right, None) if right >= 0 else slice(None, right)
     return core[rows, columns]

@@ -28,5 +28,5 @@ class Infer(PostProcessingOptions, PredictionOptions, Stage):
     formats: list[Format] = Field([*get_args(Format)])
     """File formats to write into `files`."""
     block: int = Field(4096, ge=256, multiple_of=16)
-    """px. The network's maps of images with a longer side are kept on disk and processed in blocks of so many rows. The
+    """Rows that are processed at a time, in px. The network's maps of images with a longer side are kept on disk. The
     result does not depend on it."""

@@ -42,7 +42,7 @@ class SelectModel(TilingOptions, Stage):
     stop_reason: Out[str]
     """Why the loop ends. converged: the pseudo-masks no longer change and the segmentor is no better. no better: no
     round was better for `patience` rounds. drift: the foreground grows or shrinks out of proportion. Empty while the
-    loop goes on."""
+    loop continues."""
     initial_area_out: Out[float]
     """`initial_area` for the next round."""
     round_number: NonNegativeInt = 0
@@ -58,7 +58,7 @@ class SelectModel(TilingOptions, Stage):
     use_labels: NonNegativeInt = 0
     """Number of labelled images to assess on. 0: assess without labels."""
     patience: PositiveInt = 2
-    """End the loop after so many rounds without a better one; after one round if the borders of the first masks were
+    """Number of rounds without a better one after which the loop ends. One round if the borders of the first masks were
     refined to the local means and no labels are used."""
     candidate_weight: float = Field(0.6, gt=0, le=1)
     """Share of a better candidate in the averaged weights; the rest is the incumbent's. 1: do not average."""

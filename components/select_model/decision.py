@@ -90,14 +90,12 @@ class Comparison:
         others = EvaluationSet.unlabelled(stage) if stage.incumbent_round < 0 else None
         if others is None:
             return False
-        shares = [
-            others.assess(model, f"{name}, unlabelled images").assessment.foreground_share
-            for name, model in (("candidate", stage.candidate), ("incumbent", stage.incumbent))
-        ]
-        return area_drifts_unlabelled(*shares, self.candidate.foreground_share, incumbent.foreground_share)
+        new = others.assess(stage.candidate, "candidate, unlabelled images").assessment.foreground_share
+        old = others.assess(stage.incumbent, "incumbent, unlabelled images").assessment.foreground_share
+        return area_drifts_unlabelled(new, old, self.candidate.foreground_share, incumbent.foreground_share)
 
     def stop_reason(self, accepted: bool, best_round: int) -> StopReason:
-        """Decide whether the loop ends here; empty while it goes on."""
+        """Decide whether the loop ends here; empty while it continues."""
         stage = self.stage
         if self.drifted:
             return "drift"

@@ -40,7 +40,7 @@ def overlap(truth: np.ndarray, predicted: np.ndarray) -> Overlap:
     if truth.shape != predicted.shape:
         raise ValueError(f"label images of one image differ in size: {truth.shape} and {predicted.shape}")
     counted = _counted(truth, predicted)
-    if counted is None:  # large label numbers, few of which may be in use
+    if counted is None:  # label numbers may be large, but only a few in use
         (t, true_area), (p, predicted_area) = _compact(truth), _compact(predicted)
         counted = _counted(t, p) or _sorted(t, p, true_area, predicted_area)
     return counted

@@ -53,7 +53,7 @@ class Tally:
         return Tally(**{f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)})
 
     @property
-    def confusion(self) -> list[list[int]]:
+    def confusion(self) -> list[list[float]]:
         """Confusion matrix of the pixels, background first: a row for each true class, a column for each predicted."""
         true_positives, false_positives, false_negatives, true_negatives = self.pixels.tolist()
         return [[true_negatives, false_positives], [false_negatives, true_positives]]
