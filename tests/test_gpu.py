@@ -11,14 +11,13 @@ import pytest
 import torch
 from loop_artifacts import Data, dice
 from real_labels import ROOT, wheel_nuclei
-from small_segmentor import CONFIG, trained, write_model
+from small_segmentor import trained, write_model
 
-from components.cluster.coreset_kmeans import kmeans, nearest
+from components.cluster.coreset_kmeans import kmeans, nearest_centroids
 from components.export_model.component import ExportModel
 from components.export_model.main import run as export_model
 from components.export_model.tensorrt_engine import missing_requirement
-from shared.models.segmentor import inference_copy
-from shared.models.tiled_inference import predict
+from shared.models.tiled_inference import TiledPredictor
 from shared.system.devices import faiss_gpus
 
 pytestmark = [pytest.mark.gpu, pytest.mark.timeout(600)]
@@ -33,10 +32,10 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Data:
 
 
 def train(data: Data, objective: str, out: Path, **environment: str) -> tuple[dict[str, float], str]:
-    """Metrics of a short pretraining, and what was said."""
+    """Metrics of a short pretraining, and its log."""
     out.mkdir()
     arguments = {"images": data.images, "encoder": out / "encoder", "metrics": out / "metrics.json"}
-    arguments |= {"objective": objective, "steps": 20, "batch_size": 16, "crop": 64, "downsample": 1}
+    arguments |= {"objective": objective, "steps": 20, "batch_size": 16, "crop": 64, "downsample": "1"}
     words = [str(word) for name, value in arguments.items() for word in (f"--{name}", value)]
     done = subprocess.run(
         [sys.executable, "-m", "components", "pretrain", *words],
@@ -50,7 +49,7 @@ def train(data: Data, objective: str, out: Path, **environment: str) -> tuple[di
 
 
 @pytest.mark.parametrize("objective", ["mae", "dino"])
-def test_training_goes_the_same_way(data: Data, objective: str, tmp_path: Path) -> None:
+def test_training_reaches_the_same_loss(data: Data, objective: str, tmp_path: Path) -> None:
     on_gpu, said = train(data, objective, tmp_path / "gpu", CYTOLOOM_DEVICE="cuda", CYTOLOOM_WORKERS="1")
     on_cpu, _ = train(data, objective, tmp_path / "cpu", CYTOLOOM_DEVICE="cpu")
     assert f"computing on {torch.cuda.get_device_name(0)}" in said
@@ -68,12 +67,9 @@ def test_several_gpus_share_the_batch(data: Data, tmp_path: Path) -> None:
 
 def test_predictions_are_those_of_the_cpu() -> None:
     image, mask = wheel_nuclei()
-    found = [
-        predict(inference_copy(trained(), where), CONFIG, image[..., None], tile=128, batch_size=8, device=where)
-        for where in ("cuda", "cpu")
-    ]
-    assert np.abs(found[0] - found[1]).max() < 0.02
-    assert dice(found[0] >= 0.5, mask) == pytest.approx(dice(found[1] >= 0.5, mask), abs=1e-3)
+    on_gpu, on_cpu = (TiledPredictor.of(trained(), where, batch_size=8)(image[..., None]) for where in ("cuda", "cpu"))
+    assert np.abs(on_gpu - on_cpu).max() < 0.02
+    assert dice(on_gpu[0] >= 0.5, mask) == pytest.approx(dice(on_cpu[0] >= 0.5, mask), abs=1e-3)
 
 
 def test_clusters_are_as_tight(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,7 +82,7 @@ def test_clusters_are_as_tight(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("CYTOLOOM_DEVICE", where)
         faiss_gpus.cache_clear()
         centroids = kmeans(points, 16, 0)
-        inertia[where] = float(((points - centroids[nearest(points, centroids)]) ** 2).sum())
+        inertia[where] = float(((points - centroids[nearest_centroids(points, centroids)]) ** 2).sum())
     assert inertia["cuda"] == pytest.approx(inertia["cpu"], rel=0.01)
 
 

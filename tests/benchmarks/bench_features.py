@@ -25,7 +25,8 @@ from real_labels import real_data, wheel_nuclei  # noqa: E402
 from timing import interleaved  # noqa: E402
 
 from components.extract_features.dense_extractor import DenseExtractor  # noqa: E402
-from shared.models.backbones.vit import Encoder, EncoderConfig  # noqa: E402
+from shared.models.backbones.vit import Encoder  # noqa: E402
+from shared.models.config import EncoderConfig  # noqa: E402
 from shared.system.devices import threads  # noqa: E402
 
 TILE, HALO, BATCH, LAYERS = 224, 16, 16, 2
@@ -96,7 +97,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
-    encoder = Encoder(EncoderConfig.of("small", patch=16, channels=1, crop=TILE)).eval()
+    encoder = Encoder(EncoderConfig.preset("small", patch=16, channels=1, crop=TILE)).eval()
     settings = {"tile": TILE, "halo": HALO, "batch_size": BATCH, "layers": LAYERS, "device": "cpu"}
     ours, theirs = DenseExtractor(encoder, **settings), OpenVinoExtractor(encoder, **settings)
     with tempfile.TemporaryDirectory() as folder:

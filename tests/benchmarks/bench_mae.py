@@ -23,9 +23,10 @@ sys.path[:0] = [str(ROOT)]
 
 from timing import interleaved  # noqa: E402
 
-from components.pretrain.mae import Mae, normalised  # noqa: E402
+from components.pretrain.mae import Mae, normalise_patches  # noqa: E402
 from components.pretrain.patches import patches_of  # noqa: E402
-from shared.models.backbones.vit import Encoder, EncoderConfig  # noqa: E402
+from shared.models.backbones.vit import Encoder  # noqa: E402
+from shared.models.config import EncoderConfig  # noqa: E402
 from shared.system.devices import threads  # noqa: E402
 from shared.training.optimiser import adamw  # noqa: E402
 from shared.training.seeds import seed_everything  # noqa: E402
@@ -44,22 +45,22 @@ class EveryToken(Mae):
         restore = torch.arange(noise.shape[1]).expand(len(x), -1)
         grid = (x.shape[2] // self.patch, x.shape[3] // self.patch)
         prediction = self.decoder_pred(self._decode(self.encoder.tokens(x), restore, grid))
-        error = F.mse_loss(prediction, normalised(patches_of(x, self.patch)), reduction="none").mean(dim=2)
+        error = F.mse_loss(prediction, normalise_patches(patches_of(x, self.patch)), reduction="none").mean(dim=2)
         return (error * mask).sum() / mask.sum(), prediction, mask
 
 
 def transformers_like(ours: Mae, config: EncoderConfig) -> ViTMAEForPreTraining:
     """Their network of the same sizes, in training mode."""
-    width, block = ours.mask_token.shape[2], ours.decoder_blocks[0]
+    width, block, vit = ours.mask_token.shape[2], ours.decoder_blocks[0], config.architecture
     theirs = ViTMAEForPreTraining(
         ViTMAEConfig(
             image_size=SIDE,
             patch_size=PATCH,
             num_channels=CHANNELS,
-            hidden_size=config.width,
-            num_hidden_layers=config.depth,
-            num_attention_heads=config.heads,
-            intermediate_size=4 * config.width,
+            hidden_size=vit.width,
+            num_hidden_layers=vit.depth,
+            num_attention_heads=vit.heads,
+            intermediate_size=4 * vit.width,
             decoder_hidden_size=width,
             decoder_num_hidden_layers=len(ours.decoder_blocks),
             decoder_num_attention_heads=block.attn.heads,
@@ -95,7 +96,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     seed_everything(0)
-    config = EncoderConfig.of("small", patch=PATCH, channels=CHANNELS, crop=SIDE)
+    config = EncoderConfig.preset("small", patch=PATCH, channels=CHANNELS, crop=SIDE)
     ours, every = Mae(Encoder(config)).train(), EveryToken(Encoder(config)).train()
     textured, theirs = Mae(Encoder(config), texture=True).train(), transformers_like(ours, config)
     x, noise = torch.rand(BATCH, CHANNELS, SIDE, SIDE), torch.rand(BATCH, (SIDE // PATCH) ** 2)
