@@ -1,4 +1,4 @@
-"""The whole graph on a few real images, executed once; then what a second start, a kill and a re-run make of it."""
+"""The whole graph on a few real images, executed once; then repeated, killed, and re-run task by task."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from browser import render
 from small_segmentor import write_model
 
 from components.select_model.component import SelectModel
-from components.select_model.main import run as judge
+from components.select_model.main import run as select_model
 from pipelines.executor.cache import Cache
 from pipelines.reporting.repetitions import loops, started_from
 from pipelines.run_folder import record
@@ -38,7 +38,7 @@ TASKS = {*ONCE, *(f"em-{number}/{stage}" for number in (0, 1) for stage in STAGE
 
 
 class Run:
-    """The command line on one source, with a cache and settings of its own."""
+    """The command line on one source, with its own cache and settings."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.source, self.out = folder, folder / "source", folder / "run"
@@ -69,7 +69,7 @@ class Run:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory, nuclei) -> Run:
-    """Finished once: three crops without labels, one with."""
+    """Return a finished run on three crops without labels and one with labels."""
     import stardist
     import tifffile
 
@@ -121,7 +121,7 @@ def test_the_terminal_ends_with_the_rounds_the_stages_and_the_report(run):
 
 
 def test_a_browser_draws_every_stages_page_as_the_pipeline_ui_shows_it(run):
-    """In an iframe that is cut off from everything: pictures and plots drawn, no error, and nothing is asked for."""
+    """In an isolated iframe: every picture and plot is drawn, without an error and without a request."""
     made = record.load(run.out)
     pages = {task.stage: run.out / name / "report.html" for name, task in made.tasks.items() if not task.skipped}
     pages["run"] = run.out / "report.html"
@@ -154,12 +154,12 @@ def test_the_pixels_confusion_matrix_stands_with_the_task_and_in_the_cache(run, 
     for name in ("evaluate-predictions", "em-1/evaluate"):
         assert tasks[name].outputs["classification"].path == f"{name}/classification.json"
         text = (run.out / name / "classification.json").read_text()
-        receipt = Cache(run.folder / "cache").restore(tasks[name].key, tmp_path / name)
+        finished = Cache(run.folder / "cache").restore(tasks[name].key, tmp_path / name)
         assert (tmp_path / name / "classification.json").read_text() == text
-        told = Classification.model_validate_json(text)
-        assert receipt.outputs["classification"].metadata == told.metadata()
-        assert bool(told.roc) == (name != "evaluate-predictions"), "what infer wrote has no probability"
-        assert sum(map(sum, told.confusion)) == 128 * 160
+        found = Classification.model_validate_json(text)
+        assert finished.outputs["classification"].metadata == found.metadata()
+        assert bool(found.roc) == (name != "evaluate-predictions"), "what infer wrote has no probability"
+        assert sum(map(sum, found.confusion)) == 128 * 160
     assert "ClassificationMetrics" not in (run.out / "report.html").read_text()
 
 
@@ -214,7 +214,7 @@ def test_a_users_model_is_selected_where_the_loop_makes_it_worse(run, tmp_path):
     asked = SelectModel(
         images=images, truth=truth, candidate=spoilt, incumbent=own, best=tmp_path / "asked", always_accept=True
     )
-    assert judge(asked).values["best_round"] == 0 and hash_folder(asked.best)["model.safetensors"] == trained
+    assert select_model(asked).values["best_round"] == 0 and hash_folder(asked.best)["model.safetensors"] == trained
 
 
 def test_killed_in_training_the_same_command_ends_with_the_same_weights(run, tmp_path):
