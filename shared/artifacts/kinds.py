@@ -80,7 +80,7 @@ class Files(Artifact):
     """Plain files for people and other programs: label TIFF, COCO JSON, CSV of cells, overlays. Any name will do."""
 
 
-KINDS: dict[str, type[Artifact]] = {
+ARTIFACT_KINDS: dict[str, type[Artifact]] = {
     kind.__name__: kind for kind in (ImageSet, LabelSet, FeatureSet, Model, Scores, Files)
 }
 """Name, which is the `type` in `artifact.json`, -> kind."""

@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from shared.artifacts.kinds import KINDS, Artifact, Model
+from shared.artifacts.kinds import ARTIFACT_KINDS, Artifact, Model
 from shared.artifacts.payload import INDEX, check_payload, with_article
 from shared.system.errors import ArtifactError
 
@@ -197,10 +197,12 @@ def verify(folder: Path, kind: type[Artifact] | None = None, hashes: dict[str, s
         raise ArtifactError(f"{folder / extra[0]}: not listed in {MANIFEST}; {_REMEDY}")
     if content_digest(manifest.files, manifest.type, manifest.skipped) != manifest.digest:
         raise ArtifactError(f"{folder / MANIFEST}: its digest does not match its file list; {_REMEDY}")
-    if manifest.type not in KINDS:
-        raise ArtifactError(f"{folder / MANIFEST}: type {manifest.type!r} is not one of {', '.join(KINDS)}; {_REMEDY}")
+    if manifest.type not in ARTIFACT_KINDS:
+        raise ArtifactError(
+            f"{folder / MANIFEST}: type {manifest.type!r} is not one of {', '.join(ARTIFACT_KINDS)}; {_REMEDY}"
+        )
     payload = [name for name in manifest.files if is_payload(name)]
-    check_payload(folder, payload, manifest.type, KINDS[manifest.type].schema)
+    check_payload(folder, payload, manifest.type, ARTIFACT_KINDS[manifest.type].schema)
     return manifest
 
 

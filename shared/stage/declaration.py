@@ -97,7 +97,7 @@ class Stage(BaseModel):
     image: ClassVar[str]
     """Target in `docker/Dockerfile`."""
     gpu_image: ClassVar[str] = ""
-    """Target with the packages that the stage needs on a GPU, where `image` has them not. Empty: `image`."""
+    """Target with the packages that the stage needs on a GPU, where `image` lacks them. Empty: none."""
     headlines: ClassVar[dict[str, str]] = {}
     """Metric -> its name in reports, for the few metrics that tell how good the result is, the most important first."""
     curves: ClassVar[dict[str, str]] = {}

@@ -15,12 +15,12 @@ from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
-PACKAGES = ("shared", "components")
+STAGE_PACKAGES = ("shared", "components")
 """Packages of the repository that a stage can import."""
 NOT_DATA = (".py", ".pyc", ".md")
 """Endings of files that are no data: what reads them is no stage."""
 
-_NAMES = "|".join(PACKAGES)
+_NAMES = "|".join(STAGE_PACKAGES)
 _STATEMENT = re.compile(
     rf"""^[ \t]*(?:
     from[ \t]+(?P<module>\.+[\w.]*|(?:{_NAMES})\b[\w.]*)[ \t]+import[ \t]*(?P<names>\((?:[^)\#]|\#[^\n]*)*\)|[^\n]*)
@@ -48,7 +48,7 @@ def import_closure(root: Path, package: str) -> list[Path]:
         found[name] = path
         waiting += [name.rpartition(".")[0]] if "." in name else []
         waiting += _imports(top, name, path)
-    folders = {os.path.dirname(path) for path in found.values()} - {os.path.join(top, name) for name in PACKAGES}
+    folders = {os.path.dirname(path) for path in found.values()} - {os.path.join(top, name) for name in STAGE_PACKAGES}
     data = [path for folder in folders for path in _data_files(folder)]
     return sorted(Path(path) for path in {*found.values(), *data})
 
@@ -80,7 +80,7 @@ def _imports(root: str, module: str, path: str) -> tuple[str, ...]:
             imported = ".".join([*above, *filter(None, [imported.lstrip(".")])])
         names.append(imported)
         names += [f"{imported}.{member}" for member in members if _is_package(root, imported)]
-    return tuple(name for name in names if name.partition(".")[0] in PACKAGES)
+    return tuple(name for name in names if name.partition(".")[0] in STAGE_PACKAGES)
 
 
 def _submodules(root: str, package: str) -> list[str]:

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from shared.stage.import_closure import PACKAGES, import_closure
+from shared.stage.import_closure import STAGE_PACKAGES, import_closure
 
 if TYPE_CHECKING:
     from shared.stage.declaration import Stage
@@ -51,7 +51,7 @@ def _code_and_data() -> list[Path]:
     """Code and data of every stage; documentation and what Python or an editor leave behind are left out."""
     return [
         path
-        for package in PACKAGES
+        for package in STAGE_PACKAGES
         for path in (ROOT / package).rglob("*")
         if path.is_file()
         and path.suffix not in (".md", ".pyc")

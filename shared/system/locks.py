@@ -15,7 +15,7 @@ def file_lock(path: Path, *, wait: bool = True, note: str = "") -> Iterator[bool
 
     wait: False yields False at once where another process, or another lock of this one, holds it.
     note: text that the file has meanwhile, such as the number of the process; others read it with `lock_note`.
-    On a file system without locks nobody waits and True is yielded. Raises OSError where the file cannot be made.
+    On a file system without locks no process waits, and True is yielded. Raises OSError where the file cannot be made.
     """
     from filelock import FileLock, Timeout
 

@@ -10,7 +10,7 @@ from small_segmentor import CONFIG
 
 from shared.artifacts.feature_set import FeatureWriter
 from shared.artifacts.image_set import ImageWriter
-from shared.artifacts.kinds import KINDS, Artifact, FeatureSet, Files, ImageSet, LabelSet, Model, Scores
+from shared.artifacts.kinds import ARTIFACT_KINDS, Artifact, FeatureSet, Files, ImageSet, LabelSet, Model, Scores
 from shared.artifacts.label_set import LabelWriter
 from shared.artifacts.manifest import hash_folder, read_manifest, seal, verify
 from shared.models.files import save_model
@@ -64,7 +64,7 @@ WRITERS = {
 
 
 def test_every_kind_is_tried_here() -> None:
-    assert set(WRITERS) == set(KINDS.values())
+    assert set(WRITERS) == set(ARTIFACT_KINDS.values())
 
 
 @pytest.fixture(params=WRITERS, ids=lambda kind: kind.__name__)
