@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from shared.imaging.normalise import downsampled, match_channels
+from shared.imaging.normalise import match_channels
+from shared.imaging.resize import mean_pool
 from shared.imaging.tiling import cut_tile, tile_batches
 from shared.models.backbones.packed_linear import pack_linear_layers
 from shared.models.backbones.vit import Encoder
@@ -96,7 +97,7 @@ class DenseExtractor:
         """Cut the tile (tile, tile, C) whose core begins at (y, x), normalised and downsampled for the encoder."""
         downsample = self.input.downsample
         tile = cut_tile(image, y, x, self.tile * downsample, self.halo * downsample)
-        return downsampled(self.input.normalisation.apply(tile, limits), downsample)
+        return mean_pool(self.input.normalisation.apply(tile, limits), downsample)
 
     def cores(self, tiles: list[np.ndarray]) -> np.ndarray:
         """Normalised tiles, (tile, tile, C) each -> tokens of their cores (N, side, side, channels) float32."""

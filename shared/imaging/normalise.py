@@ -21,9 +21,7 @@ class Normalisation(BaseModel):
     @model_validator(mode="after")
     def _ordered(self) -> "Normalisation":
         if not (self.low < self.high and self.clip[0] <= 0 < 1 <= self.clip[1]):
-            raise ValueError(
-                f"low {self.low} must be below high {self.high}, clip {self.clip} must contain 0 and 1"
-            )
+            raise ValueError(f"low {self.low} must be below high {self.high}, clip {self.clip} must contain 0 and 1")
         return self
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
@@ -55,14 +53,6 @@ def _limits(plane: np.ndarray, low_percentile: float, high_percentile: float) ->
         return 0.0, 0.0
     low, high = (float(value) for value in np.percentile(sample, [low_percentile, high_percentile]))
     return (low, high) if high > low else (float(sample.min()), float(sample.max()))
-
-
-def downsampled(image: np.ndarray, factor: int) -> np.ndarray:
-    """(H, W, C) float32 -> (H / factor, W / factor, C): means of squares. H and W are multiples of the factor."""
-    if factor == 1:
-        return image
-    height, width, channels = image.shape
-    return image.reshape(height // factor, factor, width // factor, factor, channels).mean(axis=(1, 3))
 
 
 def match_channels(image: np.ndarray, channels: int) -> np.ndarray:

@@ -14,3 +14,11 @@ def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     interpolation = cv2.INTER_AREA if size[0] < image.shape[0] else cv2.INTER_LINEAR
     channels = (np.ascontiguousarray(image[..., c]) for c in range(image.shape[2]))
     return np.stack([cv2.resize(plane, size[::-1], interpolation=interpolation) for plane in channels], axis=2)
+
+
+def mean_pool(image: np.ndarray, factor: int) -> np.ndarray:
+    """Downsample an image (H, W, C) float32 by the means of squares of `factor` px; H and W are multiples of it."""
+    if factor == 1:
+        return image
+    height, width, channels = image.shape
+    return image.reshape(height // factor, factor, width // factor, factor, channels).mean(axis=(1, 3))

@@ -85,37 +85,39 @@ class ProposalSelection:
         """Return the proposal of each fitted image, in their order."""
         there = ~np.isnan(self.separability)
         return [
-            self._select(look, [channel for channel, found in zip(self.channels, row, strict=True) if found])
-            for look, row in zip(self.appearances, there, strict=True)
+            self._select(descriptor, [channel for channel, found in zip(self.channels, row, strict=True) if found])
+            for descriptor, row in zip(self.appearances, there, strict=True)
         ]
 
-    def _select(self, look: np.ndarray, channels: list[GreyChannel]) -> Proposal:
+    def _select(self, descriptor: np.ndarray, channels: list[GreyChannel]) -> Proposal:
         """Select by an image's appearance (15,) and the channels it has."""
-        channel, separability = self._best_channel(look, channels)
+        channel, separability = self._best_channel(descriptor, channels)
         if separability <= NORMAL_SEPARABILITY:
             return self._by_texture()
-        contrast = self._mean(self.texture_contrast, look, _CHANNEL_BANDWIDTH).get(channel)
+        contrast = self._mean(self.texture_contrast, descriptor, _CHANNEL_BANDWIDTH).get(channel)
         return _by_intensity(channel, separability, None if contrast is None else contrast >= 0)
 
     def _by_texture(self) -> Proposal:
         return Proposal(kind="texture", **self.texture.model_dump())
 
-    def _best_channel(self, look: np.ndarray, channels: list[GreyChannel]) -> tuple[GreyChannel, float]:
+    def _best_channel(self, descriptor: np.ndarray, channels: list[GreyChannel]) -> tuple[GreyChannel, float]:
         """Channel to threshold and its separability, by the fitted images of similar appearance (15,)."""
         if not len(self.appearances):
             return "mean", 1.0
-        near, wide = (self._mean(self.separability, look, width) for width in (_KIND_BANDWIDTH, _CHANNEL_BANDWIDTH))
+        near, wide = (
+            self._mean(self.separability, descriptor, width) for width in (_KIND_BANDWIDTH, _CHANNEL_BANDWIDTH)
+        )
         best = max(channels, key=lambda channel: (channel != "mean", wide.get(channel, 0.0)))
         return best, max(near.get(best, 0.0), near.get("mean", 0.0))
 
-    def _mean(self, table: np.ndarray, look: np.ndarray, bandwidth: float) -> dict[GreyChannel, float]:
+    def _mean(self, table: np.ndarray, descriptor: np.ndarray, bandwidth: float) -> dict[GreyChannel, float]:
         """Mean of each column of `table` (n, channels) over images of similar appearance (15,); without missing ones.
 
         Weights are a Gaussian of the difference of appearance, 1 for the nearest image.
         """
         if not len(self.appearances):
             return {}
-        distance = ((self.appearances - look) ** 2).mean(axis=1)
+        distance = ((self.appearances - descriptor) ** 2).mean(axis=1)
         weight = np.exp((distance.min() - distance) / (2 * bandwidth**2))[:, None] * ~np.isnan(table)
         total = weight.sum(axis=0)
         mean = (weight * np.nan_to_num(table)).sum(axis=0) / np.maximum(total, _MIN_WEIGHT)

@@ -22,7 +22,7 @@ from shared.artifacts.image_set import ImageReader, ImageWriter
 from shared.artifacts.kinds import FeatureSet, ImageSet, LabelSet, Model
 from shared.artifacts.label_set import LabelWriter
 from shared.artifacts.manifest import seal, verify
-from shared.imaging.normalise import downsampled
+from shared.imaging.resize import mean_pool
 from shared.imaging.tiling import cut_tile, tile_batches
 from shared.models.backbones.vit import Encoder
 from shared.models.config import EncoderConfig, SegmentorArchitecture, SegmentorConfig
@@ -190,7 +190,7 @@ def by_the_same_tiles(segmentor: Segmentor, image: np.ndarray) -> np.ndarray:
     tile, halo = SMALL["tile"] * downsample, SMALL["halo"] * downsample
     out = np.empty(image.shape[:2], np.float32)
     for [(y, x)] in tile_batches(out.shape, tile, halo, 1):
-        cut = downsampled(
+        cut = mean_pool(
             normalisation.apply(cut_tile(image, y, x, tile, halo), normalisation.limits(image)), downsample
         )
         logits = upsample(segmentor(torch.from_numpy(cut.transpose(2, 0, 1).copy())[None]), downsample)[0, 0]

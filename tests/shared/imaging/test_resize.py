@@ -1,29 +1,26 @@
-"""Images are resized as OpenCV resizes each channel."""
+"""Resizing: size, identity and means."""
 
-import cv2
 import numpy as np
 import pytest
 
-from shared.imaging.resize import resize
+from shared.imaging.resize import mean_pool, resize
+
+IMAGE = np.random.default_rng(0).random((24, 36, 2)).astype(np.float32)
 
 
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
-@pytest.mark.parametrize(("size", "interpolation"), [((24, 30), cv2.INTER_AREA), ((96, 70), cv2.INTER_LINEAR)])
-def test_bilinear_up_and_area_averaged_down(size: tuple[int, int], interpolation: int, dtype: type) -> None:
-    image = (np.random.default_rng(0).random((48, 60, 6)) * 200).astype(dtype)
-    found = resize(image, size)
-    assert found.shape == (*size, 6) and found.dtype == dtype
-    for c in range(6):
-        expected = cv2.resize(np.ascontiguousarray(image[..., c]), size[::-1], interpolation=interpolation)
-        np.testing.assert_array_equal(found[..., c], expected)
+@pytest.mark.parametrize("size", [(12, 18), (48, 72), (23, 35)])
+def test_any_size_keeps_the_mean(size):
+    found = resize(IMAGE, size)
+    assert found.shape == (*size, 2)
+    np.testing.assert_allclose(found.mean(axis=(0, 1)), IMAGE.mean(axis=(0, 1)), atol=0.02)
 
 
-def test_the_mean_is_kept() -> None:
-    image = np.random.default_rng(0).random((48, 48, 3)).astype(np.float32)
-    for side in (24, 48, 64):
-        np.testing.assert_allclose(resize(image, (side, side)).mean(axis=(0, 1)), image.mean(axis=(0, 1)), atol=0.01)
+def test_the_own_size_returns_the_image_itself():
+    assert resize(IMAGE, (24, 36)) is IMAGE and mean_pool(IMAGE, 1) is IMAGE
 
 
-def test_an_image_of_that_size_is_returned() -> None:
-    image = np.zeros((5, 7, 1), np.uint8)
-    assert resize(image, (5, 7)) is image
+def test_mean_pool_is_the_mean_of_each_square():
+    found = mean_pool(IMAGE, 4)
+    assert found.shape == (6, 9, 2)
+    np.testing.assert_allclose(found[2, 3], IMAGE[8:12, 12:16].mean(axis=(0, 1)), rtol=1e-6)
+    np.testing.assert_allclose(found, resize(IMAGE, (6, 9)), atol=1e-6)
