@@ -29,7 +29,7 @@ def split_uri(uri: str) -> tuple[str, str]:
     scheme, separator, rest = uri.partition("://")
     bucket, _, key = rest.partition("/")
     if scheme not in SCHEMES or not separator or not bucket:
-        raise UserError(f"{uri}: not of the form s3://bucket/name")
+        raise UserError(f"{uri}: not of the form s3://bucket/name; correct the uri")
     return bucket, key
 
 
@@ -43,7 +43,7 @@ def endpoint() -> tuple[str, bool]:
             f"AWS_ENDPOINT_URL: {str(error)[:1].lower()}{str(error)[1:]}; give http://host:port or https://host"
         ) from error
     if url.scheme not in ("http", "https") or not host:
-        raise UserError("AWS_ENDPOINT_URL: not of the form http://host:port or https://host")
+        raise UserError("AWS_ENDPOINT_URL: not of the form http://host:port or https://host; correct it")
     return f"{host}:{port}" if port else host, url.scheme == "https"
 
 
@@ -56,7 +56,7 @@ def credentials() -> Credentials:
     """Return the user's keys. Raises UserError where they are not set."""
     key, secret = os.environ.get("AWS_ACCESS_KEY_ID", ""), os.environ.get("AWS_SECRET_ACCESS_KEY", "")
     if not key or not secret:
-        raise UserError("no S3 keys: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment")
+        raise UserError("AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY: not in the environment; set them to your S3 keys")
     return Credentials(key, secret, os.environ.get("AWS_SESSION_TOKEN"))
 
 

@@ -21,7 +21,7 @@ def threads() -> int:
     if not text:
         return len(os.sched_getaffinity(0))
     if not text.isdecimal() or not int(text):
-        raise UserError(f"{THREADS} is {text!r}; give a whole number from 1 on, or unset it")
+        raise UserError(f"{THREADS}: {text!r} is not a number of threads; give 1 or more, or unset it")
     return int(text)
 
 
@@ -38,7 +38,7 @@ def device() -> str:
     name = os.environ.get("CYTOLOOM_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu")
     if name.startswith("cuda"):
         if not torch.cuda.is_available():
-            raise UserError(f"CYTOLOOM_DEVICE is {name}, and PyTorch finds no GPU; unset it, or set it to cpu")
+            raise UserError(f"CYTOLOOM_DEVICE: {name}, but PyTorch finds no GPU; unset it, or set it to cpu")
         log.info("computing on %s (%s)", torch.cuda.get_device_name(name), name)
     else:
         log.info("computing on the CPU, %d threads", threads())

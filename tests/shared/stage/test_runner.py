@@ -479,4 +479,4 @@ def test_every_library_computes_with_the_threads_asked_for(tree, given):
 @pytest.mark.parametrize("threads", ["two", "0", "-1", "1.5"])
 def test_a_wrong_number_of_threads(tree, given, threads):
     done = tree.run(*given, env={"CYTOLOOM_THREADS": threads})
-    rejected(done, f"CYTOLOOM_THREADS is '{threads}'; give a whole number from 1 on, or unset it")
+    rejected(done, f"CYTOLOOM_THREADS: '{threads}' is not a number of threads; give 1 or more, or unset it")

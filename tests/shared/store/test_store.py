@@ -288,7 +288,7 @@ def test_names_that_lead_out_of_the_folder(tmp_path: Path, name: str) -> None:
     [
         ({"AWS_SECRET_ACCESS_KEY": "0123456789wrong"}, "refused the keys"),
         ({"AWS_ACCESS_KEY_ID": "nobody4711"}, "refused the keys"),
-        ({"AWS_SECRET_ACCESS_KEY": ""}, "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"),
+        ({"AWS_SECRET_ACCESS_KEY": ""}, "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY: not in the environment; set them"),
         ({"AWS_ENDPOINT_URL": "http://127.0.0.1:1"}, r"no usable answer from 127\.0\.0\.1:1 .*AWS_ENDPOINT_URL"),
         ({"AWS_ENDPOINT_URL": "127.0.0.1:8333"}, "AWS_ENDPOINT_URL: not of the form"),
         ({"AWS_ENDPOINT_URL": "http://127.0.0.1:99999"}, "AWS_ENDPOINT_URL: port out of range"),

@@ -33,5 +33,5 @@ def test_the_device_is_chosen_and_logged(monkeypatch: pytest.MonkeyPatch, caplog
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 def test_a_gpu_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CYTOLOOM_DEVICE", "cuda")
-    with pytest.raises(UserError, match="CYTOLOOM_DEVICE is cuda, and PyTorch finds no GPU; unset it, or set it"):
+    with pytest.raises(UserError, match="CYTOLOOM_DEVICE: cuda, but PyTorch finds no GPU; unset it, or set it"):
         device()
