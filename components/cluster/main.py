@@ -32,11 +32,11 @@ from shared.system.progress import track
 
 CANDIDATE_K = (6, 12, 24, 48)
 """Numbers of clusters that are compared with `k` auto."""
-PANEL_IMAGES = 3
+_PANEL_IMAGES = 3
 
 
 @dataclass
-class Inputs:
+class _Inputs:
     """Readers of the stage's inputs."""
 
     images: ImageReader
@@ -47,7 +47,7 @@ class Inputs:
 
 
 @dataclass
-class ImageMask:
+class _ImageMask:
     """Output of one image."""
 
     key: str
@@ -62,7 +62,7 @@ class ImageMask:
 
 
 @dataclass
-class Written:
+class _Written:
     """What the output's metrics and page need."""
 
     foreground_shares: list[float] = field(default_factory=list)
@@ -81,7 +81,7 @@ def run(stage: Cluster) -> Result:
     foreign = next((key for key in keys if key not in images.entries), None)
     if foreign is not None:
         raise UserError(f"--features: image {foreign!r} is not in --images; give the ImageSet they were extracted from")
-    inputs = Inputs(images, features, truth, learned_labels(truth, features.entries, stage.use_labels))
+    inputs = _Inputs(images, features, truth, learned_labels(truth, features.entries, stage.use_labels))
     model = _fit(stage, inputs)
     log.info(
         "proposals: %s; foreground clusters: %s of %d",
@@ -93,7 +93,7 @@ def run(stage: Cluster) -> Result:
     return Result(metrics=_metrics(model, written), page=make_page(model, written.panels))
 
 
-def _fit(stage: Cluster, inputs: Inputs) -> ForegroundModel:
+def _fit(stage: Cluster, inputs: _Inputs) -> ForegroundModel:
     clusterings = _clusterings(stage, inputs.features)
     images, features = inputs.images, inputs.features
     if not stage.use_labels:
@@ -116,10 +116,10 @@ def _clusterings(stage: Cluster, features: FeatureReader) -> dict[int, Clusters]
     }
 
 
-def _write(stage: Cluster, model: ForegroundModel, inputs: Inputs) -> Written:
+def _write(stage: Cluster, model: ForegroundModel, inputs: _Inputs) -> _Written:
     """Write the masks of all images."""
     keys = inputs.features.keys()
-    shown, written = set(evenly_spaced(keys, PANEL_IMAGES)), Written()
+    shown, written = set(evenly_spaced(keys, _PANEL_IMAGES)), _Written()
     notes = {
         NOTE_PROPOSALS: model.proposal_counts(),
         NOTE_FOREGROUND_CLUSTERS: model.cluster_selection.foreground_clusters(),
@@ -127,7 +127,7 @@ def _write(stage: Cluster, model: ForegroundModel, inputs: Inputs) -> Written:
         NOTE_HAND_LABELLED: inputs.labelled,
     }
 
-    def one(key: str) -> ImageMask:
+    def one(key: str) -> _ImageMask:
         return _mask(model, inputs, key, key in shown)
 
     with LabelWriter(stage.clusters, "pseudo", notes) as writer, ThreadPoolExecutor(threads()) as pool:
@@ -141,7 +141,7 @@ def _write(stage: Cluster, model: ForegroundModel, inputs: Inputs) -> Written:
     return written
 
 
-def _mask(model: ForegroundModel, inputs: Inputs, key: str, shown: bool) -> ImageMask:
+def _mask(model: ForegroundModel, inputs: _Inputs, key: str, shown: bool) -> _ImageMask:
     """Mask of one image: hand-labelled where its labels may be used, else by the model."""
     image = inputs.images.read(key)
     probability, cluster = model.apply(image, inputs.features, key)
@@ -150,10 +150,10 @@ def _mask(model: ForegroundModel, inputs: Inputs, key: str, shown: bool) -> Imag
         mask, conf = inputs.truth.mask(key), inputs.truth.conf(key)
     else:
         mask, conf = soft_mask(probability)
-    return ImageMask(key, mask, conf, cluster, Panel(key, image, cluster, probability) if shown else None)
+    return _ImageMask(key, mask, conf, cluster, Panel(key, image, cluster, probability) if shown else None)
 
 
-def _metrics(model: ForegroundModel, written: Written) -> dict[str, float]:
+def _metrics(model: ForegroundModel, written: _Written) -> dict[str, float]:
     return {
         "foreground_share": float(np.mean(written.foreground_shares)),
         "separability": float(np.median([one.separability for one in model.proposal_selection.fitted()])),

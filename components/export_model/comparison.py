@@ -8,7 +8,7 @@ import numpy as np
 
 from components.export_model.exportable import Exportable
 from shared.imaging.normalise import match_channels
-from shared.imaging.tiling import cut
+from shared.imaging.tiling import cut_reflected
 from shared.metrics.tally import Tally, tally
 from shared.models.network import Network
 from shared.models.tiled_inference import TiledPredictor
@@ -84,7 +84,7 @@ def _features(network: Network, subject: Exportable, image: np.ndarray, tile: in
     normalisation = subject.config.input.normalisation
     side = -(-tile * subject.config.input.downsample // subject.multiple) * subject.multiple
     top, left = ((length - side) // 2 for length in image.shape[:2])
-    part = normalisation.apply(cut(image, top, left, side, side), normalisation.limits(image))
+    part = normalisation.apply(cut_reflected(image, top, left, side, side), normalisation.limits(image))
     part = match_channels(part, subject.config.input.channels).transpose(2, 0, 1)
     features = network(np.ascontiguousarray(part[None]))[0]
     return features / max(float(features.std()), 1e-6)

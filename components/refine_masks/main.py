@@ -32,7 +32,7 @@ from shared.system.progress import track
 
 EDGE_SCORE_IMAGES = 32
 """Images, evenly spread, whose proposals decide between watershed and local means, at most."""
-PANEL_IMAGES = 3
+_PANEL_IMAGES = 3
 _BYTES_PER_PIXEL = 32
 """Memory for an image that is being processed, about."""
 _METHODS: dict[BorderRefinement, str] = {
@@ -44,7 +44,7 @@ _METHODS: dict[BorderRefinement, str] = {
 
 
 @dataclass
-class Inputs:
+class _Inputs:
     """Readers of the stage's inputs."""
 
     images: ImageReader
@@ -62,7 +62,7 @@ class Inputs:
 
 
 @dataclass
-class Statistics:
+class _Statistics:
     """Figures of the images that were written."""
 
     agreement: list[float] = field(default_factory=list)
@@ -87,7 +87,7 @@ def run(stage: RefineMasks) -> Result:
     cv2.setNumThreads(threads())
     if stage.skip:
         return _pass_through(stage)
-    inputs = Inputs(ImageReader(stage.images), LabelReader(stage.clusters), LabelReader(stage.previous))
+    inputs = _Inputs(ImageReader(stage.images), LabelReader(stage.clusters), LabelReader(stage.previous))
     keys = inputs.clusters.keys()
     if not keys:
         with LabelWriter(stage.labels, "pseudo"):
@@ -120,11 +120,11 @@ def _border_refinement(stage: RefineMasks, score: float, previous: LabelReader) 
 
 
 def _write(
-    stage: RefineMasks, inputs: Inputs, refinement: BorderRefinement, score: float
-) -> tuple[Statistics, list[Panel]]:
+    stage: RefineMasks, inputs: _Inputs, refinement: BorderRefinement, score: float
+) -> tuple[_Statistics, list[Panel]]:
     """Write the pseudo-masks of all images."""
     keys, labelled = inputs.clusters.keys(), inputs.hand_labelled
-    shown, statistics, panels = set(evenly_spaced(keys, PANEL_IMAGES)), Statistics(), []
+    shown, statistics, panels = set(evenly_spaced(keys, _PANEL_IMAGES)), _Statistics(), []
     notes = {
         NOTE_EDGE_SCORE: score,
         NOTE_WATERSHED: refinement == "edges",
@@ -151,7 +151,7 @@ def _write(
 
 
 def _pseudo_mask(
-    stage: RefineMasks, inputs: Inputs, key: str, image: np.ndarray, refinement: BorderRefinement
+    stage: RefineMasks, inputs: _Inputs, key: str, image: np.ndarray, refinement: BorderRefinement
 ) -> PseudoMask:
     """Pseudo-mask of one image (H, W, C); a hand-labelled mask stays as it is."""
     clusters = inputs.clusters
@@ -172,7 +172,7 @@ def _pseudo_mask(
     return refined
 
 
-def _count(statistics: Statistics, refined: PseudoMask, previous: LabelReader, key: str) -> None:
+def _count(statistics: _Statistics, refined: PseudoMask, previous: LabelReader, key: str) -> None:
     """Add the figures of one image."""
     if key in previous.entries:
         statistics.agreement.append(dice_masks(refined.labels, previous.mask(key)))
@@ -181,7 +181,7 @@ def _count(statistics: Statistics, refined: PseudoMask, previous: LabelReader, k
     statistics.min_area.append(refined.min_area)
 
 
-def _edge_score(inputs: Inputs, keys: list[str]) -> float:
+def _edge_score(inputs: _Inputs, keys: list[str]) -> float:
     """Median edge score of the proposals of some images; 0 where none has a border."""
 
     def one(key: str) -> float | None:
@@ -196,6 +196,4 @@ def _edge_score(inputs: Inputs, keys: list[str]) -> float:
 def _pass_through(stage: RefineMasks) -> Result:
     """Copy the payload of `previous`."""
     copy_payload(stage.previous, stage.labels)
-    return Result(
-        metrics={"agreement": 1.0}, values={"agreement": 1.0, "noise": 0.0}, skipped="the EM loop has ended"
-    )
+    return Result(metrics={"agreement": 1.0}, values={"agreement": 1.0, "noise": 0.0}, skipped="the EM loop has ended")

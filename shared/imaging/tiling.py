@@ -79,10 +79,10 @@ def reflect_index(start: int, stop: int, size: int) -> np.ndarray:
 
 def cut_tile(image: np.ndarray, y: int, x: int, tile: int, halo: int) -> np.ndarray:
     """Cut the tile whose core begins at (y, x) from an image (H, W, C), reflected beyond the border."""
-    return cut(image, y - halo, x - halo, tile, tile)
+    return cut_reflected(image, y - halo, x - halo, tile, tile)
 
 
-def cut(image: np.ndarray, y: int, x: int, height: int, width: int) -> np.ndarray:
+def cut_reflected(image: np.ndarray, y: int, x: int, height: int, width: int) -> np.ndarray:
     """Cut (height, width, C) from (y, x) on out of an image (H, W, C), reflected beyond the image's border."""
     if y >= 0 and x >= 0 and y + height <= image.shape[0] and x + width <= image.shape[1]:
         return image[y : y + height, x : x + width]

@@ -10,7 +10,7 @@ import numpy as np
 
 from shared.imaging.normalise import match_channels
 from shared.imaging.resize import resize
-from shared.imaging.tiling import cut, default_halo, fitting_tile, tile_spans
+from shared.imaging.tiling import cut_reflected, default_halo, fitting_tile, tile_spans
 from shared.models.config import ModelInput
 from shared.models.network import Network, as_network
 from shared.models.segmentor import SIDE_MULTIPLE, ProbabilityMaps, Segmentor, inference_copy
@@ -64,7 +64,7 @@ class TiledPredictor:
         spans = [(row, column) for row in rows for column in columns]
         for first in range(0, len(spans), self.batch_size):
             batch = spans[first : first + self.batch_size]
-            tiles = [cut(image, row[0], column[0], *sides) for row, column in batch]
+            tiles = [cut_reflected(image, row[0], column[0], *sides) for row, column in batch]
             maps = self.network(self._network_input(tiles, limits))
             for ((y, *ys), (x, *xs)), planes in zip(batch, maps, strict=True):
                 out[:, slice(*ys), slice(*xs)] = planes[:, ys[0] - y : ys[1] - y, xs[0] - x : xs[1] - x]
