@@ -54,6 +54,13 @@ def test_links_lead_somewhere(page):
         assert not anchor or anchor in anchors(path), f"{target}#{anchor}"
 
 
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "tests/benchmarks/RESULTS.md"], ids=[*NAMES, "RESULTS.md"])
+def test_files_that_are_named_exist(page):
+    folders = "components|docker|docs|k8s|pipelines|requirements|shared|tests|tools"
+    for path in re.findall(rf"`((?:{folders})/[\w./-]*)`", text(page)):
+        assert "NAME" in path or "smooth" in path or (ROOT / path).exists(), path
+
+
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
 def test_commands_can_be_parsed(page):
     for words in commands(page, "cytoloom"):
