@@ -68,10 +68,10 @@ def _em_round(config: Config) -> Any:
         clusters = step(config, Cluster, **labelled, features=features, k=k, seed=seed, skip=done).outputs["clusters"]
         refined = step(config, RefineMasks, images=images, clusters=clusters, previous=labels, skip=done).outputs
         pseudo = {"images": images, "labels": refined["labels"], "drop_fraction": refined["noise"]}
-        schedule = {"steps": train_steps, "seed": seed, "stream": round_number}
+        schedule: dict[str, Any] = {"steps": train_steps, "seed": seed, "stream": round_number}
         trained = step(config, TrainSegmentor, **pseudo, **schedule, model=model, skip=done).outputs["segmentor"]
         step(config, Evaluate, **labelled, model=trained, defaults={"max_images": MAX_SCORED})
-        rounds = {"round_number": round_number, "incumbent_round": best_round}
+        rounds: dict[str, Any] = {"round_number": round_number, "incumbent_round": best_round}
         stop = {"agreement": refined["agreement"], "stop_agreement": stop_agreement, "initial_area": initial_area}
         compared = {"candidate": trained, "incumbent": best}
         selected = step(config, SelectModel, **labelled, **compared, **rounds, **stop, skip=done).outputs

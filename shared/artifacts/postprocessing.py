@@ -20,7 +20,7 @@ class PostProcessing(BaseModel):
     foreground_threshold: float = Field(default=0.5, gt=0, lt=1)
     """Foreground probability from which on a pixel is foreground."""
     high_threshold: float = Field(default=0.0, ge=0, le=1)
-    """Keep an object only where its foreground probability reaches this somewhere (hysteresis thresholding, Canny 1986).
+    """Keep an object only if its foreground probability reaches this somewhere (hysteresis thresholding, Canny 1986).
     Values up to `foreground_threshold` keep every object."""
     border_refinement: BorderRefinement = "none"
     """Move the masks' borders to where the image changes. means: to where the intensity is half way between the local

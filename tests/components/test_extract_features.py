@@ -190,9 +190,7 @@ def by_the_same_tiles(segmentor: Segmentor, image: np.ndarray) -> np.ndarray:
     tile, halo = SMALL["tile"] * downsample, SMALL["halo"] * downsample
     out = np.empty(image.shape[:2], np.float32)
     for [(y, x)] in tile_batches(out.shape, tile, halo, 1):
-        cut = mean_pool(
-            normalisation.apply(cut_tile(image, y, x, tile, halo), normalisation.limits(image)), downsample
-        )
+        cut = mean_pool(normalisation.apply(cut_tile(image, y, x, tile, halo), normalisation.limits(image)), downsample)
         logits = upsample(segmentor(torch.from_numpy(cut.transpose(2, 0, 1).copy())[None]), downsample)[0, 0]
         part = out[y : y + tile - 2 * halo, x : x + tile - 2 * halo]
         part[...] = torch.sigmoid(logits)[halo : halo + part.shape[0], halo : halo + part.shape[1]]
