@@ -6,6 +6,7 @@ DistributedDataParallel averages gradients, so that the weights are those of one
 rounding. `shared.stage.execution.worker_processes` starts the processes.
 """
 
+import warnings
 from typing import cast
 
 import torch.distributed as dist
@@ -20,4 +21,5 @@ def data_parallel(module: nn.Module) -> nn.Module:
     """
     if not dist.is_initialized():
         return module
+    warnings.filterwarnings("ignore", "Grad strides do not match")  # convolutions in channels_last; costs one copy
     return cast("nn.Module", DistributedDataParallel(module, broadcast_buffers=False, gradient_as_bucket_view=True))

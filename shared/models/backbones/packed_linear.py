@@ -2,7 +2,8 @@
 
 torch's own path for float32 (MKL) packs them in every call, and reaches three quarters of the speed on processors
 that are not Intel's. Values are equal up to rounding. The operators are those that torch's compiler inserts when it
-freezes a model; called by name they need no compiler on the machine.
+freezes a model; called by name they need no compiler on the machine. Features of 128 px tiles, CPU time of one thread
+(AMD EPYC, 2026-11-28): packed 1.25 times as fast for ViT nano with patch 8, 1.16 times for ViT small with patch 16.
 """
 
 import copy
