@@ -30,13 +30,13 @@ def trusted(labels: np.ndarray) -> np.ndarray:
     return np.full(labels.shape, 255, np.uint8)
 
 
-def perfect_logits(planes: np.ndarray, maps: int) -> torch.Tensor:
+def perfect_logits(target: Target, planes: np.ndarray, maps: int) -> torch.Tensor:
     """Logits (1, maps, S, S) that minimise the loss against planes (P, S, S), found by gradient descent."""
     logits = torch.zeros(1, maps, *planes.shape[1:], requires_grad=True)
     optimiser = torch.optim.Adam([logits], lr=0.5)
     for _ in range(60):
         optimiser.zero_grad()
-        TARGETS["foreground_distance"].loss(logits, torch.from_numpy(planes)[None]).backward()
+        target.loss(logits, torch.from_numpy(planes)[None]).backward()
         optimiser.step()
     return logits.detach()
 
@@ -77,7 +77,7 @@ def test_planes_are_cut_as_the_image_is(name: str) -> None:
 def test_labels_come_back_from_maps_of_the_least_loss(name: str) -> None:
     target, (image, labels) = TARGETS[name], nuclei()
     planes = target.cut(target.encode(labels, trusted(labels), "instances"), Window("", 0, 0, 256), 256)
-    logits = perfect_logits(planes, len(TARGET_MAPS[name]))
+    logits = perfect_logits(target, planes, len(TARGET_MAPS[name]))
     wanted = torch.from_numpy(planes)[None]
     assert target.loss(logits, wanted) < 0.2 * target.loss(torch.zeros_like(logits), wanted)
     maps = torch.sigmoid(logits)[0].numpy()
