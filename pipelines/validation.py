@@ -5,11 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
-from pydantic.fields import FieldInfo
 
 from shared.stage.arguments import from_text
 from shared.stage.declaration import Stage, is_external
-from shared.stage.wire import limits, parameter_type, plain_type
+from shared.stage.wire import number_or_word, plain_type
 from shared.system.errors import UserError
 from shared.system.suggestions import alternatives
 
@@ -55,18 +54,9 @@ def _problem(item: Any, stage: type[Stage], where: str) -> str:
     if item["type"] == "missing":
         return f"{where}.{name}: required, but not given"
     field = stage.parameters().get(str(item["loc"][0]))
-    if field is not None and (words := _number_or_word(field)):
+    if field is not None and (words := number_or_word(field)):
         return f"{where}.{item['loc'][0]}: Input should be {words} (given: {item['input']!r})"
     return f"{where}.{name}: {item['msg']} (given: {item['input']!r})"
-
-
-def _number_or_word(field: FieldInfo) -> str:
-    """Describe the values of a parameter that takes a number or a word: `a number >= 2, or 'auto'`; else empty."""
-    kind = parameter_type(field)
-    if not kind.number:
-        return ""
-    number = " ".join(filter(None, ["a whole number" if kind.number is int else "a number", limits(field)]))
-    return ", or ".join([number, *map(repr, kind.words)])
 
 
 def _unknown_parameter(stage: type[Stage], name: str) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from shared.stage.declaration import Port, Stage
+from shared.stage.wire import number_or_word
 from shared.system.errors import UserError
 from shared.system.suggestions import did_you_mean
 
@@ -20,7 +21,7 @@ def describe(error: BaseException, stage: type[Stage]) -> str:
     if isinstance(error, UserError):
         return str(error)
     if isinstance(error, ValidationError) and error.title == stage.__name__:
-        return "; ".join(_field_problem(item, stage) for item in error.errors())
+        return "; ".join(dict.fromkeys(_field_problem(item, stage) for item in error.errors()))
     if isinstance(error, OSError) and error.strerror and not isinstance(error, ConnectionError):
         return f"{error.filename or 'a file'}: {error.strerror}{_remedy(error.errno)}"
     if isinstance(error, MemoryError):
@@ -43,6 +44,9 @@ def _field_problem(item: Any, stage: type[Stage]) -> str:
         return f"--{name}: {stage.slug()} has no such parameter{near}; `--help` lists them"
     if item["type"] == "missing":
         return f"--{name}: required and not given; `--help` describes it"
+    field = stage.parameters().get(str(item["loc"][0])) if item["loc"] else None
+    if field is not None and (words := number_or_word(field)):
+        return f"--{item['loc'][0]}: input should be {words} (given: {item['input']!r})"
     problem = item["msg"][0].lower() + item["msg"][1:]
     return f"--{name}: {problem.removeprefix('value error, ')} (given: {item['input']!r})"
 

@@ -56,6 +56,15 @@ def limits(field: FieldInfo) -> str:
     return ", ".join(_SIGNS[name].format(value) for name, value in found.items() if value is not None)
 
 
+def number_or_word(field: FieldInfo) -> str:
+    """Describe the values of a parameter that takes a number or a word: `a number >= 2, or 'auto'`; else empty."""
+    kind = parameter_type(field)
+    if not kind.number:
+        return ""
+    number = " ".join(filter(None, ["a whole number" if kind.number is int else "a number", limits(field)]))
+    return ", or ".join([number, *map(repr, kind.words)])
+
+
 def _union(kind: Any, metadata: tuple[Any, ...]) -> ParameterType:
     words: tuple[str, ...] = ()
     numbers: list[type] = []

@@ -2,7 +2,7 @@
 
 COMPONENT = '''"""Declaration of `probe`."""
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -35,6 +35,8 @@ class Probe(Stage):
     """A note of the labels."""
     number: int = Field(3, ge=1, le=9, multiple_of=3)
     """A number with limits."""
+    limit: Annotated[int, Field(ge=2)] | Literal["auto"] = "auto"
+    """A number or a word."""
     share: float = Field(0.5, gt=0, lt=1)
     """A share."""
     flag: bool = False

@@ -79,7 +79,7 @@ def test_the_printed_command_runs_it_again_with_the_same_digest(tree, given, tmp
     made = [read_manifest(tmp_path / "out" / name) for name in ("first", "first-again")]
     assert made[0] == made[1]
     assert made[0].parameters == {
-        "mode": "fine", "text": "two words", "number": 6, "share": 0.5, "flag": True, "parts": [1, 2]
+        "mode": "fine", "text": "two words", "number": 6, "limit": "auto", "share": 0.5, "flag": True, "parts": [1, 2]
     }  # fmt: skip
 
 
@@ -174,6 +174,7 @@ def test_a_skipped_stage_flags_its_outputs(tree, given, tmp_path):
         (["--number", "12"], ["--number", "less than or equal to 9", "(given: 12)"], 2),
         (["--number", "4"], ["--number", "multiple of 3"], 2),
         (["--number", "three"], ["--number", "integer", "'three'"], 2),
+        (["--limit", "1"], ["error: --limit: input should be a whole number >= 2, or 'auto' (given: '1')"], 2),
         (["--share", "1"], ["--share", "less than 1"], 2),
         (["--share", "nan"], ["--share"], 2),
         (["--mode", "fast"], ["--mode", "'fine'", "'fast'"], 2),
