@@ -13,8 +13,9 @@ from components.infer.instance_predictor import InstancePredictor
 from components.infer.page import PANELS, make_page
 from shared.artifacts.image_set import ImageReader
 from shared.artifacts.label_set import LabelWriter
-from shared.exporters.exporter import PredictedImage, open_exporters
+from shared.exporters.exporter import PredictedImage
 from shared.exporters.overlay_png import overlay
+from shared.exporters.registry import open_exporters
 from shared.stage.declaration import Result
 from shared.system.devices import threads
 from shared.system.parallel import in_order

@@ -1,6 +1,5 @@
-"""Define what an exporter is given and does, and open exporters by the names of their formats."""
+"""Define what an exporter is given and does."""
 
-import importlib
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -10,7 +9,6 @@ from typing import Any, Protocol
 import numpy as np
 
 from shared.artifacts.image_set import ImageEntry
-from shared.exporters import Format
 
 
 @dataclass
@@ -41,14 +39,3 @@ class Exporter(AbstractContextManager, Protocol):
 
     def append(self, prepared: Any) -> None:
         """Add what `prepare` returned to a file of all images. Called in the images' order, one call at a time."""
-
-
-def open_exporters(formats: Sequence[Format], folder: Path, entries: Sequence[ImageEntry]) -> list[Exporter]:
-    """Open an exporter for each format; see `Exporter` for the arguments."""
-    return [_exporter_class(name)(folder, entries) for name in formats]
-
-
-def _exporter_class(name: Format) -> type[Exporter]:
-    module = importlib.import_module(f"shared.exporters.{name}")
-    found: type[Exporter] = getattr(module, "".join(word.title() for word in name.split("_")))
-    return found

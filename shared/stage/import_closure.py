@@ -28,8 +28,6 @@ _STATEMENT = re.compile(
     )""",
     re.MULTILINE | re.VERBOSE,
 )
-_BY_NAME = re.compile(rf"""import_module\(f["']((?:{_NAMES})[\w.]*)\.\{{""")
-"""`import_module(f"shared.exporters.{name}")`: any module of the package."""
 _COMMENT = re.compile(r"#[^\n]*")
 _TYPE_CHECKING = re.compile(
     r"^([ \t]*)if (?:typing\.)?TYPE_CHECKING:[^\n]*\n(?:\1[ \t]+[^\n]*\n|[ \t]*\n)*", re.MULTILINE
@@ -72,7 +70,7 @@ def _imports(root: str, module: str, path: str) -> tuple[str, ...]:
     with open(path, encoding="utf-8") as stream:
         text = stream.read()
     package = module if path.endswith("__init__.py") else module.rpartition(".")[0]
-    names = [f"{package}.{inner}" for package in _BY_NAME.findall(text) for inner in _submodules(root, package)]
+    names = []
     for imported, members in _statements(text):
         if imported.startswith("."):
             level = len(imported) - len(imported.lstrip("."))
@@ -81,10 +79,6 @@ def _imports(root: str, module: str, path: str) -> tuple[str, ...]:
         names.append(imported)
         names += [f"{imported}.{member}" for member in members if _is_package(root, imported)]
     return tuple(name for name in names if name.partition(".")[0] in STAGE_PACKAGES)
-
-
-def _submodules(root: str, package: str) -> list[str]:
-    return [name.rpartition(".")[2] for name in _modules_of(root, package)]
 
 
 @cache

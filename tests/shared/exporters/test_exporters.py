@@ -18,8 +18,9 @@ from shared.artifacts.image_set import ImageEntry, ImageReader, ImageWriter
 from shared.artifacts.kinds import ImageSet
 from shared.artifacts.manifest import seal
 from shared.exporters import Format
-from shared.exporters.exporter import PredictedImage, open_exporters
+from shared.exporters.exporter import PredictedImage
 from shared.exporters.overlay_png import overlay
+from shared.exporters.registry import EXPORTERS, open_exporters
 from shared.imaging.overlays import PREDICTION_COLOUR, inner_boundaries
 from shared.metrics.pixels import dice_masks
 
@@ -64,7 +65,8 @@ def export(folder: Path, formats: list[Format], images: list[PredictedImage]) ->
 
 @pytest.fixture(scope="module")
 def exported(entries, tmp_path_factory) -> Path:
-    return export(tmp_path_factory.mktemp("exported") / "files", list(get_args(Format)), predicted(entries))
+    assert set(EXPORTERS) == set(get_args(Format))
+    return export(tmp_path_factory.mktemp("exported") / "files", list(EXPORTERS), predicted(entries))
 
 
 def files(folder: Path) -> set[str]:
@@ -72,7 +74,7 @@ def files(folder: Path) -> set[str]:
 
 
 def test_every_format_writes_its_files_and_no_others(exported, entries, tmp_path):
-    parts = [files(export(tmp_path / name, [name], predicted(entries))) for name in get_args(Format)]
+    parts = [files(export(tmp_path / name, [name], predicted(entries))) for name in EXPORTERS]
     assert all(parts) and files(exported) == set().union(*parts) and sum(map(len, parts)) == len(files(exported))
     for name in files(exported):
         again = next(tmp_path.glob(f"*/{name}"))

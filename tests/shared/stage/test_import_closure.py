@@ -52,15 +52,6 @@ class Imports(ast.NodeVisitor):
         module = ".".join([*above, *filter(None, [node.module])])
         self.names.update([module, *(f"{module}.{item.name}" for item in node.names)])
 
-    def visit_Call(self, node: ast.Call) -> None:
-        if "import_module" in ast.unparse(node.func) and isinstance(node.args[0], ast.JoinedStr):
-            start = node.args[0].values[0]
-            if isinstance(start, ast.Constant) and start.value.startswith("shared."):
-                package = start.value.strip(".")
-                modules = (ROOT / package.replace(".", "/")).glob("*.py")
-                self.names.update(f"{package}.{path.stem}" for path in modules)
-        self.generic_visit(node)
-
 
 @pytest.mark.parametrize("stage", names())
 def test_the_closure_of_every_stage_is_what_the_parser_finds(stage: str) -> None:
