@@ -7,7 +7,7 @@
 # As root, or with a sudo that asks for no password, what is missing is installed. Otherwise this prints the command
 # that installs it and exits with 1. Without apt-get, it lists the missing commands and exits with 0.
 set -euo pipefail
-PATH=$PATH:/usr/sbin:/sbin
+PATH=$PATH${SBIN-:/usr/sbin:/sbin} # dockerd is there, where the PATH of many users does not lead
 
 packages=(make git ca-certificates python3 python3-venv docker.io iptables mmdebstrap procps chromium kubernetes-client)
 

@@ -1,5 +1,6 @@
 """`tools/system_packages.sh` on machines that lack packages: PATH is a folder of programs that only note their call."""
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -35,7 +36,7 @@ class Machine:
 
     def run(self, *words: str, user: int = 0) -> subprocess.CompletedProcess[str]:
         self.add("id", f"echo {user}")
-        environment = {"PATH": str(self.folder)}
+        environment = {"PATH": str(self.folder), "SBIN": ""}
         return subprocess.run([SCRIPT, *words], env=environment, capture_output=True, text=True, timeout=20)
 
     def calls(self, name: str) -> list[str]:
@@ -112,5 +113,8 @@ def test_elsewhere_than_on_debian_it_warns_and_lets_the_tests_run(machine):
 
 
 def test_make_test_checks_the_packages_before_anything_else():
-    done = subprocess.run(["make", "--dry-run", "test"], cwd=ROOT, capture_output=True, text=True, check=True)
+    command = ["make", "--no-print-directory", "--dry-run", "test"]
+    done = subprocess.run(
+        command, cwd=ROOT, env={"PATH": os.environ["PATH"]}, capture_output=True, text=True, check=True
+    )
     assert done.stdout.splitlines()[0] == "tools/system_packages.sh"
