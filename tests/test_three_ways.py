@@ -12,21 +12,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from small_config import SMALL
 
 from shared import store
 from shared.artifacts.manifest import is_artifact, verify
 from shared.readers.fingerprint import fingerprint
 
 ROOT = Path(__file__).parents[1]
-SMALL = {
-    "rounds": 2,
-    "pretrain": {"size": "nano", "patch": 16, "crop": 64, "steps": 4, "batch_size": 4},
-    "extract_features": {"tile": 64},
-    "cluster": {"k": 6, "pca_components": 8},
-    "train_segmentor": {"steps": 4, "crop": 64, "batch_size": 4},
-    "evaluate": {"tile": 128},
-    "infer": {"tile": 128},
-}
 TASKS = {"ingest", "pretrain", "evaluate-predictions", "infer", "export-model"} | {
     f"em-{number}/{stage}"
     for number in range(2)

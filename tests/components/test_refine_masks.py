@@ -32,7 +32,7 @@ def refine(data: Data, name: str, clusters, previous=None, **options):
 
 
 def degraded(mask: np.ndarray, grow: int) -> np.ndarray:
-    """Probability (H, W) of a true mask grown or downsampled by so many px, with a soft border."""
+    """Probability (H, W) of a true mask grown or shrunk by a number of px, with a soft border."""
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * abs(grow) + 1, 2 * abs(grow) + 1))
     changed = (cv2.dilate if grow > 0 else cv2.erode)((mask > 0).astype(np.uint8), kernel)
     return cv2.GaussianBlur(changed.astype(np.float32), (0, 0), max(abs(grow), 1))

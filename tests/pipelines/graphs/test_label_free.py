@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from browser import render
+from small_config import SMALL
 from small_segmentor import write_model
 
 from components.select_model.component import SelectModel
@@ -23,15 +24,6 @@ from shared.artifacts.manifest import hash_folder, is_artifact, verify
 from shared.metrics.classification import Classification
 
 ROOT = Path(__file__).parents[3]
-SMALL = {
-    "rounds": 2,
-    "pretrain": {"size": "nano", "patch": 16, "crop": 64, "steps": 4, "batch_size": 4},
-    "extract_features": {"tile": 64},
-    "cluster": {"k": 6, "pca_components": 8},
-    "train_segmentor": {"steps": 4, "crop": 64, "batch_size": 4},
-    "evaluate": {"tile": 128},
-    "infer": {"tile": 128},
-}
 STAGES = ["extract-features", "cluster", "refine-masks", "train-segmentor", "select-model", "evaluate"]
 ONCE = ("ingest", "pretrain", "evaluate-predictions", "infer", "export-model")
 TASKS = {*ONCE, *(f"em-{number}/{stage}" for number in (0, 1) for stage in STAGES)}
