@@ -4,12 +4,13 @@ kfp's own client talks to it. It keeps what it receives in `runs`, `pipelines` a
 """
 
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
+
+from http_server import serve
 
 PREFIX = "/apis/v2beta1/"
 
@@ -45,14 +46,8 @@ class Kubeflow(ThreadingHTTPServer):
 def kubeflow(**options: Any) -> Iterator[Kubeflow]:
     """Start a server and stop it afterwards."""
     server = Kubeflow(**options)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-    thread.start()
-    try:
+    with serve(server):
         yield server
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 class Handler(BaseHTTPRequestHandler):

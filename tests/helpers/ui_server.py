@@ -1,11 +1,12 @@
 """A server of `cytoloom ui` in this process, and raw requests to it."""
 
 import http.client
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from email.message import Message
 from pathlib import Path
+
+from http_server import serve
 
 from pipelines.reporting.ui import RunServer
 
@@ -14,13 +15,8 @@ from pipelines.reporting.ui import RunServer
 def serving(folder: Path, host: str = "127.0.0.1") -> Iterator[RunServer]:
     """Serve the runs below a folder."""
     server = RunServer(folder, host, 0)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-    thread.start()
-    try:
+    with serve(server):
         yield server
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 def ask(server: RunServer, path: str, method: str = "GET", **headers: str) -> tuple[int, Message, bytes]:
