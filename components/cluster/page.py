@@ -62,7 +62,7 @@ def _add_clusters(page: Page, model: ForegroundModel) -> None:
     foreground = set(selection.foreground_clusters())
     page.heading("Clusters")
     page.text(
-        f"Weight of the clusters beside the proposals: {model.cluster_weight:.2f}. "
+        f"Weight of the clusters relative to the proposals: {model.cluster_weight:.2f}. "
         f"Dice of the foreground clusters with the reference: {selection.dice:.2f}."
     )
     page.table(["clusters", "cross-validated Dice"], [[str(k), value] for k, value in model.agreement.items()])

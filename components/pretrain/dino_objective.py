@@ -85,7 +85,7 @@ class DinoObjective:
 
     @property
     def parts(self) -> dict[str, nn.Module]:
-        """What a checkpoint holds beside the optimiser."""
+        """What a checkpoint holds besides the optimiser."""
         return {"student": self.student, "teacher": self.teacher}
 
     def batch(self, step: int, batch_size: int) -> DinoBatch:

@@ -40,7 +40,7 @@ class Objective(Protocol):
 
     @property
     def parts(self) -> dict[str, nn.Module]:
-        """What a checkpoint holds beside the optimiser."""
+        """What a checkpoint holds besides the optimiser."""
 
     def batch(self, step: int, batch_size: int) -> Any:
         """Return the input of a step, on the CPU, which follows from the seed and the step alone."""

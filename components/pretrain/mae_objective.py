@@ -67,7 +67,7 @@ class MaeObjective:
 
     @property
     def parts(self) -> dict[str, nn.Module]:
-        """What a checkpoint holds beside the optimiser."""
+        """What a checkpoint holds besides the optimiser."""
         return {"model": self.module}
 
     def batch(self, step: int, batch_size: int) -> MaeBatch:

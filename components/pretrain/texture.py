@@ -1,4 +1,4 @@
-"""Texture targets: brightness, contrast and gradients of every patch, which an encoder predicts beside its objective.
+"""Texture targets: brightness, contrast and gradients of every patch, which an encoder also predicts.
 
 Cells in phase contrast differ from their background in contrast alone. Predicting pixels teaches a transformer little
 about it: each patch is predicted in units of its own deviation, and the phase of a fine texture cannot be predicted at

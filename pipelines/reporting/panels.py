@@ -97,7 +97,7 @@ def _overview(subject: _Subject) -> list[Captioned]:
 
 
 def _results(artifacts: RunArtifacts, subject: _Subject) -> Iterator[Captioned]:
-    """Crops of the input, of what the pseudo-labels hold beside masks, of the prediction and of the truth."""
+    """Crops of the input, of what the pseudo-labels hold besides masks, of the prediction and of the truth."""
     window, predicted, true = subject.window, subject.predicted, subject.true
     crop = np.ascontiguousarray(subject.rgb[window])
     yield crop, f"input, from x {window[1].start}, y {window[0].start} px"

@@ -1,4 +1,4 @@
-"""Pages of `cytoloom ui` beside those of a run: the list of the runs, and the content of a folder."""
+"""Pages of `cytoloom ui` besides those of a run: the list of the runs, and the content of a folder."""
 
 from pathlib import Path
 from typing import Any

@@ -51,7 +51,7 @@ class TiledPredictor:
     def predict_into(self, out: np.ndarray, image: np.ndarray) -> None:
         """Predict an image (H, W, C) into `out` (M, H, W) float32.
 
-        Both may be memory maps; beside them, one batch of tiles is in memory. Intensities are normalised by the
+        Both may be memory maps; besides them, one batch of tiles is in memory. Intensities are normalised by the
         percentiles of the whole image.
         """
         halo, downsample = default_halo(self.tile) if self.halo is None else self.halo, self.input.downsample

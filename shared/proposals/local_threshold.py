@@ -14,7 +14,7 @@ _STEEPNESS = 6.0
 _WINDOW_RADII, _MIN_SIGMA, _MAX_SIGMA = 0.7, 2.0, 24.0
 """Sigma of the windows of `local_means` in radii of the objects, and its limits in px."""
 _GLOBAL_WEIGHT = 0.01
-"""Weight of the whole image's class means beside those of a full window."""
+"""Weight of the whole image's class means relative to those of a full window."""
 _ITERATIONS = 6
 _MIN_CONTRAST_SHARE = 0.25
 """Lower limit of the local contrast between the classes, as a share of the image's."""

@@ -13,7 +13,7 @@ _MIN_NESTED_SHARE = 0.5
 _CONTOUR_LEVELS = 64
 """Levels whose contours are compared."""
 _LENGTH_EXPONENT = 0.25
-"""Exponent of a contour's length beside its mean slope: a speck's contour may be the steepest by chance."""
+"""Exponent of a contour's length relative to its mean slope: a speck's contour may be the steepest by chance."""
 
 
 def nested_threshold(values: np.ndarray, threshold: float) -> float:
