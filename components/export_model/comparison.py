@@ -46,7 +46,7 @@ def predict_images(
     """Apply a network in the place of the model's own to images (H, W, C); name: what progress messages call it."""
     out = ModelOutput()
 
-    def timed(tiles: np.ndarray) -> np.ndarray:
+    def timed(tiles: np.ndarray) -> tuple[np.ndarray, ...]:
         started = time.monotonic()
         result = network(tiles)
         out.seconds += time.monotonic() - started
@@ -86,5 +86,5 @@ def _features(network: Network, subject: Exportable, image: np.ndarray, tile: in
     top, left = ((length - side) // 2 for length in image.shape[:2])
     part = normalisation.apply(cut_reflected(image, top, left, side, side), normalisation.limits(image))
     part = match_channels(part, subject.config.input.channels).transpose(2, 0, 1)
-    features = network(np.ascontiguousarray(part[None]))[0]
+    features = network(np.ascontiguousarray(part[None]))[0][0]
     return features / max(float(features.std()), 1e-6)

@@ -76,7 +76,7 @@ def onnx_network(path: Path) -> Network:
     except Exception as error:  # onnxruntime's exceptions, which differ between its releases
         raise ArtifactError(f"{path}: ONNX Runtime cannot load it ({error}); export the model again") from error
 
-    def network(tiles: np.ndarray) -> np.ndarray:
-        return np.asarray(session.run(None, {INPUT: tiles})[0])
+    def network(tiles: np.ndarray) -> tuple[np.ndarray, ...]:
+        return tuple(np.asarray(output) for output in session.run(None, {INPUT: tiles}))
 
     return network

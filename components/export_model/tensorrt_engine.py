@@ -70,7 +70,7 @@ def engine_network(path: Path, output: str, device: str) -> Network:
         )
     context = engine.create_execution_context()
 
-    def network(tiles: np.ndarray) -> np.ndarray:
+    def network(tiles: np.ndarray) -> tuple[np.ndarray, ...]:
         given = torch.from_numpy(tiles).to(device)
         context.set_input_shape(INPUT, tuple(given.shape))
         result = torch.empty(tuple(context.get_tensor_shape(output)), device=device)
@@ -80,6 +80,6 @@ def engine_network(path: Path, output: str, device: str) -> Network:
         if not context.execute_async_v3(stream.cuda_stream):
             raise ArtifactError(f"{path}: the engine failed on tiles {tiles.shape}")
         stream.synchronize()
-        return np.asarray(result.cpu().numpy())
+        return (np.asarray(result.cpu().numpy()),)
 
     return network

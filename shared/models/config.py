@@ -154,4 +154,83 @@ class SegmentorConfig(_Part):
         return EncoderConfig(architecture=self.architecture.encoder, input=self.input)
 
 
-ModelConfig = Annotated[EncoderConfig | SegmentorConfig, Field(discriminator="kind")]
+class ClassifierArchitecture(_Part):
+    """A vision transformer and a linear layer on its pooled tokens, see `shared.models.classifier`."""
+
+    encoder: VitArchitecture
+    classes: tuple[str, ...] = Field(min_length=2)
+    """Names of the classes, in the order of the outputs."""
+    pooling: Literal["mean", "class_token"] = "mean"
+    """What the linear layer sees: the mean of the patch tokens, or the class token."""
+
+
+class ClassifierPostProcessing(_Part):
+    """How probabilities are made of a classifier's outputs, and how far they can be trusted."""
+
+    temperature: PositiveFloat = 1.0
+    """The logits are divided by it (Guo et al. 2017, arXiv:1706.04599)."""
+    calibration: tuple[tuple[float, ...], ...] = ()
+    """For each class, probabilities of that class on calibration images of that class, ascending: the scores of split
+    conformal prediction (Angelopoulos & Bates 2021, arXiv:2107.07511). Empty: not calibrated."""
+    calibration_distances: tuple[float, ...] = ()
+    """Distances of the calibration images from the training images, ascending, see `shared.models.classifier`."""
+
+
+class ClassifierConfig(_Part):
+    """`config.json` of a classifier. Its images are resized to `input.crop_px` on both sides."""
+
+    kind: Literal["classifier"] = "classifier"
+    architecture: ClassifierArchitecture
+    input: ModelInput
+    postprocessing: ClassifierPostProcessing = ClassifierPostProcessing()
+
+    @property
+    def encoder(self) -> EncoderConfig:
+        """Config of the classifier's encoder alone."""
+        return EncoderConfig(architecture=self.architecture.encoder, input=self.input)
+
+
+class ResNetArchitecture(_Part):
+    """A ResNet (He et al. 2016, arXiv:1512.03385) without its last pooling and linear layer."""
+
+    depth: Literal[18, 34, 50] = 18
+    """Number of layers."""
+
+
+class DetectorArchitecture(_Part):
+    """RT-DETRv2 (Lv et al. 2024, arXiv:2407.17140) on a backbone, see `shared.models.detector`."""
+
+    backbone: VitArchitecture | ResNetArchitecture
+    classes: tuple[str, ...] = Field(min_length=1)
+    """Names of the classes, in the order of the outputs."""
+    queries: PositiveInt = 300
+    """Objects that the decoder can find in a tile."""
+
+
+class DetectorPostProcessing(_Part):
+    """From a detector's boxes to objects."""
+
+    score_threshold: float = Field(default=0.5, ge=0, le=1)
+    """Boxes of a lower score are dropped."""
+    merge_iou: float = Field(default=0.6, gt=0, le=1)
+    """Boxes of one class from two tiles that overlap by this IoU are one object."""
+
+
+class DetectorConfig(_Part):
+    """`config.json` of a detector."""
+
+    kind: Literal["detector"] = "detector"
+    architecture: DetectorArchitecture
+    input: ModelInput
+    postprocessing: DetectorPostProcessing = DetectorPostProcessing()
+
+
+class AbsentConfig(_Part):
+    """`config.json` of a model that was not made, because its stage had nothing to learn from."""
+
+    kind: Literal["absent"] = "absent"
+
+
+ModelConfig = Annotated[
+    EncoderConfig | SegmentorConfig | ClassifierConfig | DetectorConfig | AbsentConfig, Field(discriminator="kind")
+]

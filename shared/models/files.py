@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from shared.models.config import ModelConfig
+from shared.models.config import AbsentConfig, ModelConfig
 from shared.system.errors import ArtifactError
 
 if TYPE_CHECKING:
@@ -28,6 +28,16 @@ def save_model(folder: Path, state: "dict[str, Tensor]", config: BaseModel, card
     (folder / WEIGHTS).write_bytes(save(tensors))  # save_file would make it readable for the present user alone
     save_config(folder, config)
     (folder / CARD).write_text(card.rstrip() + "\n", encoding="utf-8")
+
+
+def save_absent(folder: Path, reason: str) -> None:
+    """Write a Model artifact without a network, for a stage that had nothing to learn from; reason: for people."""
+    save_model(folder, {}, AbsentConfig(), f"# No model\n\n{reason}")
+
+
+def is_absent(folder: Path) -> bool:
+    """Say whether `save_absent` wrote the model in `folder`. Raises ArtifactError where it cannot be read."""
+    return bool(_read_json(folder)["kind"] == "absent")
 
 
 def save_config(folder: Path, config: BaseModel) -> None:

@@ -65,7 +65,7 @@ class TiledPredictor:
         for first in range(0, len(spans), self.batch_size):
             batch = spans[first : first + self.batch_size]
             tiles = [cut_reflected(image, row[0], column[0], *sides) for row, column in batch]
-            maps = self.network(self._network_input(tiles, limits))
+            (maps,) = self.network(self._network_input(tiles, limits))
             for ((y, *ys), (x, *xs)), planes in zip(batch, maps, strict=True):
                 out[:, slice(*ys), slice(*xs)] = planes[:, ys[0] - y : ys[1] - y, xs[0] - x : xs[1] - x]
 

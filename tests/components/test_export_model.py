@@ -85,7 +85,7 @@ def test_any_batch_and_any_size_give_what_the_weights_give(tmp_path, kind, more)
     reference, step = subject.network("cpu"), subject.multiple
     for n, rows, columns in ((1, 6, 9), (3, 10, 7), (2, 1, 2)):
         tiles = np.random.default_rng(n).normal(size=(n, 2, rows * step, columns * step)).astype(np.float32)
-        expected, found = reference(tiles), session.run(None, {"image": tiles})[0]
+        expected, found = reference(tiles)[0], session.run(None, {"image": tiles})[0]
         assert found.shape == expected.shape
         assert expected.std() > 1e-3
         np.testing.assert_allclose(found, expected, atol=2e-4 * max(1.0, float(np.abs(expected).max())))
@@ -97,7 +97,7 @@ def test_the_exported_segmentor_finds_the_same_cells(exported):
     assert file["accepted"] and file["f1"] == file["dice"] == 1 and not file["rejection"]
     image = IMAGE[:128, :128]
     tiles = CONFIG.input.normalisation(image).transpose(2, 0, 1)[None]
-    maps = onnx_network(folder / "model.onnx")(np.ascontiguousarray(tiles))[0]
+    maps = onnx_network(folder / "model.onnx")(np.ascontiguousarray(tiles))[0][0]
     assert postprocess(maps.copy(), image, CONFIG.postprocessing).labels.max() > 3
     np.testing.assert_allclose(maps, predict_maps(image), atol=1e-3)
 
