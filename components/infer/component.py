@@ -19,8 +19,8 @@ class Infer(PostProcessingOptions, PredictionOptions, Stage):
 
     images: In[ImageSet]
     """Images to predict. A plain folder of images is accepted."""
-    model: In[Model]
-    """Segmentor."""
+    segmentor: In[Model]
+    """Finds the instances."""
     predictions: Out[LabelSet]
     """Instances, each with a score: its mean foreground probability. Origin prediction."""
     files: Out[Files]

@@ -21,7 +21,7 @@ class InstancePredictor:
 
     def __init__(self, stage: Infer) -> None:
         """Load the model. Raises ArtifactError if it is not a segmentor."""
-        segmentor = load_model(stage.model, Segmentor)
+        segmentor = load_model(stage.segmentor, Segmentor)
         self.stage = stage
         self.predictor = TiledPredictor.of(segmentor, device(), tile=stage.tile, batch_size=stage.batch_size)
         self.target = TARGETS[segmentor.config.architecture.target]

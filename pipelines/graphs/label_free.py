@@ -49,7 +49,7 @@ def build(config: Config) -> Any:
             after = em(images=images, truth=truth, **state, **settings, round_number=number, seed=seed)
             after.set_display_name(f"{EM}-{number}")
             state = {name: after.outputs[name] for name in state}
-        found = step(config, Infer, images=images, model=state["best"])
+        found = step(config, Infer, images=images, segmentor=state["best"])
         step(config, ExportModel, images=images, model=state["best"])
         scored = {"images": images, "truth": truth, "predictions": found.outputs["predictions"]}
         step(config, Evaluate, name="evaluate-predictions", **scored, use_labels=use_labels)

@@ -62,7 +62,7 @@ def predict(images: Path, model: Path, folder: Path, **parameters) -> Path:
     folder.mkdir(parents=True)
     (folder.parent / f"{folder.name}-files").mkdir()
     files = folder.parent / f"{folder.name}-files"
-    infer(Infer(images=images, model=model, predictions=folder, files=files, formats=[], **parameters))
+    infer(Infer(images=images, segmentor=model, predictions=folder, files=files, formats=[], **parameters))
     seal(folder, LabelSet)
     return folder
 

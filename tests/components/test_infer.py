@@ -45,7 +45,7 @@ def images(tmp_path_factory) -> Path:
 def stage(images: Path, model: Path, out: Path, **parameters) -> Infer:
     for name in ("predictions", "files"):
         (out / name).mkdir(parents=True)
-    return Infer(images=images, model=model, predictions=out / "predictions", files=out / "files", **parameters)
+    return Infer(images=images, segmentor=model, predictions=out / "predictions", files=out / "files", **parameters)
 
 
 @pytest.fixture(scope="module")
@@ -197,7 +197,7 @@ def test_maps_lie_on_disk_above_the_block_size(model, images, tmp_path):
 
 
 def test_by_the_command_line_the_same_bytes_again(images, model, predicted, tmp_path):
-    given = {"images": images, "model": model, "predictions": tmp_path / "p", "files": tmp_path / "f"}
+    given = {"images": images, "segmentor": model, "predictions": tmp_path / "p", "files": tmp_path / "f"}
     given["report"] = tmp_path / "r.html"
     execute(parse(Infer, [str(word) for name, path in given.items() for word in (f"--{name}", path)]), run)
     for name, kind, out in (("predictions", "LabelSet", tmp_path / "p"), ("files", "Files", tmp_path / "f")):

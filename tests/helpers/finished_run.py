@@ -29,7 +29,7 @@ def finished_run(run: Path, nuclei: np.ndarray) -> RunRecord:
         state="done",
         origin="computed",
         after=sorted(["ingest", last]),
-        inputs={"model": InputRecord(task=last, output="segmentor", digest="model of round 1")},
+        inputs={"segmentor": InputRecord(task=last, output="segmentor", digest="model of round 1")},
         outputs={"predictions": labelled(run, "infer/predictions", "prediction", masks, "instances")},
         metrics={"images": 2, "cells": 12},
     )

@@ -50,7 +50,7 @@ def test_each_round_works_from_the_one_before(tmp_path):
         noise = TaskOutput(f"{later}/refine-masks", "noise")
         assert tasks[f"{later}/train-segmentor"].parameters["drop_fraction"] == noise
     assert tasks["em-0/select-model"].artifacts["incumbent"] == TaskOutput("pretrain", "encoder")
-    assert tasks["infer"].artifacts["model"] == TaskOutput("em-2/select-model", "best")
+    assert tasks["infer"].artifacts["segmentor"] == TaskOutput("em-2/select-model", "best")
     assert tasks["evaluate-predictions"].artifacts["predictions"] == TaskOutput("infer", "predictions")
     assert "model" not in tasks["evaluate-predictions"].artifacts
 

@@ -200,7 +200,7 @@ def test_a_users_model_is_selected_where_the_loop_makes_it_worse(run, tmp_path):
     assert selection.remark in done.stdout
     spoilt, kept = out / tasks["em-0/train-segmentor"].outputs["segmentor"].path, out / selection.outputs["best"].path
     given, best, trained = (hash_folder(folder)["model.safetensors"] for folder in (own, kept, spoilt))
-    assert best == given != trained and tasks["infer"].inputs["model"].digest == selection.outputs["best"].digest
+    assert best == given != trained and tasks["infer"].inputs["segmentor"].digest == selection.outputs["best"].digest
     (tmp_path / "asked").mkdir()
     images, truth = (out / tasks["ingest"].outputs[name].path for name in ("images", "labels"))
     asked = SelectModel(

@@ -34,7 +34,7 @@ def kind_findings(tmp_path: Path, build) -> list[str]:
 
 @dsl.pipeline(name="predict")
 def predict(pictures: dsl.Input[dsl.Dataset], model: dsl.Input[dsl.Model], number: int) -> dsl.Dataset:
-    return step(Config(), Infer, images=pictures, model=model).outputs["predictions"]
+    return step(Config(), Infer, images=pictures, segmentor=model).outputs["predictions"]
 
 
 def right_kinds(data, encoder):
@@ -43,7 +43,7 @@ def right_kinds(data, encoder):
 
 
 def wrong_kind(data, encoder):
-    step(Config(), Infer, images=data.outputs["labels"], model=encoder)
+    step(Config(), Infer, images=data.outputs["labels"], segmentor=encoder)
 
 
 def wrong_kind_into_nested(data, encoder):

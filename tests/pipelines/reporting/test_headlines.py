@@ -106,7 +106,7 @@ def test_what_the_loop_started_from_is_named_where_it_is_selected(finished):
     record = finished[1].model_copy(deep=True)
     record.tasks["pretrain"].outputs["encoder"] = OutputRecord(path="", kind="Model", digest="given")
     record.tasks["em-1/train-segmentor"].outputs["segmentor"].digest = "given"
-    record.tasks["infer"].inputs["model"] = InputRecord(task="em-1/train-segmentor", output="segmentor")
+    record.tasks["infer"].inputs["segmentor"] = InputRecord(task="em-1/train-segmentor", output="segmentor")
     lines = terminal_summary(record).splitlines()
     assert not any(line.endswith("selected") for line in lines) and "pretrain/encoder" in lines[4]
 
