@@ -28,6 +28,15 @@ def stage(request) -> type[Stage]:
     return declaration(request.param)
 
 
+def choices(field) -> tuple:
+    return get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
+
+
+def any_value(field) -> str:
+    """A value of a required parameter."""
+    return str((*choices(field), "given")[0])
+
+
 def python(code: str) -> str:
     """Return the output of a new interpreter."""
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
@@ -117,11 +126,10 @@ def test_stages_without_a_network_import_none(name):
 
 def test_every_default_and_every_choice_can_be_given_by_hand(stage, tmp_path):
     ports = [word for name, port in stage.ports().items() if port.needed for word in (f"--{name}", f"{name}-path")]
-    needed = {name: "given" for name, field in stage.parameters().items() if field.is_required()}
+    needed = {name: any_value(field) for name, field in stage.parameters().items() if field.is_required()}
     for name, field in stage.parameters().items():
-        choices = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
         default = () if field.is_required() else (field.get_default(call_default_factory=True),)
-        for value in choices or default or (needed[name],):
+        for value in choices(field) or default or (needed[name],):
             text = value if isinstance(value, str) else json.dumps(value)
             words = [word for key, given in {**needed, name: text}.items() for word in (f"--{key}", given)]
             task = parse(stage, [*ports, *words])
@@ -133,7 +141,7 @@ def executor_input(stage: type[Stage], folder: Path) -> dict:
     """Return Kubeflow's executor input: every port, every parameter, numbers as JSON floats."""
     values = {}
     for name, field in stage.parameters().items():
-        value = "given" if field.is_required() else field.get_default(call_default_factory=True)
+        value = any_value(field) if field.is_required() else field.get_default(call_default_factory=True)
         values[name] = float(value) if isinstance(value, int) and not isinstance(value, bool) else value
     artifacts = {"in": {}, "out": {}}
     for name, port in stage.ports().items():

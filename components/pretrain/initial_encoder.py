@@ -12,14 +12,14 @@ from components.pretrain.checkpoint_file import read_tensors
 from components.pretrain.component import Pretrain
 from components.pretrain.foreign_weights import adapt_checkpoint
 from components.pretrain.patch_embedding import fit_channels
-from shared.artifacts.kinds import Model
-from shared.artifacts.manifest import copy_payload, verify
+from shared.artifacts.manifest import copy_payload
 from shared.data.crops import Crops
 from shared.models.backbones.vit import Encoder
 from shared.models.config import EncoderConfig, ModelInput, SegmentorConfig, VitArchitecture
 from shared.models.files import load_config
 from shared.models.load import load_model
-from shared.system.errors import ArtifactError, UserError
+from shared.models.model_source import model_at
+from shared.system.errors import UserError
 from shared.training.seeds import step_generator
 from shared.training.tensors import to_device
 
@@ -40,7 +40,7 @@ def initial_encoder(stage: Pretrain, model_input: ModelInput) -> Encoder:
         with _local_file(stage.weights) as path:
             return adapt_checkpoint(read_tensors(path), config, path, stage.weights_input)
     if stage.weights_from:
-        with _local_model(stage.weights_from) as folder:
+        with model_at(stage.weights_from, "--weights_from") as folder:
             return _from_artifact(folder, config)
     return Encoder(config)
 
@@ -71,7 +71,7 @@ def copy_given_segmentor(stage: Pretrain, target: Path) -> bool:
     """Copy the model of `weights_from` to `target` if it is a segmentor, which needs no pretraining; return whether."""
     if not stage.weights_from or stage.weights:
         return False
-    with _local_model(stage.weights_from) as folder:
+    with model_at(stage.weights_from, "--weights_from") as folder:
         if isinstance(load_config(folder, EncoderConfig, SegmentorConfig), EncoderConfig):
             return False
         copy_payload(folder, target)
@@ -90,23 +90,6 @@ def _local_file(location: str) -> Iterator[Path]:
         path = Path(temporary, location.rsplit("/", 1)[1])
         path.write_bytes(store.get(location))
         yield path
-
-
-@contextmanager
-def _local_model(location: str) -> Iterator[Path]:
-    """The verified Model artifact at a path, or a temporary copy of the one at a uri."""
-    with tempfile.TemporaryDirectory(prefix="cytoloom-") as temporary:
-        folder = Path(location)
-        if "://" in location:
-            from shared import store
-
-            folder = Path(temporary, "encoder")
-            store.fetch(location, folder)
-        try:
-            verify(folder, Model)
-        except ArtifactError as error:
-            raise ArtifactError(f"--weights_from: {error}") from error
-        yield folder
 
 
 def _from_artifact(folder: Path, config: EncoderConfig) -> Encoder:

@@ -132,6 +132,7 @@ RESOURCES = {
     "refine_masks": Resources(cpu="8", memory="8Gi"),
     "train_segmentor": _gpu(cpu="8", shm="8Gi", retries=3, timeout=24 * _HOUR),
     "select_model": _gpu(),
+    "import_model": Resources(caching=False),  # Kubeflow's key would be the uri alone, whatever lies there by now
     "evaluate": _gpu(),
     "infer": _gpu(),
     "export_model": _gpu(),

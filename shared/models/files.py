@@ -31,8 +31,14 @@ def save_model(folder: Path, state: "dict[str, Tensor]", config: BaseModel, card
 
 
 def save_absent(folder: Path, reason: str) -> None:
-    """Write a Model artifact without a network, for a stage that had nothing to learn from; reason: for people."""
-    save_model(folder, {}, AbsentConfig(), f"# No model\n\n{reason}")
+    """Write a Model artifact without a network, for a stage that had nothing to learn from; reason: for people.
+
+    Loads no PyTorch: `safetensors` writes a file of no tensors as these bytes, the length of an empty header first.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / WEIGHTS).write_bytes((8).to_bytes(8, "little") + b"{}".ljust(8))
+    save_config(folder, AbsentConfig())
+    (folder / CARD).write_text(f"# No model\n\n{reason}\n", encoding="utf-8")
 
 
 def is_absent(folder: Path) -> bool:

@@ -1,0 +1,1 @@
+"""Stage `import_model`."""
