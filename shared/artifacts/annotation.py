@@ -1,8 +1,11 @@
-"""Annotation: one object of an image with its box, category, outline and score, as a LabelSet holds it."""
+"""Annotation: one object of an image; ImageClass: the class of a whole image; as a LabelSet holds them."""
 
+import csv
 import math
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
 
 from shared.system.errors import ImageError
 
@@ -24,6 +27,76 @@ class Annotation:
     """1: the box or outline covers several objects that are not told apart."""
     score: float | None = None
     """Of a prediction, in [0, 1]."""
+
+
+Outcome = Literal["positive", "negative", "abstain"]
+"""What gated inference makes of an image: it has what is looked for, it has not, or the model cannot tell."""
+
+
+@dataclass(frozen=True)
+class ImageClass:
+    """The class of one image. All but the name belongs to a prediction."""
+
+    name: str
+    """Of a prediction, the most probable class, whatever the outcome."""
+    score: float | None = None
+    """Probability of that class, in [0, 1]."""
+    probabilities: Mapping[str, float] = field(default_factory=dict)
+    """Class -> probability in [0, 1], of every class; empty where not known."""
+    outcome: Outcome | None = None
+    """None where no decision was made."""
+    reason: str = ""
+    """Why the outcome is what it is, for people."""
+    distance: float | None = None
+    """Distance of the image from the training images, see `shared.models.classifier`."""
+
+
+PROBABILITY_COLUMN = "p_"
+"""Beginning of the columns of `classes.csv` that hold the probability of a class."""
+
+
+def write_image_classes(path: Path, classes: Mapping[str, ImageClass]) -> None:
+    """Write `classes.csv`: key, class, and the columns that any image has a value for, empty where it has none.
+
+    Probabilities and distances have nine significant digits, which a float32 survives.
+    """
+    found = classes.values()
+    optional = {
+        "score": [item.score is not None for item in found],
+        **{f"{PROBABILITY_COLUMN}{name}": [True] for name in sorted({n for item in found for n in item.probabilities})},
+        "outcome": [item.outcome is not None for item in found],
+        "reason": [bool(item.reason) for item in found],
+        "distance": [item.distance is not None for item in found],
+    }
+    columns = ["key", "class", *(name for name, known in optional.items() if any(known))]
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        table = csv.DictWriter(stream, columns, restval="", extrasaction="ignore", lineterminator="\n")
+        table.writeheader()
+        for key, item in classes.items():
+            table.writerow({"key": key, "class": item.name, **_values(item)})
+
+
+def _values(item: ImageClass) -> dict[str, Any]:
+    chances = {f"{PROBABILITY_COLUMN}{name}": f"{value:.9g}" for name, value in item.probabilities.items()}
+    distance = "" if item.distance is None else f"{item.distance:.9g}"
+    score = None if item.score is None else round(float(item.score), 4)
+    return {"score": score, "outcome": item.outcome, "reason": item.reason, "distance": distance} | chances
+
+
+def read_image_classes(path: Path) -> dict[str, ImageClass]:
+    """Read `classes.csv`: key -> class. Raises ValueError or KeyError where it is not one."""
+    with path.open(newline="", encoding="utf-8") as stream:
+        return {row["key"]: _image_class(row) for row in csv.DictReader(stream)}
+
+
+def _image_class(row: Mapping[str, str]) -> ImageClass:
+    start = len(PROBABILITY_COLUMN)
+    chances = {n[start:]: float(v) for n, v in row.items() if n.startswith(PROBABILITY_COLUMN) and v}
+    score, distance = (float(row[name]) if row.get(name) else None for name in ("score", "distance"))
+    outcome: Any = row.get("outcome") or None
+    if outcome not in (None, *get_args(Outcome)):
+        raise ValueError(f"the outcome {outcome!r} is none of {', '.join(get_args(Outcome))}")
+    return ImageClass(row["class"], score, chances, outcome, row.get("reason") or "", distance)
 
 
 def clip_box(corners: tuple[float, float, float, float], size: tuple[int, int]) -> BoundingBox:

@@ -6,7 +6,6 @@ cell. Confidence is uint8: 0 = ignore, 255 = certain. A foreground mask m with c
 foreground probability 0.5 + (m - 0.5) * c / 255: stages pass probabilities in this form.
 """
 
-import csv
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,14 @@ import imagecodecs
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from shared.artifacts.annotation import Annotation, BoundingBox, annotations_by_key
+from shared.artifacts.annotation import (
+    Annotation,
+    BoundingBox,
+    ImageClass,
+    annotations_by_key,
+    read_image_classes,
+    write_image_classes,
+)
 from shared.artifacts.coco import annotation_dataset
 from shared.artifacts.kinds import LabelSet
 from shared.artifacts.manifest import read_manifest
@@ -101,7 +107,7 @@ class LabelWriter:
     >>> with LabelWriter(folder, "prediction") as writer:
     ...     writer.add("a", labels, "instances", scores=scores)
     ...     writer.annotate("a", (height, width), [Annotation("cell", (x, y, w, h), w * h, score=0.9)])
-    ...     writer.classify("a", "positive", score=0.8)
+    ...     writer.classify("a", ImageClass("positive", 0.8, {"negative": 0.2, "positive": 0.8}))
     """
 
     def __init__(self, folder: Path, origin: Origin, notes: dict[str, Any] | None = None) -> None:
@@ -109,7 +115,7 @@ class LabelWriter:
         self.folder, self.origin, self.notes = folder, origin, notes or {}
         self.entries: list[LabelEntry] = []
         self._annotated: dict[str, tuple[tuple[int, int], list[Annotation]]] = {}
-        self._classes: dict[str, tuple[str, float | None]] = {}
+        self._classes: dict[str, ImageClass] = {}
         self._shards = ShardWriter(folder, "labels")
 
     def __enter__(self) -> "LabelWriter":
@@ -126,26 +132,20 @@ class LabelWriter:
             coco = annotation_dataset((key, size, found) for key, (size, found) in self._annotated.items())
             (self.folder / COCO_FILE).write_text(json.dumps(coco, sort_keys=True) + "\n")
         if self._classes:
-            self._write_classes()
-
-    def _write_classes(self) -> None:
-        """Write `classes.csv`: key, class, and a score (empty where there is none) if any class has one."""
-        scored = any(score is not None for _, score in self._classes.values())
-        with (self.folder / CLASSES_FILE).open("w", newline="", encoding="utf-8") as stream:
-            table = csv.writer(stream, lineterminator="\n")
-            table.writerow(["key", "class", *(["score"] if scored else [])])
-            for key, (name, score) in self._classes.items():
-                table.writerow([key, name, *([score] if scored else [])])
+            write_image_classes(self.folder / CLASSES_FILE, self._classes)
 
     def annotate(self, key: str, size: tuple[int, int], annotations: list[Annotation]) -> None:
         """Append the objects of one image of (height, width) px; an empty list states that it holds none."""
         check_ascending(key, next(reversed(self._annotated), None))
         self._annotated[key] = (size, annotations)
 
-    def classify(self, key: str, name: str, score: float | None = None) -> None:
-        """Append the class of one image; score: of a prediction, in [0, 1]."""
+    def classify(self, key: str, name: str | ImageClass, score: float | None = None) -> None:
+        """Append the class of one image, by its name, or with all that is known of a prediction.
+
+        score: probability of the class named, in [0, 1].
+        """
         check_ascending(key, next(reversed(self._classes), None))
-        self._classes[key] = (name, None if score is None else round(float(score), 4))
+        self._classes[key] = ImageClass(name, score) if isinstance(name, str) else name
 
     def add(
         self,
@@ -237,20 +237,23 @@ class LabelReader:
         """Map the keys of the annotated images to boxes (x, y, width, height) in px."""
         return {key: [item.bbox for item in found] for key, found in self.annotations().items()}
 
+    def image_classes(self) -> dict[str, ImageClass]:
+        """Map keys to the class of the image and what else is known of it; empty where no classes are known."""
+        path = self.folder / CLASSES_FILE
+        if not path.is_file():
+            return {}
+        try:
+            return read_image_classes(path)
+        except (ValueError, KeyError, TypeError) as error:
+            raise ArtifactError(f"{path}: not readable ({error}); make the artifact again") from error
+
     def classes(self) -> dict[str, str]:
-        """Map keys to the class of the image; empty where none are known."""
-        return {row["key"]: row["class"] for row in self._class_rows()}
+        """Map keys to the name of the image's class."""
+        return {key: item.name for key, item in self.image_classes().items()}
 
     def class_scores(self) -> dict[str, float]:
         """Map keys to the score in [0, 1] of the image's class; empty unless the classes are predictions."""
-        return {row["key"]: float(row["score"]) for row in self._class_rows() if row.get("score")}
-
-    def _class_rows(self) -> list[dict[str, str]]:
-        path = self.folder / CLASSES_FILE
-        if not path.is_file():
-            return []
-        with path.open(newline="", encoding="utf-8") as stream:
-            return list(csv.DictReader(stream))
+        return {key: item.score for key, item in self.image_classes().items() if item.score is not None}
 
 
 def learned_labels(truth: LabelReader, train: Collection[str], use_labels: int) -> list[str]:

@@ -10,9 +10,17 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from PIL import Image
 
-from shared.artifacts.annotation import Annotation
+from shared.artifacts.annotation import Annotation, ImageClass
 from shared.artifacts.kinds import ImageSet, LabelSet
-from shared.artifacts.label_set import INFO_FILE, LabelReader, LabelWriter, decode_labels, encode_labels, soft_mask
+from shared.artifacts.label_set import (
+    CLASSES_FILE,
+    INFO_FILE,
+    LabelReader,
+    LabelWriter,
+    decode_labels,
+    encode_labels,
+    soft_mask,
+)
 from shared.artifacts.manifest import seal, verify
 from shared.system.errors import ArtifactError
 
@@ -122,6 +130,34 @@ def test_a_set_of_classes_alone(tmp_path):
     contents = reader.contents()
     assert contents and (contents.label_images, contents.annotations, contents.classes) == (0, 0, 2)
     assert reader.info.origin == "corrected" and reader.boxes() == {}
+
+
+def test_a_predicted_class_keeps_all_that_is_known_of_it(tmp_path):
+    chances = {"negative": 0.333333343, "positive": 2e-07}
+    known = ImageClass("negative", 0.3333, chances, "abstain", 'far, "very far"', 142.857147)
+    few = ImageClass("positive", 0.75, {"positive": 0.75})
+    with LabelWriter(tmp_path / "set", "prediction") as writer:
+        writer.classify("a", known)
+        writer.classify("b", few)
+        writer.classify("c", "negative")
+        writer.classify("d", ImageClass("x", probabilities={"x": np.float32(1 / 3)}))
+    seal(tmp_path / "set", LabelSet)
+    reader = LabelReader(tmp_path / "set")
+    found = reader.image_classes()
+    assert np.float32(found.pop("d").probabilities["x"]) == np.float32(1 / 3)
+    assert found == {"a": known, "b": few, "c": ImageClass("negative")}
+    header, first, *_ = (tmp_path / "set" / CLASSES_FILE).read_text().splitlines()
+    assert header == "key,class,score,p_negative,p_positive,p_x,outcome,reason,distance"
+    assert first.startswith("a,negative,0.3333,0.333333343,2e-07,abstain,")
+
+
+@pytest.mark.parametrize("row", ["a,x,high,positive", "a,x,0.5,perhaps"])
+def test_a_table_of_classes_that_is_not_ours_is_refused(row, tmp_path):
+    with LabelWriter(tmp_path / "set", "prediction") as writer:
+        writer.classify("a", "x", 0.5)
+    (tmp_path / "set" / CLASSES_FILE).write_text(f"key,class,score,outcome\n{row}\n")
+    with pytest.raises(ArtifactError, match=r"classes.csv: not readable \(.*; make the artifact again"):
+        LabelReader(tmp_path / "set", sealed=False).classes()
 
 
 def test_predictions_of_every_kind_carry_scores(tmp_path):
