@@ -5,7 +5,7 @@ output. To add a kind of model, add its config class to the union `ModelConfig`,
 `shared.models.load`.
 """
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -160,8 +160,10 @@ class ClassifierArchitecture(_Part):
     encoder: VitArchitecture
     classes: tuple[str, ...] = Field(min_length=2)
     """Names of the classes, in the order of the outputs."""
-    pooling: Literal["mean", "class_token"] = "mean"
-    """What the linear layer sees: the mean of the patch tokens, or the class token."""
+    pooling: Literal["mean", "mean_and_max", "class_token"] = "mean"
+    """What the linear layer sees: the mean of the patch tokens, their mean and maximum, or the class token."""
+    stem: bool = False
+    """Add the output of small convolutions to the patch embedding, see `ConvolutionalStem`."""
 
 
 class ClassifierPostProcessing(_Part):
@@ -184,10 +186,21 @@ class ClassifierConfig(_Part):
     input: ModelInput
     postprocessing: ClassifierPostProcessing = ClassifierPostProcessing()
 
+    @model_validator(mode="after")
+    def _size_known(self) -> Self:
+        if self.input.crop_px is None:
+            raise ValueError("input.crop_px is missing: the side to which images are resized")
+        return self
+
     @property
     def encoder(self) -> EncoderConfig:
         """Config of the classifier's encoder alone."""
         return EncoderConfig(architecture=self.architecture.encoder, input=self.input)
+
+    @property
+    def embedding_width(self) -> int:
+        """Features of an image."""
+        return self.architecture.encoder.width * (2 if self.architecture.pooling == "mean_and_max" else 1)
 
 
 class ResNetArchitecture(_Part):
@@ -195,6 +208,20 @@ class ResNetArchitecture(_Part):
 
     depth: Literal[18, 34, 50] = 18
     """Number of layers."""
+    variant: Literal["plain", "d"] = "plain"
+    """plain: torchvision's; d: three small convolutions first, and average pooling in the shortcuts (He et al. 2019,
+    arXiv:1812.01187), as timm's `resnet18d` and RT-DETR's own backbone."""
+    norm: Literal["batch", "frozen", "group"] = "group"
+    """batch: statistics of the batch; frozen: of a pretrained network, unchanged; group: of each image, for small
+    batches (Wu & He 2018, arXiv:1803.08494)."""
+
+
+DetectorSize = Literal["small", "standard"]
+DETECTOR_SHAPES: dict[DetectorSize, dict[str, int]] = {
+    "small": {"width": 128, "heads": 4, "feed_forward": 256, "decoder_layers": 3, "denoising": 50},
+    "standard": {"width": 256, "heads": 8, "feed_forward": 1024, "decoder_layers": 6, "denoising": 100},
+}
+"""Size -> fields of DetectorArchitecture. standard: RT-DETRv2's; small trains on two CPU cores."""
 
 
 class DetectorArchitecture(_Part):
@@ -205,6 +232,31 @@ class DetectorArchitecture(_Part):
     """Names of the classes, in the order of the outputs."""
     queries: PositiveInt = 300
     """Objects that the decoder can find in a tile."""
+    pyramid: Literal["vitdet", "resample"] = "vitdet"
+    """How a vision transformer's single map becomes three, see `shared.models.backbones.pyramid`."""
+    detail: bool = True
+    """Add the maps of a light convolutional branch to those of a vision transformer."""
+    width: PositiveInt = 256
+    """Features of a query, and channels of the hybrid encoder's maps."""
+    heads: PositiveInt = 8
+    """Number of attention heads."""
+    feed_forward: PositiveInt = 1024
+    """Hidden features of the transformer layers' MLPs."""
+    encoder_layers: PositiveInt = 1
+    """Number of transformer layers on the map of stride 32."""
+    decoder_layers: PositiveInt = 6
+    """Number of transformer layers of the queries."""
+    denoising: NonNegativeInt = 100
+    """Number of additional queries in training, true boxes with noise (Zhang et al. 2022, arXiv:2203.03605)."""
+    norm: Literal["batch", "group"] = "group"
+    """Normalisation after the hybrid encoder's convolutions; batch: as RT-DETR's weights need."""
+
+    @classmethod
+    def preset(
+        cls, size: DetectorSize, backbone: VitArchitecture | ResNetArchitecture, classes: tuple[str, ...], **fields: Any
+    ) -> "DetectorArchitecture":
+        """Return the architecture of a named size; fields: whatever differs from it."""
+        return cls.model_validate({**DETECTOR_SHAPES[size], "backbone": backbone, "classes": classes, **fields})
 
 
 class DetectorPostProcessing(_Part):
@@ -223,6 +275,12 @@ class DetectorConfig(_Part):
     architecture: DetectorArchitecture
     input: ModelInput
     postprocessing: DetectorPostProcessing = DetectorPostProcessing()
+
+    @property
+    def encoder(self) -> EncoderConfig | None:
+        """Config of the vision transformer alone; None where the backbone is a ResNet."""
+        backbone = self.architecture.backbone
+        return EncoderConfig(architecture=backbone, input=self.input) if isinstance(backbone, VitArchitecture) else None
 
 
 class AbsentConfig(_Part):

@@ -10,7 +10,8 @@ from typing import Any, TypeVar, overload
 from torch import Tensor, nn
 
 from shared.models.backbones.vit import Encoder
-from shared.models.config import EncoderConfig, SegmentorConfig
+from shared.models.classifier import Classifier
+from shared.models.config import ClassifierConfig, EncoderConfig, SegmentorConfig
 from shared.models.files import load_config, load_state
 from shared.models.segmentor import Segmentor
 from shared.system.errors import ArtifactError
@@ -18,7 +19,11 @@ from shared.system.errors import ArtifactError
 A = TypeVar("A", bound=nn.Module)
 B = TypeVar("B", bound=nn.Module)
 
-NETWORKS: dict[type, type[nn.Module]] = {EncoderConfig: Encoder, SegmentorConfig: Segmentor}
+NETWORKS: dict[type, type[nn.Module]] = {
+    EncoderConfig: Encoder,
+    SegmentorConfig: Segmentor,
+    ClassifierConfig: Classifier,
+}
 """Config class of each kind of model -> its network class, which is built as `network(config)` and has `.config`."""
 
 
