@@ -15,7 +15,7 @@ Trained without labels by {stage.chosen_objective().upper()} on {images} images,
 
 - Architecture: width {vit.width}, depth {vit.depth}, heads {vit.heads}, {config.input.channels} channels
 - Input: every channel scaled so that its {normalisation.low:g} and {normalisation.high:g} percentiles become 0 and 1
-- Training: {stage.steps} steps of {stage.batch_size} crops of {stage.crop} px
+- Training: {stage.steps} steps of {stage.batch_size} crops of {config.input.crop_px} px
 - Peak learning rate: {stage.learning_rate:g}
 - Loss: {losses["first_loss"]:.3f} in the first tenth of the steps, {losses["loss"]:.3f} in the last
 - Files: `model.safetensors` (parameter names as in timm's VisionTransformer), `config.json`

@@ -27,10 +27,10 @@ class Pretrain(Stage):
     may undo what they have learned."""
     size: Literal["nano", "tiny", "small", "base", "large"] = "nano"
     """Size of the transformer. All but nano have the shape of timm's `vit_SIZE`."""
-    patch: Literal[8, 16] = 8
-    """Side of a patch, px."""
+    patch: Literal[4, 8, 16] = 8
+    """Side of a patch, px. 4 is for images of single small cells, of about 64 px and less."""
     crop: int = Field(128, ge=32, multiple_of=16)
-    """Side of a training crop, px."""
+    """Side of a training crop, px; reduced where most of the images are smaller."""
     downsample: Literal["auto", "1", "2", "4"] = "auto"
     """Downsample the images by this factor for the network. auto: choose it by the size of the objects."""
     scale_jitter: float = Field(1.25, ge=1, le=4)

@@ -41,7 +41,7 @@ def run(stage: Pretrain) -> Result:
     crops = Crops(
         reader,
         keys,
-        size=stage.crop,
+        size=encoder.config.input.crop_px or stage.crop,
         model_input=config.input,
         scale_jitter=stage.scale_jitter,
         cache_bytes=stage.cache_mb * 10**6,

@@ -16,6 +16,8 @@ MEASURED_IMAGES = 24
 """Images, evenly spaced, whose objects are measured."""
 LARGE_OBJECT_PX = 46
 """Typical diameter from which on images are downsampled (RESULTS.md, "Constants")."""
+MIN_CROP_PX = 32
+"""Side of the smallest crop."""
 _FACTORS: tuple[Downsample, ...] = (1, 2, 4)
 
 
@@ -35,8 +37,21 @@ def choose_input(stage: Pretrain, reader: ImageReader, keys: list[str]) -> Model
         channels=_channels(reader, keys),
         downsample=choose_downsample(stage, reader, keys),
         um_per_px=median_um_per_px(reader, keys),
-        crop_px=stage.crop,
+        crop_px=crop_side(stage.crop, reader, keys),
     )
+
+
+def crop_side(wanted: int, reader: ImageReader, keys: list[str]) -> int:
+    """Return the side of the crops, px: `wanted`, or less where the median image is smaller; a multiple of 16.
+
+    A crop larger than its image would mostly show reflections of it.
+    """
+    shorter = float(np.median([min(reader.entries[key].height, reader.entries[key].width) for key in keys]))
+    if shorter >= wanted:
+        return wanted
+    side = max(MIN_CROP_PX, int(shorter) // 16 * 16)
+    log.info("the images are %d px high or wide; crops are %d px instead of %d", shorter, side, wanted)
+    return side
 
 
 def _channels(reader: ImageReader, keys: list[str]) -> int:
@@ -54,6 +69,8 @@ def choose_downsample(stage: Pretrain, reader: ImageReader, keys: list[str]) -> 
     """
     if stage.downsample != "auto":
         return next(factor for factor in _FACTORS if str(factor) == stage.downsample)
+    if crop_side(stage.crop, reader, keys) < min(stage.crop, 2 * MIN_CROP_PX):  # images of single objects
+        return 1
     measured = evenly_spaced(keys, MEASURED_IMAGES)
     selection = ProposalSelection.fit(reader.read(key) for key in measured)
     masks = ((selection.probability(reader.read(key)) >= 0.5).astype(np.uint8) for key in measured)

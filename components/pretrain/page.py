@@ -22,7 +22,7 @@ def training_page(stage: Pretrain, objective: Objective, crops: Crops, history: 
     page, name = Page("pretrain"), stage.chosen_objective()
     page.text(
         f"{name.upper()}, ViT {stage.size}, patch {stage.patch}: {stage.steps} steps of {stage.batch_size} "
-        f"crops of {stage.crop} px from {len(crops.keys)} images."
+        f"crops of {crops.size} px from {len(crops.keys)} images."
     )
     page.plot("loss", {name: plot_points(history)}, x="step", y="loss")
     if isinstance(objective, MaeObjective):
