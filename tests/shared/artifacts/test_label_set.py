@@ -148,7 +148,7 @@ def test_a_predicted_class_keeps_all_that_is_known_of_it(tmp_path):
     assert found == {"a": known, "b": few, "c": ImageClass("negative")}
     header, first, *_ = (tmp_path / "set" / CLASSES_FILE).read_text().splitlines()
     assert header == "key,class,score,p_negative,p_positive,p_x,outcome,reason,distance"
-    assert first.startswith("a,negative,0.3333,0.333333343,2e-07,abstain,")
+    assert first.startswith("a,negative,0.3333,0.333333343,2e-07,,abstain,")
 
 
 @pytest.mark.parametrize("row", ["a,x,high,positive", "a,x,0.5,perhaps"])
