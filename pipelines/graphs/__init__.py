@@ -1,9 +1,10 @@
 """The graphs by name. A graph's module states which stage feeds which: `build(config) -> pipeline`.
 
-This table imports no graph, and so no kfp, until one is loaded: `cytoloom list` stays fast.
+This module imports no graph, and so no kfp, until one is loaded: `cytoloom list` stays fast.
 """
 
 import ast
+import importlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,16 +15,8 @@ from shared.system.suggestions import alternatives
 
 Build = Callable[[Config], Any]
 """Builds the pipeline of a graph with the settings fixed in it."""
-
-
-def _label_free() -> Build:
-    from pipelines.graphs.label_free import build
-
-    return build
-
-
-GRAPHS: dict[str, Callable[[], Build]] = {"label_free": _label_free}
-"""Name of a graph, which is its module's -> function that imports the module and returns its `build`."""
+GRAPHS = ("label_free",)
+"""Names of the graphs, which are their modules'."""
 PRESETS = Path(__file__).parent / "presets"
 """Folder of config files for `--config`, with the cost and the result of each in its header."""
 
@@ -32,7 +25,8 @@ def load_graph(name: str) -> Build:
     """Import a graph and return its `build`. Raises UserError for an unknown name."""
     if name not in GRAPHS:
         raise UserError(f"{name}: no such pipeline{alternatives(name, GRAPHS)}")
-    return GRAPHS[name]()
+    build: Build = importlib.import_module(f"{__name__}.{name}").build
+    return build
 
 
 def summary(name: str) -> str:

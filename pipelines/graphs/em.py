@@ -1,5 +1,6 @@
 """Build an EM round as a nested pipeline: features, clusters, pseudo-labels (E-step), segmentor (M-step), selection."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from kfp import dsl
@@ -23,7 +24,7 @@ class Round(NamedTuple):
     """What a round passes to the next one.
 
     `model` and `labels` are the last round's, even if the selection rejects them: a worse round may lead to a better
-    one. `best` is the selected model. Round 0 gets the encoder twice, an empty LabelSet, -1, 0 and False.
+    one. `best` is the selected model.
     """
 
     model: dsl.Model
@@ -43,6 +44,19 @@ def em_rounds(config: Config) -> list[Any]:
     configs = config.groups(EM, [f"{EM}-{number}" for number in range(config.rounds)])
     definitions = {id(own): _em_round(own) for own in configs}
     return [definitions[id(own)] for own in configs]
+
+
+def run_rounds(rounds: Sequence[Any], data: dsl.PipelineTask, encoder: Any, **settings: Any) -> Round:
+    """Add the rounds to the pipeline, each with what the one before passes on; return what the last one does.
+
+    rounds: of `em_rounds`; data: task of `ingest`; settings: run-time parameters of every round.
+    """
+    after = Round(encoder, data.outputs["no_labels"], encoder, best_round=-1, initial_area=0.0, done=False)
+    given = {"images": data.outputs["images"], "truth": data.outputs["labels"], **settings}
+    for number, em in enumerate(rounds):
+        task = em(**given, **after._asdict(), round_number=number).set_display_name(f"{EM}-{number}")
+        after = Round(**{name: task.outputs[name] for name in Round._fields})
+    return after
 
 
 def _em_round(config: Config) -> Any:

@@ -16,7 +16,7 @@ from components.pretrain.component import Pretrain
 from components.select_model.component import SelectModel
 from components.train_segmentor.component import TrainSegmentor
 from pipelines.config import Config
-from pipelines.graphs.em import EM, em_rounds
+from pipelines.graphs.em import EM, em_rounds, run_rounds
 from pipelines.kubeflow.adapter import step
 
 
@@ -36,21 +36,10 @@ def build(config: Config) -> Any:
         data = step(config, Ingest, source=source, fingerprint=fingerprint)
         images, truth = data.outputs["images"], data.outputs["labels"]
         encoder = step(config, Pretrain, images=images, steps=pretrain_steps, seed=seed).outputs["encoder"]
-        state = {
-            "model": encoder,
-            "labels": data.outputs["no_labels"],
-            "best": encoder,
-            "best_round": -1,
-            "initial_area": 0.0,
-            "done": False,
-        }
         settings = {"k": k, "use_labels": use_labels, "train_steps": train_steps, "stop_agreement": stop_agreement}
-        for number, em in enumerate(rounds):
-            after = em(images=images, truth=truth, **state, **settings, round_number=number, seed=seed)
-            after.set_display_name(f"{EM}-{number}")
-            state = {name: after.outputs[name] for name in state}
-        found = step(config, Infer, images=images, segmentor=state["best"])
-        step(config, ExportModel, images=images, model=state["best"])
+        best = run_rounds(rounds, data, encoder, **settings, seed=seed).best
+        found = step(config, Infer, images=images, segmentor=best)
+        step(config, ExportModel, images=images, model=best)
         scored = {"images": images, "truth": truth, "predictions": found.outputs["predictions"]}
         step(config, Evaluate, name="evaluate-predictions", **scored, use_labels=use_labels)
 
