@@ -10,7 +10,7 @@ from shared.artifacts.annotation import BoundingBox
 from shared.artifacts.image_set import ImageEntry, ImageReader
 from shared.artifacts.keys import evenly_spaced
 from shared.artifacts.label_set import LabelReader
-from shared.imaging.overlays import TRUTH_COLOUR, outline, to_rgb8
+from shared.imaging.overlays import TRUTH_COLOUR, outline, outline_boxes, to_rgb8
 from shared.readers.ingestion import REJECTS_FILE, IngestSummary
 from shared.reporting.page import Page
 
@@ -91,7 +91,7 @@ def _thumbnail(
         caption += f"; {labels.max(initial=0)} objects" if kind == "instances" else "; foreground mask"
         return _with_outlines(rgb, labels), caption
     if boxes is not None:
-        return _with_boxes(rgb, boxes, scale), f"{caption}; {len(boxes)} boxes"
+        return outline_boxes(rgb, boxes, TRUTH_COLOUR, scale=scale), f"{caption}; {len(boxes)} boxes"
     return rgb, caption
 
 
@@ -100,11 +100,3 @@ def _with_outlines(rgb: np.ndarray, labels: np.ndarray) -> np.ndarray:
     rows = np.arange(rgb.shape[0]) * labels.shape[0] // rgb.shape[0]
     columns = np.arange(rgb.shape[1]) * labels.shape[1] // rgb.shape[1]
     return outline(rgb, labels[rows[:, None], columns], TRUTH_COLOUR)
-
-
-def _with_boxes(rgb: np.ndarray, boxes: list[BoundingBox], scale: float) -> np.ndarray:
-    """Draw boxes in px of the full image; scale: thumbnail px per image px."""
-    for x, y, width, height in boxes:
-        corners = [round(value * scale) for value in (x, y, x + width, y + height)]
-        cv2.rectangle(rgb, (corners[0], corners[1]), (corners[2] - 1, corners[3] - 1), TRUTH_COLOUR)
-    return rgb

@@ -1,6 +1,6 @@
-"""Draw images as RGB, and label images as colours or outlines. Equal input gives equal bytes."""
+"""Draw images as RGB, label images as colours or outlines, and boxes. Equal input gives equal bytes."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import cv2
 import numpy as np
@@ -53,6 +53,25 @@ def outline(
         raise ValueError(f"the image has shape {rgb8.shape[:2]}, its labels are {labels.shape}")
     drawn = rgb8.copy()
     drawn[inner_boundaries(labels, width)] = colour
+    return drawn
+
+
+def outline_boxes(
+    rgb8: np.ndarray,
+    boxes: Iterable[Sequence[float]],
+    colour: tuple[int, int, int] = PREDICTION_COLOUR,
+    width: int = 1,
+    scale: float = 1.0,
+) -> np.ndarray:
+    """Draw the inner border of every box on a copy of `rgb8` (H, W, 3) uint8.
+
+    boxes: x and y of the upper left corner, width, height; px, divided by `scale` where the image was resized by it.
+    """
+    drawn = np.ascontiguousarray(rgb8.copy())
+    for x, y, across, down in boxes:
+        x0, y0, x1, y1 = (round(corner * scale) for corner in (x, y, x + across, y + down))
+        for inset in range(width):
+            cv2.rectangle(drawn, (x0 + inset, y0 + inset), (x1 - 1 - inset, y1 - 1 - inset), colour)
     return drawn
 
 

@@ -5,7 +5,15 @@ import pytest
 from real_labels import wheel_nuclei
 from skimage.segmentation import find_boundaries
 
-from shared.imaging.overlays import colour_labels, inner_boundaries, outline, side_by_side, thumbnail, to_rgb8
+from shared.imaging.overlays import (
+    colour_labels,
+    inner_boundaries,
+    outline,
+    outline_boxes,
+    side_by_side,
+    thumbnail,
+    to_rgb8,
+)
 
 IMAGE, TRUTH = wheel_nuclei()
 
@@ -27,6 +35,20 @@ def test_outline_draws_edges_alone():
     assert np.array_equal(thick[TRUTH == 0], rgb[TRUTH == 0])
     with pytest.raises(ValueError, match="labels are"):
         outline(rgb[:-1], TRUTH)
+
+
+def test_boxes_are_drawn_as_the_outlines_of_filled_ones():
+    rgb = to_rgb8(IMAGE)
+    boxes = [(10.0, 20.0, 30.0, 12.0), (100.0, 60.0, 50.0, 80.0)]
+    filled = np.zeros(IMAGE.shape[:2], np.uint8)
+    for number, (x, y, width, height) in enumerate(boxes, 1):
+        filled[int(y) : int(y + height), int(x) : int(x + width)] = number
+    assert np.array_equal(outline_boxes(rgb, boxes), outline(rgb, filled))
+    assert np.array_equal(rgb, to_rgb8(IMAGE)), "a copy is drawn on"
+    thick = (outline_boxes(rgb, boxes, (1, 2, 3), width=2) == (1, 2, 3)).all(axis=2)
+    assert not thick[filled == 0].any() and thick[22:24, 10].all() and thick[22, 10:12].all() and not thick[22, 12]
+    half = outline_boxes(rgb[::2, ::2], boxes, scale=0.5)
+    assert np.array_equal(half, outline(rgb[::2, ::2], filled[::2, ::2]))
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32, np.float64])
