@@ -16,7 +16,7 @@ from small_segmentor import trained, write_model
 from components.cluster.coreset_kmeans import kmeans, nearest_centroids
 from components.export_model.component import ExportModel
 from components.export_model.main import run as export_model
-from components.export_model.tensorrt_engine import missing_requirement
+from shared.models.runtimes.tensorrt_runtime import missing_requirement
 from shared.models.tiled_inference import TiledPredictor
 from shared.system.devices import faiss_gpus
 

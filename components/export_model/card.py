@@ -1,6 +1,7 @@
 """Write the part of a model card on the ONNX file: how to use it without this project."""
 
-from components.export_model.exportable import INPUT, Exportable
+from components.export_model.exportable import Exportable
+from shared.models.runtimes import INPUT
 
 
 def usage(subject: Exportable, file: str) -> str:

@@ -5,29 +5,18 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from shared.models.backbones.vit import Encoder
 from shared.models.config import EncoderConfig, SegmentorConfig
 from shared.models.load import load_model
-from shared.models.network import Network, as_network
+from shared.models.network import OUTPUTS, Network, as_network
+from shared.models.runtimes.metadata import GraphMetadata, model_digest
+from shared.models.runtimes.pytorch import DownsampledFeatures
 from shared.models.segmentor import SIDE_MULTIPLE, ProbabilityMaps, Segmentor, inference_copy
 
-INPUT = "image"
-"""Name of the exported graph's input."""
-
-
-class DownsampledFeatures(nn.Module):
-    """An encoder with the downsampling of its input."""
-
-    def __init__(self, encoder: Encoder) -> None:
-        super().__init__()
-        self.encoder, self.downsample = encoder, encoder.config.input.downsample
-
-    def forward(self, image: Tensor) -> Tensor:
-        """(N, C, H, W) float32, normalised -> (N, width, H/s, W/s), s = patch * downsample."""
-        return self.encoder(F.avg_pool2d(image, self.downsample) if self.downsample > 1 else image)
+OPSET = 18
+"""The first opset with antialiased resizing, which learned positions need."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +30,8 @@ class Exportable:
     config: EncoderConfig | SegmentorConfig
     multiple: int
     """px; height and width of the input must be multiples of it."""
+
+    metadata: GraphMetadata
 
     @property
     def segmentor(self) -> SegmentorConfig | None:
@@ -61,7 +52,28 @@ def load_exportable(folder: Path) -> Exportable:
     if isinstance(model, Segmentor):
         segmentor = model.config
         multiple = math.lcm(SIDE_MULTIPLE, segmentor.architecture.encoder.patch) * segmentor.input.downsample
-        return Exportable(ProbabilityMaps(model).eval(), "maps", segmentor, multiple)
+        return Exportable(
+            ProbabilityMaps(model).eval(), "maps", segmentor, multiple, _metadata(folder, model.config, multiple)
+        )
     config = model.config
     multiple = config.architecture.patch * config.input.downsample
-    return Exportable(DownsampledFeatures(model).eval(), "features", config, multiple)
+    return Exportable(
+        DownsampledFeatures(model).eval(), "features", config, multiple, _metadata(folder, config, multiple)
+    )
+
+
+def _metadata(folder: Path, config: EncoderConfig | SegmentorConfig, multiple: int) -> GraphMetadata:
+    return GraphMetadata(
+        kind=config.kind,
+        model_digest=model_digest(folder),
+        opset=OPSET,
+        channels=config.input.channels,
+        tile=128 * config.input.downsample,
+        multiple=multiple,
+        outputs=OUTPUTS[config.kind],
+        classes=config.maps if isinstance(config, SegmentorConfig) else (),
+        normalisation=config.input.normalisation,
+        postprocessing=config.postprocessing.model_dump(mode="json"),
+        inside=("sigmoid",) if isinstance(config, SegmentorConfig) else (),
+        outside=("normalisation", "tiles", "instances") if isinstance(config, SegmentorConfig) else ("normalisation",),
+    )

@@ -8,12 +8,13 @@ import numpy as np
 from components.export_model.comparison import ModelOutput, OutputDifference, compare_outputs, predict_images
 from components.export_model.component import ExportModel
 from components.export_model.exportable import Exportable
-from components.export_model.onnx_export import onnx_network, write_onnx
-from components.export_model.tensorrt_engine import engine_network, write_engine
+from components.export_model.onnx_export import write_onnx
+from components.export_model.tensorrt_engine import write_engine
 from shared.models.network import Network
+from shared.models.runtimes import ENGINE_FILE, ONNX_FILE
+from shared.models.runtimes.onnx_runtime import onnx_network
+from shared.models.runtimes.tensorrt_runtime import engine_network
 from shared.system.log import log
-
-ONNX_FILE, ENGINE_FILE = "model.onnx", "model.engine"
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class ModelExport:
             half=stage.precision == "float16",
         )
         seconds = time.monotonic() - started
-        network = engine_network(path, subject.output, self.device)
+        network = engine_network(path, (subject.output,), self.device)
         return self._compare(ENGINE_FILE, stage.precision, self.predict(network, "TensorRT"), reference, seconds)
 
     def _compare(

@@ -8,22 +8,21 @@ import numpy as np
 
 from components.export_model.card import usage
 from components.export_model.component import ExportModel
-from components.export_model.exportable import INPUT, Exportable, load_exportable
-from components.export_model.exported_files import ENGINE_FILE, ONNX_FILE, ExportedFile, ModelExport
-from components.export_model.onnx_export import OPSET
+from components.export_model.exportable import OPSET, Exportable, load_exportable
+from components.export_model.exported_files import ExportedFile, ModelExport
 from components.export_model.page import make_page
-from components.export_model.tensorrt_engine import missing_requirement
 from shared.artifacts.image_set import ImageReader
 from shared.artifacts.keys import evenly_spaced
 from shared.artifacts.manifest import copy_payload
 from shared.imaging.tiling import centre_crop
 from shared.models.files import CARD
+from shared.models.runtimes import ENGINE_FILE, EXPORT_FILE, INPUT, ONNX_FILE
+from shared.models.runtimes.tensorrt_runtime import missing_requirement
 from shared.stage.declaration import Result
 from shared.system.devices import device
 from shared.system.errors import UserError
 from shared.system.log import log
 
-EXPORT_FILE = "export.json"
 _MAX_SIDE = 1024
 """px; of larger images the centre is compared."""
 
@@ -78,6 +77,7 @@ def _describe(folder: Path, subject: Exportable, files: list[ExportedFile]) -> N
         "output": subject.output,
         "opset": OPSET,
         "files": compared,
+        "metadata": subject.metadata.model_dump(mode="json"),
     }
     (folder / EXPORT_FILE).write_text(json.dumps(text, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     if files[0].accepted:

@@ -1,4 +1,4 @@
-"""Write ONNX files (https://onnx.ai) with torch's exporter, and run them with ONNX Runtime."""
+"""Write ONNX files (https://onnx.ai) with torch's exporter."""
 
 import contextlib
 import io
@@ -6,16 +6,10 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-from components.export_model.exportable import INPUT, Exportable
-from shared.models.network import Network
-from shared.system.devices import threads
-from shared.system.errors import ArtifactError
-
-OPSET = 18
-"""The first opset with antialiased resizing, which learned positions need."""
+from components.export_model.exportable import OPSET, Exportable
+from shared.models.runtimes import INPUT
 
 
 def write_onnx(subject: Exportable, path: Path) -> None:
@@ -41,6 +35,7 @@ def write_onnx(subject: Exportable, path: Path) -> None:
     model = program.model_proto
     _strip_notes(model)
     _name_axes(model)
+    onnx.helper.set_model_props(model, subject.metadata.properties())
     onnx.checker.check_model(model, full_check=True)
     path.write_bytes(model.SerializeToString(deterministic=True))
 
@@ -61,22 +56,3 @@ def _name_axes(model: Any) -> None:
     for axis, name in ((0, "batch"), (2, "rows"), (3, "columns")):
         model.graph.output[0].type.tensor_type.shape.dim[axis].dim_param = name
     del model.graph.value_info[:]
-
-
-def onnx_network(path: Path) -> Network:
-    """Load the file at `path` as a function of arrays, on the CPU. Raises ArtifactError if it cannot be loaded."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads()
-    options.log_severity_level = 3  # errors
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # as OMP_WAIT_POLICY=PASSIVE
-    try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's exceptions, which differ between its releases
-        raise ArtifactError(f"{path}: ONNX Runtime cannot load it ({error}); export the model again") from error
-
-    def network(tiles: np.ndarray) -> tuple[np.ndarray, ...]:
-        return tuple(np.asarray(output) for output in session.run(None, {INPUT: tiles}))
-
-    return network

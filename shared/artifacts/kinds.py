@@ -59,13 +59,13 @@ class FeatureSet(Artifact):
 class Model(Artifact):
     """`model.safetensors`, `config.json` (its `kind` says encoder, segmentor, ...) and `MODEL_CARD.md`.
 
-    An exported one also holds `model.onnx`, `model.engine` and `export.json`.
+    An exported one also holds `model.onnx`, `model.int8.onnx`, `model.engine` and `export.json`.
     """
 
     kfp_type = "Model"
     schema = PayloadSchema(
         required=("config.json", "model.safetensors"),
-        optional=r"export\.json|model\.(onnx|engine)",
+        optional=r"export\.json|model\.(onnx|int8\.onnx|engine)",
         json_keys={"config.json": ("kind",)},
     )
 

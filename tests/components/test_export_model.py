@@ -19,13 +19,14 @@ from components.export_model.component import ExportModel
 from components.export_model.exportable import load_exportable
 from components.export_model.exported_files import rejection_reason
 from components.export_model.main import run
-from components.export_model.onnx_export import onnx_network, write_onnx
+from components.export_model.onnx_export import write_onnx
 from shared.artifacts.kinds import Model
 from shared.artifacts.manifest import hash_folder, seal
 from shared.instances.postprocess import postprocess
 from shared.models.backbones.vit import Encoder
 from shared.models.config import EncoderConfig, ModelInput, SegmentorArchitecture, SegmentorConfig, VitArchitecture
 from shared.models.files import save_model
+from shared.models.runtimes.onnx_runtime import onnx_network
 from shared.models.segmentor import Segmentor
 from shared.system.errors import ArtifactError, UserError
 
