@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from shared.models.backbones.vit import Encoder
 from shared.models.classifier import Classifier
-from shared.models.config import ClassifierConfig, EncoderConfig, SegmentorConfig
+from shared.models.config import ClassifierConfig, DetectorConfig, EncoderConfig, SegmentorConfig
+from shared.models.detector import Detector
 from shared.models.files import load_config, load_state
 from shared.models.segmentor import Segmentor
 from shared.system.errors import ArtifactError
@@ -23,6 +24,7 @@ NETWORKS: dict[type, type[nn.Module]] = {
     EncoderConfig: Encoder,
     SegmentorConfig: Segmentor,
     ClassifierConfig: Classifier,
+    DetectorConfig: Detector,
 }
 """Config class of each kind of model -> its network class, which is built as `network(config)` and has `.config`."""
 
