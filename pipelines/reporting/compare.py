@@ -125,15 +125,14 @@ def contents(a: RunRecord, b: RunRecord) -> list[list[str]]:
 
 def _predictions(page: Page, a: tuple[Path, RunRecord], b: tuple[Path, RunRecord]) -> None:
     """Add the same images with the predictions of either run."""
-    from pipelines.reporting.panels import predictions_of
-    from pipelines.reporting.run_artifacts import RunArtifacts
+    from pipelines.reporting.pictures.run_artifacts import RunArtifacts
     from shared.artifacts.keys import evenly_spaced
 
     try:
         mine, theirs = RunArtifacts(*a), RunArtifacts(*b)
         common = sorted(mine.predicted() & theirs.predicted())
         rows = [
-            (key, [(predictions_of(run, key), side) for side, run in zip(_BOTH_SIDES, (mine, theirs), strict=True)])
+            (key, [_predicted(run, key, side) for side, run in zip(_BOTH_SIDES, (mine, theirs), strict=True)])
             for key in evenly_spaced(common, _MAX_IMAGES)
         ]
     except (UserError, ArtifactError, OSError) as error:
@@ -144,3 +143,11 @@ def _predictions(page: Page, a: tuple[Path, RunRecord], b: tuple[Path, RunRecord
     for key, images in rows:
         page.heading(key, 3)
         page.images(images, _IMAGE_WIDTH)
+
+
+def _predicted(artifacts: Any, key: str, side: str) -> tuple[Any, str]:
+    """The image of one side with its predictions, and a caption."""
+    from pipelines.reporting.pictures.panels import predictions_of
+
+    drawn, found = predictions_of(artifacts, key)
+    return drawn, f"{side}: {found}"

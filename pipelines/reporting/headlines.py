@@ -71,9 +71,11 @@ def curves(loop: Loop) -> list[Column]:
 
 
 def _series(loop: Loop, name: str, kind: str) -> list[Column]:
+    """Leaves out metrics that no repetition has: a stage declares those of every kind of model that it knows."""
     tasks = [repetition.tasks.get(name, TaskRecord()) for repetition in loop.repetitions]
     labels = {metric: label for task in tasks for metric, label in _named(task, kind).items()}
-    return [Column(name, metric, label, [metric_of(t, metric) for t in tasks]) for metric, label in labels.items()]
+    found = [Column(name, metric, label, [metric_of(t, metric) for t in tasks]) for metric, label in labels.items()]
+    return [column for column in found if any(value is not None for value in column.values)]
 
 
 def _named(task: TaskRecord, kind: str) -> dict[str, str]:

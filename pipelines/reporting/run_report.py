@@ -6,15 +6,15 @@ PosixPath('runs/demo/report.html')
 
 import csv
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import quote
 
 from pipelines.reporting.graph_drawing import appearance, drawing
 from pipelines.reporting.headlines import columns, curves, headlines, numbers, points, remarks, stage_of
+from pipelines.reporting.pictures.run_artifacts import finished_outputs
 from pipelines.reporting.record_tables import command_section, lineage_section, task_section
 from pipelines.reporting.repetitions import Loop, final_artifacts, loops, started_from
-from pipelines.reporting.run_artifacts import finished_outputs
 from pipelines.reporting.terminal_summary import loop_table
 from pipelines.run_folder.folder import within
 from pipelines.run_folder.record import RunRecord, TaskRecord, load
@@ -26,13 +26,14 @@ from shared.stage.declaration import is_external
 RUN_PAGE = "report.html"
 _MAX_REJECTS = 100
 """Rows of a table of rejects."""
-_OVERVIEW_WIDTH, _CROP_WIDTH = 372, 222
+_OVERVIEW_WIDTH, _CROP_WIDTH, _SMALL_WIDTH = 372, 222, 110
 """px on the page."""
 _STYLE = """
 .cards { display: flex; flex-wrap: wrap; gap: .8rem; margin: 1rem 0 1.4rem; }
 .card { background: #f6f8fa; border: 1px solid #e3e8ee; border-radius: 8px; padding: .6rem 1.1rem; min-width: 6.5rem; }
 .card b { display: block; font-size: 1.45rem; font-weight: 650; font-variant-numeric: tabular-nums; }
-.card span { font-size: 13px; color: #55606e; }
+.card span, .card small { display: block; font-size: 13px; color: #55606e; }
+.card small { font-size: 11.5px; color: #8a94a0; }
 .state { display: inline-block; border-radius: 99px; padding: .05rem .7rem; font-size: 13px; font-weight: 600;
   background: #e7f3ea; color: #2b6e3a; vertical-align: middle; }
 .state.bad { background: #fbe6e3; color: #a93226; }
@@ -59,8 +60,9 @@ def report(run: Path) -> Page:
     record = load(run)
     page = Page(f"{record.pipeline}: {run.resolve().name}", _STYLE)
     _guarded(_summary, page, run, record)
-    page.raw(Fragment("<nav>" + "".join(link(title, f"#{_anchor(title)}") for title in _SECTIONS) + "</nav>"))
-    for title, section in _SECTIONS.items():
+    sections = {title: section for title, section in _SECTIONS.items() if section is not _loops or loops(record)}
+    page.raw(Fragment("<nav>" + "".join(link(title, f"#{_anchor(title)}") for title in sections) + "</nav>"))
+    for title, section in sections.items():
         page.heading(title, anchor=_anchor(title))
         _guarded(section, page, run, record)
     return page
@@ -91,24 +93,27 @@ def _summary(page: Page, run: Path, record: RunRecord) -> None:
     for name, task in record.tasks.items():
         if task.error:
             _error(page, f"{name} failed", task.error)
-    cards = [(numbers([found.value])[0], found.label) for found in headlines(record)]
-    computed = sum(appearance(task) == "computed" for task in record.tasks.values())
-    cards.append((f"{computed} of {len(record.tasks)}", "tasks computed now"))
-    shown = "".join(
-        f"<div class='card'><b>{escape(value)}</b><span>{escape(label)}</span></div>" for value, label in cards
-    )
-    page.raw(Fragment(f"<div class='cards'>{shown}</div>"))
+    page.raw(Fragment(f"<div class='cards'>{''.join(_cards(record))}</div>"))
     for name, remark in remarks(record):
         page.raw(Fragment(f"<p><b>{escape(name)}</b>: {escape(remark)}</p>"))
     if made := [link(path, quote(path)) for path in final_artifacts(record) if within(run, path).exists()]:
         page.raw(Fragment(f"<p>Results in the run folder: {', '.join(made)}</p>"))
 
 
+def _cards(record: RunRecord) -> Iterator[str]:
+    """The headline metrics, with the task's name where several tasks have some; the number of tasks computed."""
+    found = headlines(record)
+    several = len({one.task for one in found}) > 1
+    for one in found:
+        task = f"<small>{escape(one.task)}</small>" if several else ""
+        yield f"<div class='card'><b>{numbers([one.value])[0]}</b><span>{escape(one.label)}</span>{task}</div>"
+    computed = sum(appearance(task) == "computed" for task in record.tasks.values())
+    yield f"<div class='card'><b>{computed} of {len(record.tasks)}</b><span>tasks computed now</span></div>"
+
+
 def _loops(page: Page, run: Path, record: RunRecord) -> None:
     """Headline metrics and curves of each loop."""
     found = loops(record)
-    if not found:
-        page.text("No part of this graph is repeated.")
     for loop in found:
         if len(found) > 1:
             page.heading(loop.name, 3)
@@ -131,14 +136,18 @@ def _plots(page: Page, loop: Loop) -> None:
 
 
 def _images(page: Page, run: Path, record: RunRecord) -> None:
-    from pipelines.reporting.panels import galleries
+    from pipelines.reporting.pictures.class_rows import class_rows
+    from pipelines.reporting.pictures.panels import galleries
 
-    found = galleries(run, record)
-    if not found:
+    rows, found = class_rows(run, record), galleries(run, record)
+    if not rows and not found:
         page.text("No images yet.")
-        return
-    page.text("Labelled images first, then unlabelled ones. Below each image a part of it, enlarged.")
-    page.text("In pseudo-labels, training ignores the orange pixels.")
+    for title, pictures in rows:
+        page.heading(title, 3)
+        page.images(pictures, _SMALL_WIDTH)
+    if found:
+        page.text("Labelled images first, then unlabelled ones. Below each image a part of it, enlarged.")
+        page.text("In pseudo-labels, training ignores the orange pixels.")
     for gallery in found:
         page.heading(gallery.title, 3)
         page.images(gallery.overview, _OVERVIEW_WIDTH)

@@ -1,6 +1,6 @@
-"""What `cytoloom run` prints at its end about the results: a table for each loop, and the remarks of the tasks."""
+"""What `cytoloom run` prints at its end about the results: a table of each loop, headline metrics, remarks."""
 
-from pipelines.reporting.headlines import columns, numbers, remarks
+from pipelines.reporting.headlines import columns, headlines, numbers, remarks
 from pipelines.reporting.repetitions import Loop, Repetition, final_artifacts, loops, selected, started_from
 from pipelines.run_folder.record import RunRecord
 
@@ -8,11 +8,21 @@ from pipelines.run_folder.record import RunRecord
 def terminal_summary(record: RunRecord) -> str:
     """Return the text; empty where there is nothing to tell."""
     parts = [table for loop in loops(record) if (table := _table(record, loop))]
+    if found := _headlines(record):
+        parts.append("\n".join(found))
     if told := [f"{name}: {remark}" for name, remark in remarks(record)]:
         parts.append("\n".join(told))
     if made := final_artifacts(record):
         parts.append(f"results in the run folder: {', '.join(made)}")
     return "\n\n".join(parts)
+
+
+def _headlines(record: RunRecord) -> list[str]:
+    """A line for each task in no repetition: `evaluate-detector: AP50 0.912, AP 0.604`."""
+    lines: dict[str, list[str]] = {}
+    for one in headlines(record):
+        lines.setdefault(one.task, []).append(f"{one.label} {numbers([one.value])[0]}")
+    return [f"{task}: {', '.join(values)}" for task, values in lines.items()]
 
 
 def _table(record: RunRecord, loop: Loop) -> str:

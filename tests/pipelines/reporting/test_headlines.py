@@ -9,7 +9,7 @@ from pipelines.reporting.repetitions import final_artifacts, loops
 from pipelines.reporting.terminal_summary import terminal_summary
 from pipelines.run_folder.record import InputRecord, OutputRecord, RunRecord, TaskRecord
 
-TITLES = list(Evaluate.headlines.values())
+TITLES = [Evaluate.headlines[metric] for metric in ("dice", "f1")]
 PASSED = ["15.0", "passed", "through"]
 
 
@@ -37,7 +37,11 @@ def test_columns_of_later_tasks_are_first_and_curves_in_order(finished):
         ("evaluate", "dice"), ("evaluate", "f1"), ("refine-masks", "agreement"),
     ]  # fmt: skip
     assert columns(loop)[0].values == [0.5, 0.75] and columns(loop)[2].values == [None, 0.75]
-    assert [(curve.task, curve.metric) for curve in curves(loop)] == [
+    assert curves(loop) == [], "a metric that no repetition has is left out"
+    record = finished[1].model_copy(deep=True)
+    for name in ("cluster", "refine-masks"):
+        record.tasks[f"em-0/{name}"].metrics["foreground_share"] = 0.2
+    assert [(curve.task, curve.metric) for curve in curves(loops(record)[0])] == [
         (name, "foreground_share") for name in ("cluster", "refine-masks")
     ]
     assert points(columns(loop)[2].values) == [(1, 0.75)]
@@ -83,15 +87,7 @@ def test_a_repetition_that_passed_through_says_so_and_shows_no_metric_of_a_skipp
     for name in ("refine-masks", "train-segmentor"):
         record.tasks[f"em-1/{name}"].parameters["skip"] = True
         record.tasks[f"em-1/{name}"].skipped = "the loop is over"
-    assert terminal_summary(record).splitlines()[3].split() == [
-        "em-1",
-        "0.750",
-        "0.600",
-        "–",
-        "15.0",
-        "passed",
-        "through",
-    ]
+    assert terminal_summary(record).splitlines()[3].split() == ["em-1", "0.750", "0.600", *PASSED]
 
 
 def test_repetitions_that_were_not_started_are_left_out(finished):
@@ -123,6 +119,13 @@ def test_remarks_are_those_of_the_last_computed_repetition_and_of_the_tasks_outs
     for name in ("refine-masks", "train-segmentor"):
         record.tasks[f"em-1/{name}"].parameters["skip"] = True
     assert "em-0/cluster" in dict(remarks(record)) and "em-1/cluster" not in dict(remarks(record))
+
+
+def test_headlines_of_the_tasks_outside_of_loops_are_a_line_each(finished):
+    record = finished[1].model_copy(deep=True)
+    record.tasks["score"] = TaskRecord(stage="evaluate", state="done", metrics={"dice": 0.5, "f1": 0.25})
+    lines = terminal_summary(record).splitlines()
+    assert "infer: images 2, cells found 12" in lines and f"score: {TITLES[0]} 0.500, {TITLES[1]} 0.250" in lines
 
 
 def test_a_run_with_nothing_to_tell():

@@ -57,8 +57,18 @@ def test_headlines_are_cards(finished, page, tmp_path):
     record = finished[1].model_copy(deep=True)
     record.tasks["score"] = TaskRecord(stage="evaluate", state="done", metrics={"dice": 0.9}, remark="Too <high>.")
     record.save(tmp_path)
-    dom = Dom(run_report.report(tmp_path).html())
-    assert dom.cards[DICE] == "0.900" and "score: Too <high>." in dom.text
+    html = run_report.report(tmp_path).html()
+    assert Dom(html).cards[DICE] == "0.900" and "score: Too <high>." in Dom(html).text
+    assert "<small>score</small>" in html and "<small>" not in page, "whose metric it is, where several tasks have some"
+
+
+def test_a_graph_without_a_loop_has_no_section_on_rounds(finished, page, tmp_path):
+    record = finished[1].model_copy(deep=True)
+    record.tasks = {name: task for name, task in record.tasks.items() if "/" not in name}
+    record.save(tmp_path)
+    found = Dom(run_report.report(tmp_path).html())
+    assert "#rounds" in Dom(page).values("href") and "#rounds" not in found.values("href")
+    assert "Rounds" in Dom(page).text and "Rounds" not in found.text
 
 
 def test_plots_of_the_loop_and_of_the_tasks(finished, page, tmp_path):
@@ -99,7 +109,7 @@ def test_a_failed_run_has_a_page_too(finished, tmp_path):
     dom = Dom(run_report.write(tmp_path).read_text())
     assert dom.errors == ["em-1/cluster failed: --k: <too many>"]
     assert dom.cards == {"tasks computed now": "6 of 13"}
-    assert dom.table("round")[1] == ["em-1", "–", "–", "–", "0.0", ""]
+    assert dom.table("round")[1] == ["em-1", "–", "–", "0.0", ""]
 
 
 def test_a_damaged_artifact_costs_its_section_alone(finished, tmp_path):

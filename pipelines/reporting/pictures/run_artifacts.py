@@ -6,6 +6,7 @@ They are found by their kind, and label sets by their origin, whatever tasks mad
 from collections.abc import Iterator
 from pathlib import Path
 
+from pipelines.reporting.pictures.image_labels import LabelledImages
 from pipelines.run_folder.folder import folder_within
 from pipelines.run_folder.record import RunRecord
 from shared.artifacts.image_set import ImageReader
@@ -20,9 +21,9 @@ class RunArtifacts:
         """Raises UserError or ArtifactError where an artifact is outside the run folder or damaged."""
         self.images: ImageReader | None = None
         """The first image set."""
-        self.truth: LabelReader | None = None
-        """The first label set of origin truth that has label images."""
-        self.predictions: LabelReader | None = None
+        self.truth: LabelledImages | None = None
+        """The first label set of origin truth that is not empty."""
+        self.predictions: LabelledImages | None = None
         """The last label set of origin prediction."""
         self.pseudo: dict[str, LabelReader] = {}
         """Task such as `em-0/cluster` -> its label set of origin pseudo."""
@@ -30,10 +31,10 @@ class RunArtifacts:
             self.images = self.images or ImageReader(folder)
         for task, folder in finished_outputs(run, record, LabelSet):
             reader = LabelReader(folder)
-            if reader.info.origin == "truth" and len(reader):
-                self.truth = self.truth or reader
+            if reader.info.origin == "truth" and self.truth is None and reader.contents():
+                self.truth = LabelledImages(reader)
             elif reader.info.origin == "prediction":
-                self.predictions = reader
+                self.predictions = LabelledImages(reader)
             elif reader.info.origin == "pseudo":
                 self.pseudo[task] = reader
 
@@ -43,7 +44,7 @@ class RunArtifacts:
 
     def predicted(self) -> set[str]:
         """Keys of the images that are there with their predictions."""
-        return set(self.images.entries) & set(self.predictions.entries) if self.images and self.predictions else set()
+        return set(self.images.entries) & set(self.predictions.keys()) if self.images and self.predictions else set()
 
 
 def finished_outputs(run: Path, record: RunRecord, kind: type) -> Iterator[tuple[str, Path]]:

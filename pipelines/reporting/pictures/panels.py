@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
+from pipelines.reporting.pictures.image_labels import ImageLabels
+from pipelines.reporting.pictures.run_artifacts import RunArtifacts
 from pipelines.reporting.repetitions import any_repetition
-from pipelines.reporting.run_artifacts import RunArtifacts
 from pipelines.run_folder.record import RunRecord
 from shared.artifacts.keys import evenly_spaced
-from shared.artifacts.label_set import LabelReader
 from shared.imaging.overlays import PREDICTION_COLOUR, TRUTH_COLOUR, colour_labels, outline, thumbnail, to_rgb8
 
 LABELLED_SHOWN, UNLABELLED_SHOWN = 2, 3
@@ -38,74 +38,83 @@ class Gallery:
 
 @dataclass
 class _Subject:
-    """One image with the labels it has; label images are (H, W), None where unknown."""
+    """One image with the labels it has."""
 
     key: str
     rgb: np.ndarray
     """(H, W, 3) uint8"""
-    predicted: np.ndarray | None
-    true: np.ndarray | None
+    predicted: ImageLabels
+    true: ImageLabels
     window: _Window
     """The part that is shown enlarged."""
 
 
 def galleries(run: Path, record: RunRecord) -> list[Gallery]:
-    """Choose images and draw them: labelled ones first, preferably not learned from, then some of the split train."""
+    """Choose images and draw them: labelled ones first, preferably not learned from, then some of the split train.
+
+    Images of which classes alone are known or predicted are shown by `class_rows`.
+    """
     artifacts = RunArtifacts(run, record)
-    images = artifacts.images
-    if images is None:
+    images, truth = artifacts.images, artifacts.truth
+    if images is None or not _has_objects(artifacts):
         return []
-    labelled = [key for key in (artifacts.truth.keys() if artifacts.truth else []) if key in images.entries]
+    labelled = [key for key in (truth.outlined() if truth else []) if key in images.entries]
     fresh = [key for key in labelled if key not in artifacts.learned()]
     others = [key for key in images.keys("train") if key not in labelled]
     chosen = [*evenly_spaced(fresh or labelled, LABELLED_SHOWN), *evenly_spaced(others, UNLABELLED_SHOWN)]
     return [_gallery(artifacts, key) for key in chosen]
 
 
+def _has_objects(artifacts: RunArtifacts) -> bool:
+    """Whether any label image or box is known, or no label at all."""
+    found = [labels for labels in (artifacts.truth, artifacts.predictions) if labels]
+    return bool(artifacts.pseudo) or not found or any(labels.outlined() for labels in found)
+
+
 def _gallery(artifacts: RunArtifacts, key: str) -> Gallery:
     assert artifacts.images is not None
     entry = artifacts.images.entries[key]
     rgb = to_rgb8(artifacts.images.read(key))
-    predicted, true = (_labels(reader, key, rgb.shape[:2]) for reader in (artifacts.predictions, artifacts.truth))
-    subject = _Subject(key, rgb, predicted, true, _window(true if predicted is None else predicted, rgb.shape[:2]))
+    size = rgb.shape[0], rgb.shape[1]
+    predicted, true = (
+        found.of(key, size) if found else ImageLabels() for found in (artifacts.predictions, artifacts.truth)
+    )
+    foreground = predicted.foreground(size)
+    window = _window(true.foreground(size) if foreground is None else foreground, size)
+    subject = _Subject(key, rgb, predicted, true, window)
     learned = ", labels learned from" if key in artifacts.learned() else ""
     title = f"{entry.source} ({entry.split}, {entry.width} × {entry.height} px{learned})"
     rows = [list(_results(artifacts, subject)), *_pseudo_labels(artifacts, subject)]
     return Gallery(key, title, _overview(subject), [row for row in rows if row])
 
 
-def _labels(reader: LabelReader | None, key: str, size: tuple[int, ...]) -> np.ndarray | None:
-    """Label image (H, W) of an image; None where there is none of its size."""
-    if reader is None or key not in reader.entries:
-        return None
-    labels = reader.mask(key)
-    return labels if labels.shape == size else None
+def _named(subject: _Subject) -> Iterator[tuple[str, ImageLabels, tuple[int, int, int], str]]:
+    """(name, labels, colour, caption) of the prediction and of the truth, where there are any."""
+    for name, labels, colour in (
+        ("prediction", subject.predicted, PREDICTION_COLOUR),
+        ("truth", subject.true, TRUTH_COLOUR),
+    ):
+        if caption := labels.caption():
+            yield name, labels, colour, caption
 
 
 def _overview(subject: _Subject) -> list[Captioned]:
     """The whole image, with the outlines of its prediction and its truth."""
     width = 2 if max(subject.rgb.shape[:2]) > OVERVIEW else 1
     images = [(thumbnail(subject.rgb, OVERVIEW), "input")]
-    for name, labels, colour in (
-        ("prediction", subject.predicted, PREDICTION_COLOUR),
-        ("truth", subject.true, TRUTH_COLOUR),
-    ):
-        if labels is not None:
-            caption = f"{name}: {len(np.unique(labels[labels > 0]))} cells"
-            images.append((thumbnail(outline(subject.rgb, labels, colour, width), OVERVIEW), caption))
+    for name, labels, colour, caption in _named(subject):
+        images.append((thumbnail(labels.drawn(subject.rgb, colour, width), OVERVIEW), f"{name}: {caption}"))
     return images
 
 
 def _results(artifacts: RunArtifacts, subject: _Subject) -> Iterator[Captioned]:
     """Crops of the input, of what the pseudo-labels hold besides masks, of the prediction and of the truth."""
-    window, predicted, true = subject.window, subject.predicted, subject.true
+    window, predicted, true = subject.window, subject.predicted.plane, subject.true.plane
     crop = np.ascontiguousarray(subject.rgb[window])
     yield crop, f"input, from x {window[1].start}, y {window[0].start} px"
     yield from _other_members(artifacts, subject)
-    if predicted is not None:
-        yield outline(crop, predicted[window], PREDICTION_COLOUR), "prediction"
-    if true is not None:
-        yield outline(crop, true[window], TRUTH_COLOUR), "truth"
+    for name, labels, colour, _ in _named(subject):
+        yield labels.drawn(subject.rgb, colour)[window], name
     if predicted is not None and true is not None:
         drawn = compare_masks(crop, predicted[window], true[window])
         yield drawn, "green: both; orange: prediction only; magenta: truth only"
@@ -137,10 +146,12 @@ def _pseudo_labels(artifacts: RunArtifacts, subject: _Subject) -> list[list[Capt
     return list(rows.values())
 
 
-def predictions_of(artifacts: RunArtifacts, key: str) -> np.ndarray:
-    """Draw the outlines of the predictions on an image: (H, W, 3) uint8."""
+def predictions_of(artifacts: RunArtifacts, key: str) -> tuple[np.ndarray, str]:
+    """Draw the predictions on an image: (H, W, 3) uint8, and what they are."""
     assert artifacts.images is not None and artifacts.predictions is not None
-    return outline(to_rgb8(artifacts.images.read(key)), artifacts.predictions.mask(key), PREDICTION_COLOUR, 2)
+    rgb = to_rgb8(artifacts.images.read(key))
+    found = artifacts.predictions.of(key, rgb.shape[:2])
+    return found.drawn(rgb, PREDICTION_COLOUR, 2), found.caption()
 
 
 def compare_masks(rgb: np.ndarray, predicted: np.ndarray, true: np.ndarray) -> np.ndarray:

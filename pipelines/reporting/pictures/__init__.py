@@ -1,0 +1,1 @@
+"""Pictures of a run: what its artifacts hold, drawn on images."""
