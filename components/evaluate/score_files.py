@@ -5,10 +5,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+from components.evaluate.scored_part import ScoredPart
 from shared.metrics.tally import NAMES, Tally
 
-_COLUMNS = ["image", "source", *NAMES, "true_objects", "predicted_objects"]
-"""Columns of `scores.csv`."""
+COLUMNS = ["image", "source", *NAMES, "true_objects", "predicted_objects"]
+"""Columns of `scores.csv` by masks."""
 
 
 def score_row(key: str, source: str, one: Tally) -> dict[str, Any]:
@@ -24,19 +25,36 @@ def ranking_score(row: dict[str, Any]) -> float:
     return float(row.get("f1", row["dice"]))
 
 
-def write_scores(folder: Path, total: Tally, rows: list[dict[str, Any]], on_training_labels: bool = False) -> None:
+def write_scores(folder: Path, parts: list[ScoredPart]) -> None:
     """Write `scores.json` with the metrics over all images, and `scores.csv` with a line for each image.
 
-    `scores.csv` has six significant digits. on_training_labels: the model learned from the labels of these images;
-    `scores.json` is flagged.
+    `scores.csv` has six significant digits. `scores.json` is flagged where the model learned from the labels of
+    the images. No part: the files say that nothing was scored.
     """
-    overall = total.metrics() if total.images else {}
-    counts = {"n": total.images, "true_objects": total.true, "predicted_objects": total.predicted}
-    flag = {"scored_on_training_labels": True} if on_training_labels else {}
+    rows = merge_rows(parts)
+    counts = {"n": len(rows)}
+    for part in parts:
+        counts |= part.counts
+    if not parts:
+        counts |= {"true_objects": 0, "predicted_objects": 0}
+    overall = {name: value for part in parts for name, value in part.metrics.items()}
+    flag = {"scored_on_training_labels": True} if any(part.learned_from for part in parts) else {}
     text = json.dumps({"overall": overall, **counts, **flag}, indent=1, sort_keys=True)
     (folder / "scores.json").write_text(text + "\n", encoding="utf-8")
+    columns = dict.fromkeys(column for part in parts for column in part.columns) or dict.fromkeys(COLUMNS)
     with (folder / "scores.csv").open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.DictWriter(stream, _COLUMNS, restval="", lineterminator="\n")
+        writer = csv.DictWriter(stream, list(columns), restval="", lineterminator="\n")
         writer.writeheader()
         for row in rows:
             writer.writerow({name: f"{v:.6g}" if isinstance(v, float) else v for name, v in row.items()})
+
+
+def merge_rows(parts: list[ScoredPart]) -> list[dict[str, Any]]:
+    """Join the lines of the parts by image. A single part keeps its order, several are in ascending order of keys."""
+    if len(parts) == 1:
+        return parts[0].rows
+    rows: dict[str, dict[str, Any]] = {}
+    for part in parts:
+        for row in part.rows:
+            rows.setdefault(row["image"], {}).update(row)
+    return [rows[key] for key in sorted(rows)]

@@ -1,6 +1,8 @@
 """Choose the labelled images to score, and read them."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -21,11 +23,60 @@ class ScoredImages:
     """Labelled images that are not scored, because the model learned from their labels."""
 
 
-def choose_images(truth: LabelReader, images: ImageReader, use_labels: int) -> ScoredImages:
-    """Choose the labelled images that the model did not learn from; if there are none, those that it did."""
+Split = Literal["auto", "train", "val", "test", "all"]
+
+
+def choose_images(truth: LabelReader, images: ImageReader, use_labels: int, split: Split = "auto") -> ScoredImages:
+    """Choose the label images that the model did not learn from; if there are none, those that it did.
+
+    split: chooses among the images of one split; auto is all.
+    """
     learned = set(learned_labels(truth, set(images.keys("train")), use_labels))
-    others = sorted(set(truth.entries) - learned)
-    return ScoredImages(others, False, len(learned)) if others else ScoredImages(truth.keys(), True, 0)
+    labelled = set(truth.entries) if split in ("auto", "all") else set(truth.entries) & set(images.keys(split))
+    others = sorted(labelled - learned)
+    return ScoredImages(others, False, len(labelled & learned)) if others else ScoredImages(sorted(labelled), True, 0)
+
+
+@dataclass(frozen=True)
+class SplitImages:
+    """Images of the split that is scored."""
+
+    keys: list[str]
+    """In ascending order; none where the split has no labels."""
+    split: Split
+    """Never auto."""
+    learned_from: bool
+    """Whether the model learned from their labels: they are of the split train, for lack of others."""
+
+
+def choose_split(labelled: Collection[str], images: ImageReader, split: Split) -> SplitImages:
+    """Choose among labelled images. auto: those of test, else of val, else of train.
+
+    Raises ArtifactError where a labelled image is not among the images.
+    """
+    for key in labelled:
+        if key not in images.entries:
+            raise ArtifactError(_foreign(key, images))
+    if split != "auto":
+        chosen = images.keys() if split == "all" else images.keys(split)
+        return SplitImages([key for key in chosen if key in labelled], split, False)
+    tried: tuple[Split, ...] = ("test", "val", "train")
+    for name in tried:
+        if keys := [key for key in images.keys(name) if key in labelled]:
+            return SplitImages(keys, name, name == "train")
+    return SplitImages([], "train", False)
+
+
+def _foreign(key: str, images: ImageReader) -> str:
+    return f"--truth: {key!r} has labels, but is no image of {images.folder}; give images and labels of one ingest"
+
+
+def answered(keys: list[str], predictions: LabelReader | None) -> list[str]:
+    """Leave out the images that the classifier of gated inference abstained from."""
+    if predictions is None:
+        return keys
+    classes = predictions.image_classes()
+    return [key for key in keys if key not in classes or classes[key].outcome != "abstain"]
 
 
 def read_pair(images: ImageReader, truth: LabelReader, key: str) -> tuple[np.ndarray, np.ndarray]:
@@ -34,9 +85,7 @@ def read_pair(images: ImageReader, truth: LabelReader, key: str) -> tuple[np.nda
     Raises ArtifactError where the truth is of another ImageSet, or of another size.
     """
     if key not in images.entries:
-        raise ArtifactError(
-            f"--truth: {key!r} has labels, but is no image of {images.folder}; give images and labels of one ingest"
-        )
+        raise ArtifactError(_foreign(key, images))
     image, labels = images.read(key), truth.mask(key)
     if image.shape[:2] != labels.shape:
         raise ArtifactError(

@@ -1,4 +1,4 @@
-"""Write the page of `evaluate`."""
+"""Show the scores of label images on the page of `evaluate`."""
 
 from typing import Any
 
@@ -11,12 +11,11 @@ _ROWS = 60
 """Images that the table lists."""
 
 
-def make_page(total: Tally, rows: list[dict[str, Any]], panels: RankedPanels, remark: str) -> Page:
+def show_masks(page: Page, total: Tally, rows: list[dict[str, Any]], panels: RankedPanels, remark: str) -> None:
     """Show the overall metrics, the confusion matrix, the worst and best images, and a line for each image.
 
     total: all images; rows: lines of `scores.csv`; remark: which images these are.
     """
-    page = Page("evaluate")
     objects = f"{total.true} true and {total.predicted} predicted objects"
     page.text(f"{total.images} labelled images, {objects if total.instance_images else 'foreground only'}. {remark}")
     metrics = total.metrics()
@@ -35,7 +34,6 @@ def make_page(total: Tally, rows: list[dict[str, Any]], panels: RankedPanels, re
             page.heading(f"{title}: input, truth (green), prediction (yellow)")
             page.images([(picture, f"{source}: {score:.3f}") for score, source, picture in shown], width=640)
     _images(page, names, rows)
-    return page
 
 
 def _images(page: Page, names: list[str], rows: list[dict[str, Any]]) -> None:

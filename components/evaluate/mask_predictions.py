@@ -65,11 +65,16 @@ def segmentor_predictions(stage: Evaluate, model: Path) -> Predict:
     return predict
 
 
-def stored_predictions(predictions: Path) -> Predict:
-    """Read a LabelSet. Its function raises ArtifactError where an image has no prediction or one of another size."""
-    reader = LabelReader(predictions)
+def stored_predictions(reader: LabelReader) -> Predict:
+    """Read a LabelSet. Its function raises ArtifactError where an image has no prediction or one of another size.
+
+    An image that the classifier found negative holds nothing.
+    """
+    classes, predictions = reader.image_classes(), reader.folder
 
     def read(item: LabelledImage) -> Prediction:
+        if item.key not in reader.entries and item.key in classes and classes[item.key].outcome == "negative":
+            return Prediction(np.zeros_like(item.truth))
         if item.key not in reader.entries:
             raise ArtifactError(
                 f"--predictions: {predictions}: no label image of {item.key!r}; run infer on the images given here"

@@ -1,0 +1,64 @@
+"""Get the boxes to score from a detector, or from a LabelSet that `infer` wrote."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from components.evaluate.box_truth import BoxSet, boxes_of
+from components.evaluate.component import Evaluate
+from shared.artifacts.image_set import ImageReader
+from shared.artifacts.label_set import LabelReader
+from shared.metrics.boxes import categories
+from shared.system.devices import device, threads
+from shared.system.errors import ArtifactError
+from shared.system.parallel import in_order
+from shared.system.progress import track
+
+_BYTES_PER_PIXEL = 8
+
+
+@dataclass(frozen=True)
+class PredictedBoxes:
+    """Boxes of some images."""
+
+    boxes: BoxSet
+    classes: set[str]
+    """Classes that can be predicted."""
+    score_threshold: float | None
+    """Score from which on the model reports a box; None where it is not known."""
+
+
+def detector_predictions(stage: Evaluate, model: Path, images: ImageReader, keys: list[str]) -> PredictedBoxes:
+    """Find the boxes of images with a detector, those of low scores as well."""
+    from shared.models.box_predictor import BoxPredictor
+
+    from shared.models.detector import Detector
+    from shared.models.load import load_model
+
+    detector = load_model(model, Detector)
+    names = list(detector.config.architecture.classes)
+    predictor = BoxPredictor.of(detector, device(), batch_size=stage.batch_size)
+    with ThreadPoolExecutor(threads()) as pool:  # reads images ahead
+        read = in_order(pool, images.read, keys, lambda key: _BYTES_PER_PIXEL * images.pixel_count(key))
+        found = {
+            key: predictor(image).annotations(names)
+            for key, image in zip(keys, track(read, "detect", len(keys)), strict=True)
+        }
+    return PredictedBoxes(found, set(names), detector.config.postprocessing.score_threshold)
+
+
+def stored_boxes(predictions: LabelReader, keys: list[str]) -> PredictedBoxes:
+    """Read the boxes of a LabelSet. Raises ArtifactError where an image was not predicted.
+
+    An image that the classifier found negative holds no boxes.
+    """
+    found, classes = boxes_of(predictions), predictions.image_classes()
+    for key in keys:
+        negative = key in classes and classes[key].outcome == "negative"
+        if key not in found and not negative:
+            raise ArtifactError(
+                f"--predictions: {predictions.folder}: no boxes of {key!r}; run infer on the images given here"
+            )
+    threshold = predictions.info.notes.get("score_threshold")
+    boxes = {key: found.get(key, []) for key in keys}
+    return PredictedBoxes(boxes, set(categories(found)), None if threshold is None else float(threshold))
