@@ -5,27 +5,31 @@ import tempfile
 import numpy as np
 
 from components.infer.component import Infer
-from shared.artifacts.image_set import ImageEntry
 from shared.artifacts.postprocessing import resolve
-from shared.exporters.exporter import PredictedImage
+from shared.exporters.exporter import Instances
 from shared.imaging.region_properties import mean_over_objects
-from shared.models.load import load_model
-from shared.models.segmentor import Segmentor
+from shared.models.config import SegmentorConfig
+from shared.models.runtimes.runtime import OpenModel
 from shared.models.tiled_inference import TiledPredictor, predict_at_scale
-from shared.system.devices import device
+from shared.system.errors import ImageError
 from shared.targets import TARGETS
 
 
 class InstancePredictor:
     """The stage's segmentor with its post-processing. The two steps may run in different threads."""
 
-    def __init__(self, stage: Infer) -> None:
-        """Load the model. Raises ArtifactError if it is not a segmentor."""
-        segmentor = load_model(stage.segmentor, Segmentor)
+    def __init__(self, stage: Infer, model: OpenModel) -> None:
+        config = model.config
+        assert isinstance(config, SegmentorConfig)
         self.stage = stage
-        self.predictor = TiledPredictor.of(segmentor, device(), tile=stage.tile, batch_size=stage.batch_size)
-        self.target = TARGETS[segmentor.config.architecture.target]
-        self.settings = resolve(stage, segmentor.config.postprocessing)
+        self.predictor = TiledPredictor(model.network, config.input, len(config.maps), stage.tile, stage.batch_size)
+        self.target = TARGETS[config.architecture.target]
+        self.settings = resolve(stage, config.postprocessing)
+
+    def is_one_tile(self, size: tuple[int, ...], um_per_px: float | None) -> bool:
+        """Say whether an image of `size` (H, W) is predicted as a single tile, without rescaling."""
+        scaled = self.stage.rescale == "um_per_px" and um_per_px and self.predictor.input.um_per_px
+        return not scaled and self.predictor.is_one_tile(size)
 
     def maps(self, image: np.ndarray, um_per_px: float | None) -> np.ndarray:
         """Apply the network to an image (H, W, C): maps (M, H, W) float32 in [0, 1].
@@ -43,10 +47,14 @@ class InstancePredictor:
         self.predictor.predict_into(maps, image)
         return maps
 
-    def instances(self, number: int, entry: ImageEntry, image: np.ndarray, maps: np.ndarray) -> PredictedImage:
-        """Turn the maps of an image into instances with scores; overwrites the maps."""
+    def instances(self, image: np.ndarray, maps: np.ndarray) -> Instances:
+        """Turn the maps of an image into instances with scores; overwrites the maps.
+
+        Raises ImageError where the maps are not finite.
+        """
+        if not np.isfinite(maps.sum(dtype=np.float64)):  # a sum needs no memory of the maps' size
+            raise ImageError("the segmentor's output is not finite")
         probability = np.empty(maps.shape[1:], np.uint8)  # a copy: decoding overwrites the map
         np.rint(maps[0] * 255, out=probability, casting="unsafe")
         found = self.target.decode(maps, image, self.settings, rows=self.stage.block)
-        scores = mean_over_objects(found.labels, probability) / 255
-        return PredictedImage(number, entry, image, found.mask, found.labels, scores)
+        return Instances(found.mask, found.labels, mean_over_objects(found.labels, probability) / 255)

@@ -1,30 +1,28 @@
-"""Predict images with a segmentor; write instances, and files that people and other programs open."""
+"""Predict images with a classifier, a detector and a segmentor; write files that people and other programs open."""
 
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from components.infer.component import Infer
-from components.infer.instance_predictor import InstancePredictor
-from components.infer.page import PANELS, make_page
+from components.infer.failures import rejected_files, write_failures
+from components.infer.image_batches import ImageInWork, WaitingTime, batches, reason
+from components.infer.models import Models, present_models
+from components.infer.page import PANELS, Panel, make_page, panel_of
+from components.infer.totals import Totals
 from shared.artifacts.image_set import ImageReader
 from shared.artifacts.label_set import LabelWriter
-from shared.exporters.exporter import PredictedImage
-from shared.exporters.overlay_png import overlay
+from shared.exporters.exporter import Exporter, PredictedImage
 from shared.exporters.registry import open_exporters
+from shared.reporting.page import Page
 from shared.stage.declaration import Result
 from shared.system.devices import threads
+from shared.system.errors import UserError
 from shared.system.parallel import in_order
 from shared.system.progress import track
-
-_PANEL_SIDE = 640
-"""px on the longer side of the page's pictures."""
-Maps = tuple[int, str, np.ndarray, np.ndarray]
-"""Position from 1, key, image (H, W, C), maps (M, H, W) float32."""
 
 
 @dataclass
@@ -32,61 +30,119 @@ class FinishedImage:
     """A predicted image whose own files are written."""
 
     predicted: PredictedImage
+    failure: str
+    """Why it is not predicted; empty where it is."""
     prepared: list[Any]
     """What each exporter appends to its file of all images."""
-    panel: np.ndarray | None
-    """Picture for the page; None after the first images."""
+    panel: Panel | None
+    """Picture for the page."""
 
 
 def run(stage: Infer) -> Result:
-    """Predict every image and write it; only what the page shows is kept in memory."""
-    images = ImageReader(stage.images)
-    keys = images.keys()
-    predictor = InstancePredictor(stage)
-    areas: dict[str, np.ndarray] = {}
-    panels: list[tuple[np.ndarray, str]] = []
+    """Predict every image and write it; only counts and what the page shows are kept in memory."""
+    folders = present_models(stage)
+    absent = [kind for kind in ("classifier", "detector", "segmentor") if getattr(stage, kind) and kind not in folders]
+    if not folders:
+        return _skip(stage, absent)
+    images, models = ImageReader(stage.images), Models(stage, folders)
+    totals, panels, waiting = Totals(), [], WaitingTime()
+    failures = rejected_files(stage.images)
     with ExitStack() as stack:
         writer = stack.enter_context(LabelWriter(stage.predictions, "prediction"))
-        exporters = open_exporters(stage.formats, stage.files, [images.entries[key] for key in keys])
+        exporters = open_exporters(stage.formats, models.contents, stage.files, images.sorted_entries())
         for exporter in exporters:
             stack.enter_context(exporter)
-
-        def finish(item: Maps) -> FinishedImage:
-            number, key, image, maps = item
-            predicted = predictor.instances(number, images.entries[key], image, maps)
-            panel = overlay(image, predicted.labels, _PANEL_SIDE) if number <= PANELS else None
-            return FinishedImage(predicted, [exporter.prepare(predicted) for exporter in exporters], panel)
-
         pool = stack.enter_context(ThreadPoolExecutor(threads()))  # finishes images while the network sees the next one
-        finished = in_order(pool, finish, _maps(images, keys, predictor), _bytes)
-        for one in track(finished, "infer", len(keys)):
-            entry, labels = one.predicted.entry, one.predicted.labels
-            writer.add(entry.key, labels, "instances", scores=one.predicted.scores)
+        work = _predict(images, models, waiting, stage.image_batch)
+        finished = in_order(pool, lambda item: _finish(item, models, exporters), work, _bytes)
+        for one in track(finished, "infer", len(images)):
+            if one.failure:
+                failures.append((one.predicted.entry.source, one.failure))
+                continue
+            totals.add(one.predicted)
+            _write(writer, one.predicted)
             for exporter, prepared in zip(exporters, one.prepared, strict=True):
                 exporter.append(prepared)
-            areas[entry.key] = np.bincount(labels.ravel())[1:]
-            if one.panel is not None:
-                panels.append((one.panel, f"{entry.source}: {len(areas[entry.key])} cells"))
-    return Result(metrics=_metrics(areas), page=make_page(images, areas, panels))
+            panels += [one.panel] if one.panel else []
+    _check_any(totals, failures)
+    write_failures(stage.files, failures)
+    remark = _remark(totals, failures, absent, models)
+    metrics = totals.metrics(models.contents) | {"failed": float(len(failures)), "waiting_share": waiting.share()}
+    return Result(metrics=metrics, page=make_page(totals, panels, failures, models, remark), remark=remark)
 
 
-def _maps(images: ImageReader, keys: list[str], predictor: InstancePredictor) -> Iterator[Maps]:
-    for number, key in enumerate(keys, 1):
-        image = images.read(key)
-        yield number, key, image, predictor.maps(image, images.entries[key].um_per_px)
+def _skip(stage: Infer, absent: list[str]) -> Result:
+    if not absent:
+        raise UserError("--classifier, --detector, --segmentor: none is given; give at least one of them")
+    reason = f"no model to predict with: {', '.join(absent)} {'is' if len(absent) == 1 else 'are'} absent"
+    with LabelWriter(stage.predictions, "prediction"):
+        pass
+    page = Page("infer")
+    page.text(f"Skipped: {reason}.")
+    return Result(skipped=reason, page=page)
 
 
-def _bytes(item: Maps) -> int:
+def _predict(images: ImageReader, models: Models, waiting: WaitingTime, image_batch: int) -> Iterator[ImageInWork]:
+    """Yield each image with what the networks find, and mark the first of each outcome to be shown."""
+    shown: Counter[str] = Counter()
+    for batch in waiting(batches(images, image_batch)):
+        for item in models.predict(batch):
+            outcome = (item.image_class and item.image_class.outcome) or ""
+            item.shown = not item.failure and shown[outcome] < PANELS
+            shown[outcome] += item.shown
+            yield item
+
+
+def _finish(item: ImageInWork, models: Models, exporters: list[Exporter]) -> FinishedImage:
+    """Make the instances of an image, and write its own files; in any thread."""
+    predicted = PredictedImage(item.number, item.entry, item.image, item.image_class, item.boxes)
+    failure = item.failure
+    if not failure and item.maps is not None and models.segmentor is not None:
+        try:
+            predicted.instances = models.segmentor.instances(item.image, item.maps)
+        except Exception as error:  # listed, like a failure of the network
+            failure = f"cannot be predicted: {reason(error)}"
+    if failure:
+        return FinishedImage(predicted, failure, [], None)
+    prepared = [exporter.prepare(predicted) for exporter in exporters]
+    panel = panel_of(predicted) if item.shown else None
+    predicted.image = item.image = item.image[:0].copy()  # its batch is alive for a while
+    item.maps = None
+    return FinishedImage(predicted, "", prepared, panel)
+
+
+def _write(writer: LabelWriter, item: PredictedImage) -> None:
+    """Write the prediction of an image into the LabelSet."""
+    entry = item.entry
+    if item.image_class is not None:
+        writer.classify(entry.key, item.image_class)
+    if item.boxes is not None:
+        writer.annotate(entry.key, (entry.height, entry.width), item.boxes)
+    if item.instances is not None:
+        writer.add(entry.key, item.instances.labels, "instances", scores=item.instances.scores)
+
+
+def _bytes(item: ImageInWork) -> int:
     """Memory of an image in work, roughly."""
-    _, _, image, maps = item
-    return 2 * image.nbytes + 6 * maps.nbytes
+    return 2 * item.image.nbytes + (6 * item.maps.nbytes if item.maps is not None else 0)
 
 
-def _metrics(areas: dict[str, np.ndarray]) -> dict[str, float]:
-    every = np.concatenate([np.zeros(0, np.int64), *areas.values()])
-    return {
-        "images": float(len(areas)),
-        "cells": float(len(every)),
-        "cells_per_image": len(every) / max(len(areas), 1),
-        "median_area_px": float(np.median(every)) if len(every) else 0.0,
-    }
+def _check_any(totals: Totals, failures: list[tuple[str, str]]) -> None:
+    """Raise UserError where no image is predicted although there are some."""
+    if not totals.images and failures:
+        source, reason = failures[-1]
+        raise UserError(f"--images: none of {len(failures)} images can be predicted; {source}: {reason}")
+
+
+def _remark(totals: Totals, failures: list[tuple[str, str]], absent: list[str], models: Models) -> str:
+    """Say how many images are abstained from or not predicted, and which models are missing."""
+    sentences = []
+    if abstained := totals.outcomes["abstain"]:
+        sentences.append(f"{abstained} of {totals.images} images are left to a person (abstain); classes.csv says why.")
+    if failures:
+        sentences.append(f"{len(failures)} images are not predicted; failures.csv says why.")
+    if absent:
+        sentences.append(f"Without {' and '.join(absent)}, which {'is' if len(absent) == 1 else 'are'} absent.")
+    if models.classifier is not None and models.classifier.gate.note:
+        sentences.append(models.classifier.gate.note)
+    return " ".join(sentences)

@@ -109,6 +109,10 @@ class ImageReader:
         """Keys of the named splits, of all splits where none is named; ascending."""
         return sorted(key for key, entry in self.entries.items() if not splits or entry.split in splits)
 
+    def sorted_entries(self) -> list[ImageEntry]:
+        """Return the entries of all images, keys ascending."""
+        return [self.entries[key] for key in self.keys()]
+
     def pixel_count(self, key: str) -> int:
         """Height times width of one image."""
         return self.entries[key].height * self.entries[key].width

@@ -8,5 +8,15 @@ Declarations import this module, so it loads no numpy.
 
 from typing import Literal
 
-Format = Literal["label_tiff", "foreground_png", "overlay_png", "cells_csv", "coco_json"]
+Format = Literal[
+    "summary_csv",
+    "classes_csv",
+    "label_tiff",
+    "foreground_png",
+    "overlay_png",
+    "cells_csv",
+    "coco_json",
+    "detections_csv",
+    "detections_coco_json",
+]
 """Names of the formats."""

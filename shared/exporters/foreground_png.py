@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from shared.exporters.base_classes import FilesPerImage, write_png
 from shared.exporters.exporter import PredictedImage
-from shared.exporters.files_per_image import FilesPerImage, write_png
 
 
 class ForegroundPng(FilesPerImage):
@@ -13,4 +13,5 @@ class ForegroundPng(FilesPerImage):
 
     def prepare(self, item: PredictedImage) -> None:
         """Write the mask."""
-        write_png(self.path(item), item.mask * np.uint8(255))
+        if item.instances is not None:
+            write_png(self.path(item), item.instances.mask * np.uint8(255))

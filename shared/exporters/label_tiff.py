@@ -4,8 +4,8 @@ from typing import Any
 
 import tifffile
 
+from shared.exporters.base_classes import FilesPerImage
 from shared.exporters.exporter import PredictedImage
-from shared.exporters.files_per_image import FilesPerImage
 
 
 class LabelTiff(FilesPerImage):
@@ -15,13 +15,15 @@ class LabelTiff(FilesPerImage):
 
     def prepare(self, item: PredictedImage) -> None:
         """Write the label image."""
+        if item.instances is None:
+            return
         scale: dict[str, Any] = {}
         if item.entry.um_per_px:
             pixels_per_cm = 1e4 / item.entry.um_per_px
             scale = {"resolution": (pixels_per_cm, pixels_per_cm), "resolutionunit": "CENTIMETER"}
         tifffile.imwrite(
             self.path(item),
-            item.labels,
+            item.instances.labels,
             photometric="minisblack",
             compression="zlib",
             metadata=None,

@@ -1,5 +1,6 @@
 """Draw images as RGB, label images as colours or outlines, and boxes. Equal input gives equal bytes."""
 
+import zlib
 from collections.abc import Iterable, Sequence
 
 import cv2
@@ -11,6 +12,10 @@ TRUTH_COLOUR, PREDICTION_COLOUR = (80, 220, 120), (255, 220, 0)
 """RGB of the outlines on every page: truth green, prediction yellow."""
 _DISPLAY = Normalisation(low=0.5, high=99.8, clip=(0.0, 1.0))
 _GOLDEN_RATIO = 0.618033988749895
+_MAX_NAMED = 40
+"""Boxes up to which each carries the name of its class."""
+_FONT_PX = 10
+"""Height of the letters beside a box."""
 
 
 def to_rgb8(image: np.ndarray) -> np.ndarray:
@@ -75,18 +80,42 @@ def outline_boxes(
     return drawn
 
 
+def outline_classes(rgb8: np.ndarray, boxes: Sequence[tuple[str, Sequence[float]]], scale: float = 1.0) -> np.ndarray:
+    """Draw boxes on a copy of `rgb8` (H, W, 3) uint8, each class in its own colour; a few also have its name.
+
+    boxes: class and box as in `outline_boxes`, which also explains `scale`.
+    """
+    drawn = rgb8.copy()
+    for name in sorted({name for name, _ in boxes}):
+        drawn = outline_boxes(drawn, [box for own, box in boxes if own == name], class_colour(name), scale=scale)
+    for name, (x, y, *_) in boxes if len(boxes) <= _MAX_NAMED else ():
+        left, top = round(x * scale) + 2, round(y * scale)
+        place = left, top - 2 if top > _FONT_PX else top + _FONT_PX
+        cv2.putText(drawn, name, place, cv2.FONT_HERSHEY_SIMPLEX, _FONT_PX / 28, class_colour(name), 1, cv2.LINE_AA)
+    return drawn
+
+
+def class_colour(name: str) -> tuple[int, int, int]:
+    """Return the RGB colour of a class, which follows from its name alone."""
+    red, green, blue = _bright_colours(np.array([[zlib.crc32(name.encode()) % 997]]))[0].tolist()
+    return red, green, blue
+
+
 def colour_labels(labels: np.ndarray) -> np.ndarray:
     """Label image (H, W) -> (H, W, 3) uint8: background black, label n always in the same colour.
 
     Hues step by the golden ratio, so that consecutive labels differ clearly; brightness alternates.
     """
     n = np.arange(1, int(labels.max(initial=0)) + 1)[:, None]
+    return np.concatenate([np.zeros((1, 3), np.uint8), _bright_colours(n)])[labels]
+
+
+def _bright_colours(n: np.ndarray) -> np.ndarray:
+    """Numbers (n, 1) -> colours (n, 3) uint8."""
     hue = n * _GOLDEN_RATIO % 1 * 6
     saturation, value = 0.6 + n % 3 * 0.17, 255 - n % 2 * 50
     k = (np.array([5, 3, 1]) + hue) % 6  # HSV to RGB, Smith 1978; written out, as cv2 rounds by the number of colours
-    table = np.zeros((len(n) + 1, 3), np.uint8)
-    table[1:] = np.rint(value * (1 - saturation * np.clip(np.minimum(k, 4 - k), 0, 1)))
-    return table[labels]
+    return np.rint(value * (1 - saturation * np.clip(np.minimum(k, 4 - k), 0, 1))).astype(np.uint8)
 
 
 def side_by_side(images: Sequence[np.ndarray], gap: int = 4) -> np.ndarray:

@@ -4,6 +4,7 @@ The grid and the batches depend on the image's size, the tile, the halo and the 
 and the same image as a memory map therefore give the same pixels.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,9 +55,8 @@ class TiledPredictor:
         Both may be memory maps; besides them, one batch of tiles is in memory. Intensities are normalised by the
         percentiles of the whole image.
         """
-        halo, downsample = default_halo(self.tile) if self.halo is None else self.halo, self.input.downsample
-        tile, halo = self.tile * downsample, halo * downsample
-        sides = [fitting_tile(length, tile, halo, SIDE_MULTIPLE * downsample) for length in image.shape[:2]]
+        _, halo = self._tile_and_halo()
+        downsample, sides = self.input.downsample, self._sides(image.shape[:2])
         rows, columns = (
             tile_spans(length, side, halo, downsample) for length, side in zip(image.shape[:2], sides, strict=True)
         )
@@ -69,8 +69,36 @@ class TiledPredictor:
             for ((y, *ys), (x, *xs)), planes in zip(batch, maps, strict=True):
                 out[:, slice(*ys), slice(*xs)] = planes[:, ys[0] - y : ys[1] - y, xs[0] - x : xs[1] - x]
 
+    def is_one_tile(self, size: tuple[int, ...]) -> bool:
+        """Say whether an image of `size` (H, W) is a single tile, so that others of its size fit in its batch."""
+        return all(length <= side for length, side in zip(size, self._sides(size), strict=True))
+
+    def predict_small(self, images: Sequence[np.ndarray]) -> np.ndarray:
+        """Predict images (H, W, C) of one size, each a single tile, in batches: maps (N, M, H, W) float32 in [0, 1]."""
+        height, width = images[0].shape[:2]
+        sides, found = self._sides((height, width)), []
+        for first in range(0, len(images), self.batch_size):
+            batch = images[first : first + self.batch_size]
+            tiles = [
+                self._network_input([cut_reflected(image, 0, 0, *sides)], self.input.normalisation.limits(image))
+                for image in batch
+            ]
+            (maps,) = self.network(np.concatenate(tiles))
+            found.append(maps[:, :, :height, :width])
+        return np.ascontiguousarray(np.concatenate(found), np.float32)
+
+    def _tile_and_halo(self) -> tuple[int, int]:
+        """In px of the image."""
+        halo = default_halo(self.tile) if self.halo is None else self.halo
+        return self.tile * self.input.downsample, halo * self.input.downsample
+
+    def _sides(self, size: tuple[int, ...]) -> list[int]:
+        """Height and width of the tiles of an image of `size` (H, W), px."""
+        tile, halo = self._tile_and_halo()
+        return [fitting_tile(length, tile, halo, SIDE_MULTIPLE * self.input.downsample) for length in size]
+
     def _network_input(self, tiles: list[np.ndarray], limits: list[tuple[float, float]]) -> np.ndarray:
-        """Tiles (H, W, C) -> network input (N, C, H, W) float32."""
+        """Tiles (H, W, C) of one image -> network input (N, C, H, W) float32."""
         normalised = [self.input.normalisation.apply(tile, limits) for tile in tiles]
         batch = np.stack([match_channels(tile, self.input.channels) for tile in normalised])
         return np.ascontiguousarray(batch.transpose(0, 3, 1, 2))

@@ -18,17 +18,18 @@ def in_order(
     call: Callable[[A], B],
     items: Iterable[A],
     cost: Callable[[A], int] = lambda item: 0,
+    max_bytes: int = MAX_BYTES_IN_FLIGHT,
 ) -> Iterator[B]:
     """Map like `pool.map`, but with a bounded number of calls and bytes in progress.
 
-    cost: bytes of an item; those in progress stay below `MAX_BYTES_IN_FLIGHT` together.
+    cost: bytes of an item; those in progress stay below `max_bytes` together, unless a single one exceeds it.
     """
     waiting: deque[tuple[Future[B], int]] = deque()
     max_ahead, held = 4 * threads(), 0
     try:
         for item in items:
             size = cost(item)
-            while waiting and (held + size > MAX_BYTES_IN_FLIGHT or len(waiting) >= max_ahead):
+            while waiting and (held + size > max_bytes or len(waiting) >= max_ahead):
                 future, freed = waiting.popleft()
                 held -= freed
                 yield future.result()

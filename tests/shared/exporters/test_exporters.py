@@ -7,6 +7,7 @@ from typing import get_args
 
 import imagecodecs
 import numpy as np
+import pandas as pd
 import pytest
 import tifffile
 from PIL import Image
@@ -14,14 +15,15 @@ from pycocotools.coco import COCO
 from real_labels import wheel_nuclei
 from skimage.measure import regionprops
 
+from shared.artifacts.annotation import Annotation, ImageClass
 from shared.artifacts.image_set import ImageEntry, ImageReader, ImageWriter
 from shared.artifacts.kinds import ImageSet
 from shared.artifacts.manifest import seal
 from shared.exporters import Format
-from shared.exporters.exporter import PredictedImage
+from shared.exporters.exporter import Instances, PredictedImage
 from shared.exporters.overlay_png import overlay
 from shared.exporters.registry import EXPORTERS, open_exporters
-from shared.imaging.overlays import PREDICTION_COLOUR, inner_boundaries
+from shared.imaging.overlays import PREDICTION_COLOUR, class_colour, inner_boundaries, outline_boxes
 from shared.metrics.pixels import dice_masks
 
 IMAGE, TRUTH = wheel_nuclei()
@@ -35,6 +37,28 @@ LABELS = {
     "nuclei": NUCLEI.astype(np.uint16),
 }
 SCORES = {key: np.linspace(1, 0.25, int(labels.max())) for key, labels in LABELS.items()}
+ALL = ("class", "boxes", "instances")
+
+
+def true_boxes(key: str) -> list[Annotation]:
+    """The bounding boxes of the nuclei, called large or small."""
+    found = regionprops(LABELS[key])
+    middle = np.median([prop.area for prop in found]) if found else 0
+    return [
+        Annotation(
+            "large" if prop.area > middle else "small",
+            (prop.bbox[1], prop.bbox[0], prop.bbox[3] - prop.bbox[1], prop.bbox[2] - prop.bbox[0]),
+            prop.area_bbox,
+            score=float(score),
+        )
+        for prop, score in zip(found, SCORES[key], strict=True)
+    ]
+
+
+def true_class(key: str) -> ImageClass:
+    name, outcome = ("empty", "negative") if key == "empty" else ("cells, many", "positive")
+    chances = {"empty": 0.125, "cells, many": 0.875} if outcome == "positive" else {"empty": 0.75, "cells, many": 0.25}
+    return ImageClass(name, chances[name], chances, outcome, f"{name} alone is plausible", 1.5)
 
 
 @pytest.fixture(scope="module")
@@ -49,14 +73,21 @@ def entries(tmp_path_factory) -> dict[str, ImageEntry]:
 
 def predicted(entries: dict[str, ImageEntry]) -> list[PredictedImage]:
     return [
-        PredictedImage(number, entries[key], IMAGES[key], (LABELS[key] > 0).astype(np.uint8), LABELS[key], SCORES[key])
+        PredictedImage(
+            number,
+            entries[key],
+            IMAGES[key],
+            true_class(key),
+            true_boxes(key),
+            Instances((LABELS[key] > 0).astype(np.uint8), LABELS[key], SCORES[key]),
+        )
         for number, key in enumerate(sorted(IMAGES), 1)
     ]
 
 
 def export(folder: Path, formats: list[Format], images: list[PredictedImage]) -> Path:
     folder.mkdir()
-    for exporter in open_exporters(formats, folder, [item.entry for item in images]):
+    for exporter in open_exporters(formats, ALL, folder, [item.entry for item in images]):
         with exporter:
             for item in images:
                 exporter.append(exporter.prepare(item))
@@ -96,7 +127,8 @@ def test_label_images_open_in_tifffile_and_libtiff(exported, key):
 
 def test_label_images_hold_more_labels_than_uint16(entries, tmp_path):
     labels = np.arange(300 * 300, dtype=np.uint32).reshape(300, 300)
-    item = PredictedImage(1, entries["nuclei"], PLANE[..., None], labels > 0, labels, np.zeros(90_000))
+    found = Instances(labels > 0, labels, np.zeros(90_000))
+    item = PredictedImage(1, entries["nuclei"], PLANE[..., None], instances=found)
     opened = tifffile.imread(export(tmp_path / "f", ["label_tiff"], [item]) / "labels/nuclei.tif")
     assert opened.dtype == np.uint32 and np.array_equal(opened, labels)
 
@@ -112,11 +144,19 @@ def test_overlays_show_the_outlines(exported, key):
     with Image.open(exported / f"overlays/{key}.png") as file:
         drawn = np.asarray(file)
     assert drawn.shape == (*LABELS[key].shape, 3)
-    assert np.array_equal((drawn == PREDICTION_COLOUR).all(axis=2), inner_boundaries(LABELS[key]))
+    boxes = [box.bbox for box in true_boxes(key)]
+    boxed = outline_boxes(np.zeros_like(drawn), boxes, (255, 255, 255)).any(axis=2)
+    lettered = np.zeros_like(boxed)
+    for x, y, *_ in boxes if len(boxes) <= 40 else ():
+        lettered[max(y - 12, 0) : y + 12, x : x + 60] = True
+    clear = ~boxed & ~lettered
+    assert np.array_equal((drawn == PREDICTION_COLOUR).all(axis=2)[clear], inner_boundaries(LABELS[key])[clear])
+    colours = {tuple(colour) for colour in drawn[boxed & ~lettered].tolist()}
+    assert colours <= {class_colour("large"), class_colour("small")} and (len(colours) == 2) == bool(boxes)
 
 
 def test_overlays_of_large_images_are_scaled_down():
-    drawn = overlay(IMAGE[..., None], TRUTH, 256)
+    drawn = overlay(IMAGE[..., None], TRUTH, max_side=256)
     assert drawn.shape == (256, 256, 3)
     assert dice_masks((drawn == PREDICTION_COLOUR).all(axis=2), inner_boundaries(TRUTH[1::2, 1::2])) > 0.95
 
@@ -165,8 +205,70 @@ def test_coco_opens_in_pycocotools(exported):
 
 
 def test_coco_of_an_interrupted_run_is_no_json(entries, tmp_path):
-    with pytest.raises(KeyError), open_exporters(["coco_json"], tmp_path, list(entries.values()))[0] as exporter:
+    with pytest.raises(KeyError), open_exporters(["coco_json"], ALL, tmp_path, list(entries.values()))[0] as exporter:
         exporter.append(exporter.prepare(predicted(entries)[0]))
         raise KeyError
     with pytest.raises(json.JSONDecodeError):
         json.loads((tmp_path / "coco.json").read_text())
+
+
+def test_boxes_open_in_pycocotools_and_pandas(exported):
+    coco = COCO(str(exported / "detections.coco.json"))
+    names = {row["id"]: row["name"] for row in coco.dataset["categories"]}
+    assert set(names.values()) == {"large", "small"}
+    table = pd.read_csv(exported / "detections.csv")
+    for image in coco.dataset["images"]:
+        expected, found = true_boxes(image["key"]), coco.loadAnns(coco.getAnnIds(imgIds=image["id"]))
+        assert [names[row["category_id"]] for row in found] == [box.category for box in expected]
+        assert [tuple(row["bbox"]) for row in found] == [box.bbox for box in expected]
+        assert [row["score"] for row in found] == pytest.approx([box.score for box in expected], abs=5e-5)
+        rows = table[table["image"] == image["key"]]
+        assert list(rows["class"]) == [box.category for box in expected]
+        corners = [(x, y, x + width, y + height) for x, y, width, height in (box.bbox for box in expected)]
+        assert [tuple(row) for row in rows[["x0", "y0", "x1", "y1"]].to_numpy()] == corners
+        assert list(rows["area_px"]) == [box.area for box in expected]
+    ours = table[table["image"] == "nuclei"]
+    assert list(ours["area_um2"]) == pytest.approx(list(ours["area_px"] * PIXEL_SIZE**2))
+    results = coco.loadRes([row | {"id": 0} for row in coco.dataset["annotations"]])
+    assert len(results.getAnnIds()) == sum(map(len, SCORES.values())), "as results of a detector"
+
+
+def test_classes_and_summary_open_in_pandas(exported):
+    classes, summary = (pd.read_csv(exported / f"{name}.csv").set_index("image") for name in ("classes", "summary"))
+    for key in IMAGES:
+        row, expected = classes.loc[key], true_class(key)
+        assert (row["class"], row["outcome"], row["reason"]) == (expected.name, expected.outcome, expected.reason)
+        assert {name: row[f"p_{name}"] for name in expected.probabilities} == expected.probabilities
+        assert row["distance"] == expected.distance and row["source"] == f"{key}.tif"
+        assert (summary.loc[key, "cells"], summary.loc[key, "boxes"]) == (len(SCORES[key]), len(SCORES[key]))
+    assert summary.loc["nuclei", "median_area_px"] == np.median([prop.area for prop in regionprops(LABELS["nuclei"])])
+
+
+def test_images_without_objects_searched_for_are_not_images_with_none(entries, tmp_path):
+    """Gated: only one image went to the detector and the segmentor."""
+    images = predicted(entries)
+    for item in images[1:]:
+        item.boxes = item.instances = None
+    folder = export(tmp_path / "f", list(EXPORTERS), images)
+    for name in ("coco.json", "detections.coco.json"):
+        assert [image["key"] for image in json.loads((folder / name).read_text())["images"]] == ["colour"]
+    for name in ("labels", "overlays", "semantic"):
+        assert [path.stem for path in (folder / name).iterdir()] == ["colour"]
+    summary = pd.read_csv(folder / "summary.csv").set_index("image")
+    assert summary["cells"].isna().to_dict() == {"colour": False, "empty": True, "nuclei": True}
+    assert len(pd.read_csv(folder / "classes.csv")) == 3
+
+
+@pytest.mark.parametrize("content", ALL)
+def test_formats_without_contents_are_left_out(entries, content, tmp_path):
+    found = open_exporters(list(EXPORTERS), [content], tmp_path, list(entries.values()))
+    for exporter in found:
+        with exporter:
+            pass
+    written = {path.name for path in tmp_path.iterdir()}
+    expected = {
+        "class": {"classes.csv", "summary.csv"},
+        "boxes": {"detections.csv", "detections.coco.json", "summary.csv", "overlays"},
+        "instances": {"labels", "semantic", "overlays", "cells.csv", "coco.json", "summary.csv"},
+    }
+    assert written == expected[content]

@@ -30,7 +30,7 @@ def test_plausible_classes_are_those_of_crepes(target_error):
     thresholds = class_thresholds(own_probabilities(PROBABILITY, TRUTH), target_error)
     ours = plausible_classes(NEW, thresholds)
     for k in range(3):
-        alphas, of_class = 1 - PROBABILITY[TRUTH == k, k], 1 - NEW[:, [k]]
+        alphas, of_class = 1 - PROBABILITY[k == TRUTH, k], 1 - NEW[:, [k]]
         theirs = ConformalClassifier().fit(alphas).predict_set(of_class, confidence=1 - target_error, smoothing=False)
         assert np.array_equal(ours[:, k], theirs[:, 0].astype(bool))
     assert 0 < ours.mean() < 1
@@ -73,7 +73,7 @@ def test_the_true_class_is_missing_as_often_as_promised_in_each_class(target_err
     for seed in range(40):
         thresholds = class_thresholds(own_probabilities(*draw(400, 100 + seed)), target_error)
         sets = plausible_classes(NEW, thresholds)
-        missing += [1 - sets[NEW_TRUTH == k, k].mean() for k in range(3)]
+        missing += [1 - sets[k == NEW_TRUTH, k].mean() for k in range(3)]
     assert (missing / 40 < target_error + 0.01).all() and (missing / 40 > target_error - 0.02).all()
 
 
