@@ -217,9 +217,9 @@ class ResNetArchitecture(_Part):
 
 
 DetectorSize = Literal["small", "standard"]
-DETECTOR_SHAPES: dict[DetectorSize, dict[str, int]] = {
-    "small": {"width": 128, "heads": 4, "feed_forward": 256, "decoder_layers": 3, "denoising": 50},
-    "standard": {"width": 256, "heads": 8, "feed_forward": 1024, "decoder_layers": 6, "denoising": 100},
+DETECTOR_SHAPES: dict[DetectorSize, dict[str, float]] = {
+    "small": {"width": 128, "expansion": 0.5, "heads": 4, "feed_forward": 256, "decoder_layers": 3, "denoising": 50},
+    "standard": {"width": 256, "expansion": 1, "heads": 8, "feed_forward": 1024, "decoder_layers": 6, "denoising": 100},
 }
 """Size -> fields of DetectorArchitecture. standard: RT-DETRv2's; small trains on two CPU cores."""
 
@@ -238,6 +238,8 @@ class DetectorArchitecture(_Part):
     """Add the maps of a light convolutional branch to those of a vision transformer."""
     width: PositiveInt = 256
     """Features of a query, and channels of the hybrid encoder's maps."""
+    expansion: PositiveFloat = 1.0
+    """Channels within the blocks of the hybrid encoder, relative to `width`."""
     heads: PositiveInt = 8
     """Number of attention heads."""
     feed_forward: PositiveInt = 1024
@@ -265,7 +267,13 @@ class DetectorPostProcessing(_Part):
     score_threshold: float = Field(default=0.5, ge=0, le=1)
     """Boxes of a lower score are dropped."""
     merge_iou: float = Field(default=0.6, gt=0, le=1)
-    """Boxes of one class from two tiles that overlap by this IoU are one object."""
+    """Boxes of one class from two tiles are one object where they agree by this IoU within the tiles' common area."""
+    nms_iou: float | None = Field(default=None, gt=0, le=1)
+    """Of two boxes of one class in one tile that overlap by more than this IoU, the one of lower score is dropped;
+    None: all stay, as the network learns to find each object once."""
+    overlap_px: PositiveInt | None = None
+    """Overlap of neighbouring tiles, after downsampling: at least the longer side of most objects' boxes. None: a
+    quarter of the tile."""
 
 
 class DetectorConfig(_Part):

@@ -5,11 +5,13 @@ parameter names: the corresponding weights of published RT-DETRv2 models load. t
 it is imported when a detector is created.
 """
 
+import copy
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from shared.models.backbones.packed_linear import pack_linear_layers
 from shared.models.backbones.pyramid import Pyramid
 from shared.models.backbones.resnet import ResNet
 from shared.models.backbones.vit import Encoder
@@ -100,6 +102,14 @@ class ScoredBoxes(nn.Module):
         logits, boxes = self.detector(small)
         centre, half = boxes[..., :2], boxes[..., 2:] / 2
         return torch.sigmoid(logits), torch.cat([centre - half, centre + half], dim=-1)
+
+
+def inference_copy(detector: Detector, device: str) -> Detector:
+    """Copy a detector to `device`, in evaluation mode; on a CPU pack the linear layers of its vision transformer."""
+    copied = copy.deepcopy(detector).eval()
+    if device == "cpu" and isinstance(copied.backbone, Pyramid):
+        copied.backbone.encoder = pack_linear_layers(copied.backbone.encoder)
+    return copied.to(device)
 
 
 def _backbone(config: DetectorConfig) -> Pyramid | ResNet:

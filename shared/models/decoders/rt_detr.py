@@ -46,6 +46,7 @@ def _settings(architecture: DetectorArchitecture) -> dict[str, Any]:
         "num_labels": len(architecture.classes),
         "d_model": architecture.width,
         "encoder_hidden_dim": architecture.width,
+        "hidden_expansion": architecture.expansion,
         "decoder_in_channels": [architecture.width] * 3,
         "encoder_attention_heads": architecture.heads,
         "decoder_attention_heads": architecture.heads,
