@@ -1,6 +1,6 @@
 """Declaration of `infer`."""
 
-from typing import ClassVar, Literal, get_args
+from typing import Annotated, ClassVar, Literal, get_args
 
 from pydantic import Field, PositiveInt
 
@@ -51,11 +51,11 @@ class Infer(PostProcessingOptions, PredictionOptions, Stage):
     runtime: Runtime = "auto"
     """What runs the models. auto: TensorRT on a GPU where the model has an engine, else ONNX Runtime on a CPU where it
     has an ONNX file, else PyTorch."""
-    target_error: float | Literal["none"] = Field(0.05, gt=0, lt=1)
+    target_error: Annotated[float, Field(gt=0, lt=1)] | Literal["none"] = 0.05
     """Share of the images of each class whose class may be missed, by split conformal prediction on the classifier's
     calibration images. An image for which no class or several are plausible then is abstained from. none: the most
     probable class is the answer."""
-    distance_quantile: float | Literal["none"] = Field(0.99, gt=0, lt=1)
+    distance_quantile: Annotated[float, Field(gt=0, lt=1)] | Literal["none"] = 0.99
     """An image is abstained from if it is farther from the training images than this share of the calibration images.
     none: whatever its distance."""
     positive: list[str] = Field([])
@@ -63,7 +63,7 @@ class Infer(PostProcessingOptions, PredictionOptions, Stage):
     else but the first."""
     on_abstain: Literal["stop", "continue"] = "stop"
     """continue: detector and segmentor run on images that are abstained from as well."""
-    score_threshold: float | Literal["auto"] = Field("auto", ge=0, le=1)
+    score_threshold: Annotated[float, Field(ge=0, le=1)] | Literal["auto"] = "auto"
     """Boxes of a lower score are dropped. auto: as the detector's config says."""
     image_batch: PositiveInt = 64
     """Images that are classified together, and small images that share a forward pass."""
