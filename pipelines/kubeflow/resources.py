@@ -120,22 +120,22 @@ class Resources(BaseModel):
         return text
 
 
-def _gpu(cpu: str = "4", shm: str = _SHM, retries: int = 2, timeout: int = 6 * _HOUR) -> Resources:
-    return Resources(gpu=1, memory="16Gi", cpu=cpu, shm=shm, retries=retries, timeout=timeout)
-
-
+_GPU = Resources(gpu=1, memory="16Gi", cpu="4", shm=_SHM)
+_TRAINING = Resources(gpu=1, memory="16Gi", cpu="8", shm="8Gi", retries=3, timeout=24 * _HOUR)
 RESOURCES = {
     "ingest": Resources(cpu="4", memory="4Gi"),
-    "pretrain": _gpu(cpu="8", shm="8Gi", retries=3, timeout=24 * _HOUR),
-    "extract_features": _gpu(),
+    "pretrain": _TRAINING,
+    "extract_features": _GPU,
     "cluster": Resources(cpu="8", memory="16Gi"),
     "refine_masks": Resources(cpu="8", memory="8Gi"),
-    "train_segmentor": _gpu(cpu="8", shm="8Gi", retries=3, timeout=24 * _HOUR),
-    "select_model": _gpu(),
+    "train_segmentor": _TRAINING,
+    "train_classifier": _TRAINING,
+    "train_detector": _TRAINING,
+    "select_model": _GPU,
     "import_model": Resources(caching=False),  # Kubeflow's key would be the uri alone, whatever lies there by now
-    "evaluate": _gpu(),
-    "infer": _gpu(),
-    "export_model": _gpu(),
+    "evaluate": _GPU,
+    "infer": _GPU,
+    "export_model": _GPU,
 }
 
 

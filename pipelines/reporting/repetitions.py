@@ -99,13 +99,14 @@ def _digests(record: RunRecord) -> Iterator[tuple[tuple[str, str], str]]:
 
 
 def final_artifacts(record: RunRecord) -> list[str]:
-    """Return the paths, in the run folder, of the artifacts that no other task takes: the results of the run."""
+    """Return the paths, in the run folder, of the results: artifacts made of others that no other task takes."""
     taken = {(given.task, given.output) for task in record.tasks.values() for given in task.inputs.values()}
     return [
         output.path
         for name, task in outside(record).items()
         for key, output in task.outputs.items()
-        if task.state == "done" and output.is_artifact and (name, key) not in taken
+        if task.state == "done" and not task.skipped and task.inputs
+        if output.is_artifact and (name, key) not in taken
     ]
 
 

@@ -119,8 +119,14 @@ def test_results_are_the_artifacts_that_no_other_task_takes():
     record.tasks["use"].outputs = made
     record.tasks["em-0/train"].outputs["log"] = OutputRecord(path="em-0/train/log", kind="Files")
     assert final_artifacts(record) == ["use/files"]
-    record.tasks["use"].state = "failed"
-    assert final_artifacts(record) == []
+    record.tasks["source"] = TaskRecord(
+        state="done", outputs={"x": OutputRecord(path="source/x", kind="LabelSet", digest="d")}
+    )
+    assert final_artifacts(record) == ["use/files"], "what is made of nothing is no result"
+    for field, value in (("skipped", "no labels"), ("state", "failed")):
+        again = record.model_copy(deep=True)
+        setattr(again.tasks["use"], field, value)
+        assert final_artifacts(again) == []
 
 
 def test_the_star_for_any_repetition():
