@@ -1,17 +1,15 @@
 """The whole graph on a few real images, executed once; then repeated, killed, and re-run task by task."""
 
-import json
-import os
 import shlex
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 from browser import render
+from graph_run import ROOT, GraphRun
 from small_config import SMALL
 from small_segmentor import write_model
 
@@ -23,49 +21,18 @@ from pipelines.run_folder import record
 from shared.artifacts.manifest import hash_folder, is_artifact, verify
 from shared.metrics.classification import Classification
 
-ROOT = Path(__file__).parents[3]
 STAGES = ["extract-features", "cluster", "refine-masks", "train-segmentor", "select-model", "evaluate"]
 ONCE = ("ingest", "pretrain", "evaluate-predictions", "infer", "export-model")
 TASKS = {*ONCE, *(f"em-{number}/{stage}" for number in (0, 1) for stage in STAGES)}
 
 
-class Run:
-    """The command line on one source, with its own cache and settings."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.source, self.out = folder, folder / "source", folder / "run"
-        self.config = folder / "run.yaml"
-        self.config.write_text(json.dumps(SMALL))
-        self.env = {name: value for name, value in os.environ.items() if not name.startswith("CYTOLOOM_")}
-        self.env |= {"CYTOLOOM_CACHE": str(folder / "cache"), "CYTOLOOM_THREADS": "1", "CYTOLOOM_DEVICE": "cpu"}
-
-    def words(self, *more: object) -> list[str]:
-        command = [sys.executable, "-m", "pipelines", "run", "label_free", "--source", self.source, "--out", self.out]
-        return [str(word) for word in (*command, "--config", self.config, *more)]
-
-    def __call__(self, *more: object) -> subprocess.CompletedProcess:
-        return subprocess.run(self.words(*more), cwd=ROOT, env=self.env, capture_output=True, text=True, timeout=600)
-
-    def origins(self) -> dict[str, str]:
-        return {name: task.origin for name, task in record.load(self.out).tasks.items()}
-
-    def digests(self) -> dict[str, str]:
-        tasks = record.load(self.out).tasks
-        return {
-            f"{name}/{key}": made.digest
-            for name, task in tasks.items()
-            for key, made in task.outputs.items()
-            if is_artifact(self.out / made.path)
-        }
-
-
 @pytest.fixture(scope="module")
-def run(tmp_path_factory, nuclei) -> Run:
+def run(tmp_path_factory, nuclei) -> GraphRun:
     """Return a finished run on three crops without labels and one with labels."""
     import stardist
     import tifffile
 
-    made = Run(tmp_path_factory.mktemp("label_free"))
+    made = GraphRun(tmp_path_factory.mktemp("label_free"), "label_free", SMALL)
     made.source.mkdir()
     mask = tifffile.imread(Path(stardist.__file__).parent / "data/images/mask2d.tif")
     for i in range(4):
