@@ -1,0 +1,81 @@
+"""Build the detector to train: its config from the stage's settings and the images, its weights from the encoder."""
+
+import math
+
+from components.train_detector.component import TrainDetector
+from components.train_detector.labelled_images import LabelledImages
+from shared.artifacts.image_set import ImageReader, median_um_per_px
+from shared.data.boxes import densest
+from shared.models.backbones.vit import Encoder
+from shared.models.config import DetectorArchitecture, DetectorConfig, ModelInput, ResNetArchitecture, VitArchitecture
+from shared.models.detector import SIDE_MULTIPLE, Detector
+from shared.models.load import load_model
+from shared.system.errors import UserError
+from shared.system.log import log
+
+QUERY_MARGIN, MIN_QUERIES, QUERY_STEP = 1.5, 50, 10
+"""Queries per object of the densest tile, their least number, and the step to which they are rounded up."""
+
+
+def initial_detector(stage: TrainDetector, reader: ImageReader, labelled: LabelledImages) -> Detector:
+    """Return a detector with new weights on the given encoder, or on a ResNet."""
+    encoder = load_model(stage.encoder, Encoder)
+    model_input = _model_input(stage, encoder, reader, labelled.train)
+    queries = _queries(stage, labelled, model_input)
+    backbone: VitArchitecture | ResNetArchitecture = encoder.config.architecture
+    if stage.backbone != "encoder":
+        depth = int(stage.backbone.removeprefix("resnet"))
+        backbone = ResNetArchitecture(depth=depth)  # type: ignore[arg-type]
+    fields = {"queries": queries, "detail": stage.detail, "pyramid": stage.pyramid}
+    architecture = DetectorArchitecture.preset(stage.size, backbone, labelled.classes, **fields)
+    detector = Detector(DetectorConfig(architecture=architecture, input=model_input))
+    if detector.encoder is not None:
+        detector.encoder.load_state_dict(encoder.state_dict())
+    return detector
+
+
+def crop_size(reader: ImageReader, keys: list[str], model_input: ModelInput) -> tuple[int, int]:
+    """Return height and width of the training crops: the stage's `crop`, or the next multiple of 32 above all images.
+
+    px of the network's input.
+    """
+    largest = (max(getattr(reader.entries[key], side) for key in keys) for side in ("height", "width"))
+    limits = [math.ceil(length / model_input.downsample / SIDE_MULTIPLE) * SIDE_MULTIPLE for length in largest]
+    side = model_input.crop_px or max(limits)
+    return min(side, limits[0]), min(side, limits[1])
+
+
+def _model_input(stage: TrainDetector, encoder: Encoder, reader: ImageReader, keys: list[str]) -> ModelInput:
+    given = encoder.config.input
+    channels = {reader.entries[key].channels for key in keys}
+    if max(channels) > given.channels and given.channels > 1:
+        raise UserError(
+            f"--encoder: it takes {given.channels} channels, the images have {max(channels)}; pretrain an encoder on "
+            "these images"
+        )
+    changes: dict[str, object] = {"crop_px": stage.crop, "um_per_px": median_um_per_px(reader, keys) or given.um_per_px}
+    if stage.downsample != "auto":
+        changes["downsample"] = int(stage.downsample)
+    return ModelInput.model_validate({**given.model_dump(), **changes})
+
+
+def _queries(stage: TrainDetector, labelled: LabelledImages, model_input: ModelInput) -> int:
+    """Number of queries, at most that of the positions in a crop's feature maps."""
+    boxes = labelled.boxes(labelled.train)
+    most = {key: densest([one], stage.crop * model_input.downsample) for key, one in boxes.items()}
+    fullest = max(most, key=lambda key: (most[key], key))
+    positions = sum((stage.crop // stride) ** 2 for stride in (8, 16, 32))
+    if stage.queries == "auto":
+        wanted = math.ceil(QUERY_MARGIN * most[fullest] / QUERY_STEP) * QUERY_STEP
+        queries = min(positions, max(MIN_QUERIES, wanted))
+    elif stage.queries > positions:
+        raise UserError(f"--queries: {stage.queries} exceed the {positions} positions of a crop; raise --crop")
+    else:
+        queries = stage.queries
+    if most[fullest] > queries:
+        log.warning(
+            "%s: %d objects in a tile of %d px, more than the %d queries can find; raise --queries, or lower --crop",
+            *(fullest, most[fullest], stage.crop, queries),
+        )
+    log.info("%d queries; the densest tile of the training images has %d objects", queries, most[fullest])
+    return queries

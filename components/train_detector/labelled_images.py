@@ -1,0 +1,173 @@
+"""Collect the boxes to learn from, and divide the images into training and held-out ones."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.ndimage import find_objects
+
+from components.train_detector.component import TrainDetector
+from shared.artifacts.annotation import Annotation
+from shared.artifacts.coco import CELL
+from shared.artifacts.image_set import ImageReader
+from shared.artifacts.label_set import LabelReader
+from shared.data.boxes import Boxes
+from shared.imaging.region_properties import mean_over_objects
+from shared.instances.watershed import split_touching
+from shared.system.errors import UserError
+from shared.system.log import log
+
+CELL_CLASS = CELL[0]["name"]
+"""Class of the instances of a label image."""
+MIN_CONFIDENCE = 0.5
+"""Mean confidence, or score, below which an instance of a pseudo-mask is neither learned nor learned as background."""
+
+
+@dataclass(frozen=True)
+class LabelledImages:
+    """Objects by image, with the division into training and held-out images."""
+
+    classes: tuple[str, ...]
+    """Names of the classes, in the order of the network's outputs."""
+    objects: dict[str, list[Annotation]]
+    """Key -> the image's objects; `iscrowd` marks regions that are ignored."""
+    train: list[str]
+    """Keys of the images that are learned from."""
+    valid: list[str]
+    """Keys of the held-out images."""
+    origin: str
+    """What the objects come from, in words."""
+
+    def boxes(self, keys: Iterable[str]) -> dict[str, Boxes]:
+        """Map keys to boxes in px."""
+        return {key: as_boxes(self.objects[key], self.classes) for key in keys}
+
+    def counts(self, keys: Iterable[str]) -> Counter[str]:
+        """Number of objects of each class in some images."""
+        return Counter(one.category for key in keys for one in self.objects[key] if not one.iscrowd)
+
+
+class NothingToLearn(Exception):
+    """There is no object to learn from; the message says why, and what to do."""
+
+
+def labelled_images(stage: TrainDetector, reader: ImageReader) -> LabelledImages:
+    """Read the objects of the images. Raises NothingToLearn where there are none in a training image."""
+    objects, origin = _objects(stage, reader)
+    objects = {key: found for key, found in objects.items() if key in reader.entries}
+    train = [key for key in reader.keys("train") if key in objects]
+    valid = [key for key in reader.keys("val") if key in objects]
+    if not any(_learnable(objects[key]) for key in train):
+        where = "the split train has no image with an object" if objects else "no image has boxes or instances"
+        raise NothingToLearn(f"{where}; annotate boxes (COCO or Pascal VOC), or give --pseudo")
+    if not any(_learnable(objects[key]) for key in valid):
+        train, valid = _divide(reader, train, objects, stage.valid_share)
+    found = LabelledImages(_classes(objects, train), objects, train, valid, origin)
+    _report(found)
+    return found
+
+
+def _objects(stage: TrainDetector, reader: ImageReader) -> tuple[dict[str, list[Annotation]], str]:
+    if stage.labels != "pseudo":
+        objects, origin = _true_objects(LabelReader(stage.truth), reader)
+        trainable = any(_learnable(objects.get(key, [])) for key in reader.keys("train"))
+        if trainable or (objects and (stage.labels == "boxes" or stage.pseudo is None)):
+            return objects, origin
+        if stage.labels == "boxes":
+            raise NothingToLearn("--truth: no boxes and no instances; annotate boxes, or set --labels pseudo")
+    if stage.pseudo is None:
+        if stage.labels == "pseudo":
+            raise UserError("--labels: pseudo needs the pseudo-masks; give --pseudo, or set --labels boxes")
+        return {}, "nothing"
+    return _instances(LabelReader(stage.pseudo), reader), "pseudo-masks"
+
+
+def _true_objects(truth: LabelReader, reader: ImageReader) -> tuple[dict[str, list[Annotation]], str]:
+    """Objects that are annotated, else the instances of the label images."""
+    objects = truth.annotations()
+    if len(truth) and not any(map(_learnable, objects.values())):
+        return _instances(truth, reader), "label images"
+    return objects, "boxes"
+
+
+def _instances(labels: LabelReader, reader: ImageReader) -> dict[str, list[Annotation]]:
+    """Boxes of the instances in label images; a foreground mask is split first."""
+    found = {}
+    for key in sorted(labels.entries):
+        if key in reader.entries:
+            mask, entry = labels.mask(key), labels.entries[key]
+            instances = mask if entry.kind == "instances" else split_touching((mask > 0).astype(np.uint8))
+            found[key] = _instance_boxes(instances, _certainty(instances, labels, key))
+    return found
+
+
+def _instance_boxes(instances: np.ndarray, certain: np.ndarray) -> list[Annotation]:
+    """Boxes of the instances of a label image (H, W); those that are not certain, (n,) bool, are to be ignored."""
+    found = []
+    for number, spans in enumerate(find_objects(instances.astype(np.int32))):
+        if spans is not None:
+            (y0, y1), (x0, x1) = ((span.start, span.stop) for span in spans)
+            box, area = (float(x0), float(y0), float(x1 - x0), float(y1 - y0)), float((x1 - x0) * (y1 - y0))
+            found.append(Annotation(CELL_CLASS, box, area, iscrowd=int(not certain[number])))
+    return found
+
+
+def _certainty(instances: np.ndarray, labels: LabelReader, key: str) -> np.ndarray:
+    """Whether each instance 1..n is certain enough to be learned: (n,) bool."""
+    entry = labels.entries[key]
+    if entry.scores is not None and entry.kind == "instances":
+        return np.asarray(entry.scores) >= MIN_CONFIDENCE
+    if "conf" in entry.members:
+        return mean_over_objects(instances, labels.conf(key)) >= MIN_CONFIDENCE * 255
+    return np.ones(int(instances.max(initial=0)), bool)
+
+
+def as_boxes(found: list[Annotation], classes: tuple[str, ...]) -> Boxes:
+    """Convert the objects of an image to arrays; objects of other classes than `classes` are left out."""
+    learned = [one for one in found if not one.iscrowd and one.category in classes]
+    corners, ignored = (
+        np.array([(x, y, x + width, y + height) for x, y, width, height in (one.bbox for one in chosen)], np.float32)
+        for chosen in (learned, [one for one in found if one.iscrowd])
+    )
+    names = np.array([classes.index(one.category) for one in learned], np.int64)
+    return Boxes(corners.reshape(-1, 4), names, ignored.reshape(-1, 4))
+
+
+def _divide(
+    reader: ImageReader, keys: list[str], objects: dict[str, list[Annotation]], share: float
+) -> tuple[list[str], list[str]]:
+    """Hold out about `share` of the groups, chosen by a hash of their names; images without a group are one each.
+
+    A group with the only objects of the set is not held out.
+    """
+    group = {key: reader.entries[key].group or key for key in keys}
+    order = sorted(set(group.values()), key=lambda name: hashlib.sha256(name.encode()).hexdigest())
+    held_out = set(order[: min(len(order) - 1, max(1, round(share * len(order))))])
+    valid = [key for key in keys if group[key] in held_out]
+    train = [key for key in keys if group[key] not in held_out]
+    if not any(_learnable(objects[key]) for key in train):
+        log.warning("--images: one group alone has objects: no image is held out, and the training images are scored")
+        return keys, keys
+    log.info("the split val has no objects: %d of %d images are held out, by group", len(valid), len(keys))
+    return train, valid
+
+
+def _classes(objects: dict[str, list[Annotation]], train: list[str]) -> tuple[str, ...]:
+    return tuple(sorted({one.category for key in train for one in objects[key] if not one.iscrowd}))
+
+
+def _learnable(found: list[Annotation]) -> bool:
+    return any(not one.iscrowd for one in found)
+
+
+def _report(found: LabelledImages) -> None:
+    """Warn of classes that a split lacks."""
+    counts = found.counts(found.train), found.counts(found.valid)
+    log.info("%d training images with %s, %d held-out images", len(found.train), dict(counts[0]), len(found.valid))
+    for name in sorted(counts[0] | counts[1]):
+        if not counts[0][name]:
+            log.warning("class %r: no object in the training images; it is not learned, and counts as missed", name)
+        elif not counts[1][name]:
+            log.warning("class %r: no object in the held-out images; it is learned, but not scored", name)

@@ -1,0 +1,74 @@
+"""Train a detector on boxes."""
+
+import cv2
+
+from components.train_detector.batches import Batches
+from components.train_detector.card import model_card
+from components.train_detector.component import TrainDetector
+from components.train_detector.initial_detector import crop_size, initial_detector
+from components.train_detector.labelled_images import LabelledImages, NothingToLearn, labelled_images
+from components.train_detector.loop import train
+from components.train_detector.page import make_page
+from components.train_detector.training_record import TrainingRecord
+from components.train_detector.validation import Predictions, Validation
+from shared.artifacts.image_set import ImageReader
+from shared.data.box_crops import BoxCrops
+from shared.models.config import DetectorConfig, DetectorPostProcessing
+from shared.models.files import save_absent, save_model
+from shared.stage.declaration import Result
+from shared.system.devices import device, threads
+from shared.system.errors import UserError
+from shared.training.history import History, first_and_last_loss
+from shared.training.seeds import seed_everything
+
+
+def run(stage: TrainDetector) -> Result:
+    """Train, keep the best weights, choose the score threshold on the held-out images."""
+    cv2.setNumThreads(threads())
+    reader = ImageReader(stage.images)
+    try:
+        labelled = labelled_images(stage, reader)
+    except NothingToLearn as error:
+        if stage.without_labels == "fail":
+            raise UserError(str(error)) from error
+        save_absent(stage.detector, f"No detector was trained: {error}.")
+        return Result(skipped=str(error))
+    seed_everything(stage.seed)
+    detector, where = initial_detector(stage, reader, labelled), device()
+    batches = _batches(stage, reader, labelled, detector.config)
+    validation = Validation(reader, labelled, stage.crop, where)
+    trained, record, history = train(stage, detector, batches, validation, where)
+    predictions = validation.predict(trained, labelled.valid)
+    threshold, f1 = predictions.threshold
+    processing = DetectorPostProcessing(score_threshold=round(threshold, 4))
+    config = detector.config.model_copy(update={"postprocessing": processing})
+    metrics = _metrics(record, history, predictions, threshold, f1)
+    save_model(stage.detector, trained.state_dict(), config, model_card(stage, config, labelled, metrics, len(history)))
+    page = make_page(record, history, labelled, predictions, reader)
+    return Result(metrics=metrics, page=page, remark=_remark(labelled, threshold))
+
+
+def _batches(stage: TrainDetector, reader: ImageReader, labelled: LabelledImages, config: DetectorConfig) -> Batches:
+    """Crops of the labelled images, and of those without labels where there are any."""
+    size = crop_size(reader, labelled.train, config.input)
+    options = {"size": size, "model_input": config.input, "scale_jitter": stage.scale_jitter}
+    crops = BoxCrops(reader, labelled.boxes(labelled.train), labelled.train, **options)  # type: ignore[arg-type]
+    if stage.unlabelled is None or not stage.unlabelled_weight:
+        return Batches(stage, crops, None)
+    more = ImageReader(stage.unlabelled)
+    known = {reader.entries[key].sha256 for key in labelled.objects}  # the set may be `images` itself
+    if not (keys := [key for key in more.keys("train") if more.entries[key].sha256 not in known]):
+        raise UserError("--unlabelled: no image of the split train without boxes; give other images, or leave it out")
+    return Batches(stage, crops, BoxCrops(more, {}, keys, **options))  # type: ignore[arg-type]
+
+
+def _metrics(
+    record: TrainingRecord, history: History, predictions: Predictions, threshold: float, f1: float
+) -> dict[str, float]:
+    known = {"best_step": record.measured[record.best_index][0], "steps": len(history)}
+    return predictions.metrics | {"f1": f1, "score_threshold": threshold} | known | first_and_last_loss(history)
+
+
+def _remark(labelled: LabelledImages, threshold: float) -> str:
+    scored = "training images, so the scores are too high" if labelled.valid == labelled.train else "held-out images"
+    return f"Scored on {len(labelled.valid)} {scored}, against {labelled.origin}; score threshold {threshold:.3f}."
