@@ -28,6 +28,10 @@ class Ingest(Stage):
     """The given fingerprint, or one computed from the source."""
     fingerprint: str = ""
     """Hash of the source's listing, set when a run is submitted: new images under the same path re-run the stage."""
+    group_pattern: str = ""
+    r"""Regular expression that finds the group of an image in its relative path: what its parentheses hold, such as
+    `([^/]*)ThinF` or `(plate\d+)_`. Images of one group (slide, patient, movie) belong together where a later stage
+    divides them. Empty: the folder is the group, or the file of several frames."""
     max_rejects: float = Field(0.5, ge=0, le=1)
     """Share of rejected images above which the stage fails."""
     min_size: int = Field(8, ge=1)

@@ -1,5 +1,6 @@
-"""Derive split, class and group of images from the names of their folders."""
+"""Derive split, class and group of images from the names of their folders and files."""
 
+import re
 from collections import defaultdict
 from pathlib import PurePosixPath
 
@@ -60,6 +61,20 @@ def assign_splits_and_groups(images: list[SourceImage]) -> None:
         if image.class_name is not None:
             del folders[0 if split is None else split + 1]
         image.group = printable("/".join(part for part in folders if part.lower() not in _STRUCTURE))
+
+
+def group_by_name(images: list[SourceImage], pattern: re.Pattern[str]) -> int:
+    """Set the group of each image whose relative path `pattern` is found in, and return their number.
+
+    The group is what the pattern's parentheses hold, joined by `_`, or all that it matches where it has none.
+    """
+    count = 0
+    for image in images:
+        if found := pattern.search(image.relative.as_posix()):
+            parts = [part for part in found.groups() if part] or [found[0]]
+            image.group, image.group_in_name = printable("_".join(parts)), True
+            count += 1
+    return count
 
 
 def _split_position(relative: PurePosixPath) -> int | None:

@@ -44,8 +44,9 @@ class ImageJob:
 
     @property
     def group(self) -> str:
-        """The file where it is a stack (a movie), else its folder (plate, well)."""
-        return printable(self.image.relative) if self.frame_count > 1 else self.image.group
+        """What a pattern names; else the file where it is a stack (a movie), else its folder (plate, well)."""
+        is_stack = self.frame_count > 1 and not self.image.group_in_name
+        return printable(self.image.relative) if is_stack else self.image.group
 
 
 @dataclass

@@ -6,6 +6,7 @@ order.
 """
 
 import csv
+import re
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
@@ -94,12 +95,14 @@ def ingest(
     *,
     limits: Limits = _DEFAULT_LIMITS,
     max_rejects: float = 0.5,
+    group_pattern: re.Pattern[str] | None = None,
 ) -> IngestSummary:
     """Write the payload of an ImageSet to `images`, and of a LabelSet to `labels` if given.
 
-    Raises UserError where no image is left, or where more than the share `max_rejects` is rejected.
+    group_pattern: see `shared.readers.folder_names.group_by_name`. Raises UserError where no image is left, or where
+    more than the share `max_rejects` is rejected.
     """
-    layout = recognise(source)
+    layout = recognise(source, group_pattern)
     if source.is_dir() and is_artifact(source):
         kind = read_manifest(source).type
         raise UserError(f"{source}: already a finished {kind}, not plain images; pass it to the next stage as it is")

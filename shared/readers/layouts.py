@@ -4,6 +4,7 @@
 each image its key, split, class and group. It decodes no image; it opens only .json and .xml files.
 """
 
+import re
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -11,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from shared.artifacts.keys import assign_keys
 from shared.readers.annotation_pairing import AnnotationPairing
 from shared.readers.decode.image_file import IMAGE_SUFFIXES
-from shared.readers.folder_names import assign_classes, assign_splits_and_groups
+from shared.readers.folder_names import assign_classes, assign_splits_and_groups, group_by_name
 from shared.readers.label_pairing import LabelImagePairing
 from shared.readers.listing import list_files
 from shared.readers.source_image import SourceImage
@@ -33,8 +34,11 @@ class Layout:
     """Suffix -> number of files that are neither images nor labels."""
 
 
-def recognise(source: Path) -> Layout:
-    """List `source`, a folder or one file, and pair its files. Raises UserError where it cannot be listed."""
+def recognise(source: Path, group_pattern: re.Pattern[str] | None = None) -> Layout:
+    """List `source`, a folder or one file, and pair its files. Raises UserError where it cannot be listed.
+
+    group_pattern: see `shared.readers.folder_names.group_by_name`.
+    """
     files, unreadable = list_files(source)
     by_kind = _by_kind(files)
     label_images = LabelImagePairing(files, by_kind.pop("image", []))
@@ -49,12 +53,13 @@ def recognise(source: Path) -> Layout:
         annotations.add_voc(files[relative], relative)
     classes = assign_classes(images)
     assign_splits_and_groups(images)
+    named = group_by_name(images, group_pattern) if group_pattern else None
     assign_keys(images)
     found = Counter(label_images.found) + annotations.found
     ignored = {kind: len(others) for kind, others in by_kind.items()} | annotations.ignored
     return Layout(
         sorted(images, key=lambda image: image.key),
-        _describe(source, images, found, classes),
+        _describe(source, images, found, classes, named),
         sorted(label_images.problems + annotations.problems),
         unreadable,
         dict(sorted(ignored.items())),
@@ -70,7 +75,10 @@ def _by_kind(files: dict[PurePosixPath, Path]) -> dict[str, list[PurePosixPath]]
     return by_kind
 
 
-def _describe(source: Path, images: list[SourceImage], found: Counter[str], classes: list[str]) -> str:
+def _describe(
+    source: Path, images: list[SourceImage], found: Counter[str], classes: list[str], named: int | None
+) -> str:
+    """named: images whose names hold their group; None without a pattern."""
     folders = {image.relative.parent for image in images}
     parts = ["one file" if source.is_file() else "flat folder" if len(folders) < 2 else f"{len(folders)} folders"]
     parts += [f"{name} ({count} {'image' if count == 1 else 'images'})" for name, count in sorted(found.items())]
@@ -81,6 +89,9 @@ def _describe(source: Path, images: list[SourceImage], found: Counter[str], clas
         parts.append(
             "split " + ", ".join(f"{name} {splits[name]}" for name in ("train", "val", "test") if splits[name])
         )
+    if named is not None:
+        groups = len({image.group for image in images if image.group_in_name})
+        parts.append(f"{groups} groups in the names of {named} of {len(images)} images")
     if not (found or classes):
         parts.append("no labels")
     return "; ".join(parts)

@@ -16,7 +16,9 @@ class SourceImage:
     key: str = ""
     split: str = "train"
     group: str = ""
-    """Its folder (plate, well), without the folders that only name a split, a class or 'images'."""
+    """Its folder (plate, well), without the folders that only name a split, a class or 'images'; or from its name."""
+    group_in_name: bool = False
+    """Whether `group` is a part of the path that a pattern names."""
     class_name: str | None = None
     """Class, from its folder."""
     mask_path: Path | None = None

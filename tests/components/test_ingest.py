@@ -199,6 +199,31 @@ def test_a_movie_is_frames_of_one_group(everything):
     assert everything.labels.mask("movie_f0004").max() == 2 and everything.labels.mask("movie_f0003").max() == 0
 
 
+def test_slides_are_groups_by_a_pattern(tmp_path):
+    folder = real("malaria") / "train"
+    for name in ("positive", "negative"):
+        some(folder / name, tmp_path / "in" / name, *(path.name for path in sorted((folder / name).iterdir())[::150]))
+    done = ingest(tmp_path / "in", tmp_path / "out", group_pattern="(?i)([^/]*)thinf")
+    entries = done.images.entries.values()
+    assert {entry.group for entry in entries} == {
+        Path(entry.source).name.replace("thinF", "ThinF").split("ThinF")[0] for entry in entries
+    }
+    assert 5 < len({entry.group for entry in entries}) < len(entries)
+    assert "groups in the names of 17 of 17 images" in done.result.remark
+    with pytest.raises(UserError, match=r"--group_pattern: '\(a' is no regular expression: missing \)"):
+        ingest(tmp_path / "in", tmp_path / "bad", group_pattern="(a")
+
+
+def test_a_pattern_names_the_group_of_a_movie(tmp_path):
+    (tmp_path / "in").mkdir()
+    frames = np.random.default_rng(0).integers(0, 255, (3, 32, 32), np.uint8)
+    for name in ("well1_a", "well1_b", "other"):
+        tifffile.imwrite(tmp_path / "in" / f"{name}.tif", frames, photometric="minisblack")
+    entries = ingest(tmp_path / "in", tmp_path / "out", group_pattern=r"well\d").images.entries
+    assert {entry.group for entry in entries.values()} == {"well1", "other.tif"}
+    assert entries["well1_a_f0000"].group == entries["well1_b_f0002"].group == "well1"
+
+
 def test_frames_and_files_with_one_name_have_different_keys(tmp_path):
     (tmp_path / "in").mkdir()
     movie = np.random.default_rng(0).integers(0, 4000, (5, 40, 50)).astype(np.uint16)

@@ -1,6 +1,7 @@
 """Layouts of folders: which files are images and labels, and which belong together."""
 
 import json
+import re
 from pathlib import Path, PurePosixPath
 
 import pytest
@@ -118,6 +119,23 @@ def test_splits_and_groups(tmp_path):
         "VAL/p2/b.png": ("val", "p2"),
         "testing/images/c.png": ("test", ""),
         "d.png": ("train", ""),
+    }
+
+
+def test_a_pattern_finds_groups_in_names(tmp_path):
+    """What its parentheses hold, or all that it matches; the folder where it finds nothing."""
+    names = "train/pos/C1P2ThinF_a.png", "train/neg/C1P2ThinF_b.png", "train/neg/C9ThinF_a.png", "val/pos/w3/other.png"
+    folder = folder_of(tmp_path, *names, "val/neg/x.png")
+    layout = recognise(folder, re.compile(r"([^/]*)ThinF"))
+    assert [i.group for i in layout.images] == ["C1P2", "C9", "C1P2", "", "w3"]
+    assert "2 groups in the names of 3 of 5 images" in layout.description
+    assert {i.group for i in recognise(folder, re.compile(r"C\d")).images} == {"C1", "C9", "", "w3"}
+    assert {i.group for i in recognise(folder, re.compile(r"(C\d).*_(.)\.")).images} == {
+        "C1_a",
+        "C1_b",
+        "C9_a",
+        "",
+        "w3",
     }
 
 

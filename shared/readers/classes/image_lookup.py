@@ -1,0 +1,46 @@
+"""Find the image that a file names, however it writes the path."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import PurePosixPath
+
+from shared.artifacts.keys import key_of
+from shared.readers.source_image import SourceImage
+
+
+class ImageLookup:
+    """The images of a source, by path, name, stem and key."""
+
+    def __init__(self, images: Sequence[SourceImage]) -> None:
+        self._by_path = {image.relative: image for image in images}
+        self._by_part: dict[str, list[SourceImage]] = defaultdict(list)
+        for image in images:
+            parts = {image.relative.name, image.relative.stem, image.relative.with_suffix("").as_posix()}
+            for part in parts | {key_of(image.relative), image.relative.as_posix()}:
+                self._by_part[part].append(image)
+
+    def find(self, text: str, beside: PurePosixPath) -> tuple[SourceImage | None, str]:
+        """Find the image that `text` names: a path with or without its folders and its suffix, or a key.
+
+        beside: the file that names it; paths are relative to its folder or to one above. Returns the image, or None and
+        what the problem is.
+        """
+        name = PurePosixPath(text.strip().replace("\\", "/"))
+        for folder in beside.parents:
+            if (image := self._by_path.get(folder / name)) is not None:
+                return image, ""
+        for part in self._parts(name, beside):
+            candidates = self._by_part.get(part, [])
+            if len(candidates) == 1:
+                return candidates[0], ""
+            if candidates:
+                return None, "is ambiguous: several files have its name"
+        return None, "is missing"
+
+    def _parts(self, name: PurePosixPath, beside: PurePosixPath) -> list[str]:
+        """What the name may be a part of, the most exact first."""
+        beneath = [(folder / name).as_posix() for folder in beside.parents]
+        tails = [
+            "/".join(name.parts[i:]) for i in range(1, len(name.parts))
+        ]  # absolute, or of a folder above the source
+        return [*beneath, name.as_posix(), *tails, name.name]
