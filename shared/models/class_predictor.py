@@ -1,6 +1,6 @@
 """Predict the class of images: normalise, resize, probabilities and distance from the training images."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -44,9 +44,13 @@ class ClassPredictor:
 
     def __call__(self, images: Sequence[np.ndarray]) -> ClassPrediction:
         """Predict images (H, W, C); their sizes may differ."""
+        return self.predict_inputs(self._batches(images))
+
+    def predict_inputs(self, batches: Iterable[np.ndarray]) -> ClassPrediction:
+        """Predict batches of network input (n, C, S, S) float32, see `network_input`."""
         classes = len(self.config.architecture.classes)
         probability, distance = [np.zeros((0, classes), np.float32)], [np.zeros(0, np.float32)]
-        for batch in self._batches(images):
+        for batch in batches:
             found, far = self.network(batch)
             probability.append(found)
             distance.append(far.reshape(-1))

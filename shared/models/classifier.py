@@ -106,6 +106,22 @@ class Classifier(nn.Module):
         deviation = embedding.std(dim=0)
         self.embedding_deviation.copy_(deviation.clamp_min(1e-3 * float(deviation.mean()) + 1e-6))
 
+    @torch.no_grad()
+    def fit_reference(self, embedding: Tensor) -> None:
+        """Fit `distance` to embeddings (n, width) of training images after training.
+
+        The covariance is shrunk towards its diagonal, which a few images need; a Mahalanobis distance of them all would
+        otherwise be the same.
+        """
+        x = embedding.double()
+        self.reference_mean.copy_(x.mean(dim=0))
+        covariance = torch.cov(x.T)
+        shrinkage = max(0.05, min(1.0, x.shape[1] / x.shape[0]))
+        diagonal = covariance.diagonal().clamp_min(1e-8)
+        covariance = (1 - shrinkage) * covariance + shrinkage * torch.diag(diagonal)
+        values, vectors = torch.linalg.eigh(covariance)
+        self.reference_whitening.copy_(vectors * values.clamp_min(1e-9).rsqrt())
+
 
 class ClassProbabilities(nn.Module):
     """A classifier with calibrated probabilities instead of logits, and the distance from the training images."""

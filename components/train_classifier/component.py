@@ -1,0 +1,81 @@
+"""Declaration of `train_classifier`."""
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, NonNegativeInt, PositiveInt
+
+from shared.artifacts.kinds import ClassificationMetrics, ImageSet, LabelSet, Model
+from shared.stage.declaration import In, Out, Stage
+
+
+class TrainClassifier(Stage):
+    """Train a classifier of images or crops on an encoder, and calibrate its probabilities.
+
+    It learns from the labelled images of the split train. Those of val are divided into two halves, by group: one
+    decides when training stops and sets the temperature of the probabilities; the other, which decides nothing, holds
+    the scores and distances by which `infer` abstains. Without a split val, both are made of a fifth of the training
+    images, by group. Images of the split test are scored only.
+    """
+
+    image: ClassVar[str] = "torch"
+    headlines: ClassVar[dict[str, str]] = {
+        "test_auroc": "AUROC, test",
+        "test_accuracy": "accuracy, test",
+        "test_ece": "ECE, test",
+        "val_auroc": "AUROC, val",
+        "val_accuracy": "accuracy, val",
+    }
+
+    images: In[ImageSet]
+    """Images or crops of single objects, with 1 to 16 channels of 8 or 16 bit."""
+    truth: In[LabelSet]
+    """Classes of the images; two or more. Images without a class are not used."""
+    encoder: In[Model]
+    """Encoder to start from, of any kind of pretraining."""
+    classifier: Out[Model]
+    """The classifier, with its encoder, the temperature, and the scores and distances of the calibration images."""
+    classification: Out[ClassificationMetrics]
+    """Confusion matrix of the images of test, or of val where there are none of test, and with two classes the ROC
+    curve, as JSON. `null` where nothing was trained."""
+    tune: Literal["all", "last", "none"] = "all"
+    """Which blocks of the encoder are trained. none: a linear layer on the frozen encoder (linear probe)."""
+    last_blocks: PositiveInt = 2
+    """Number of blocks that `tune=last` trains."""
+    layer_decay: float = Field(0.75, gt=0, le=1)
+    """Factor on the learning rate from each block to the one before it (Bao et al. 2022, arXiv:2106.08254)."""
+    stem: bool = True
+    """Add the output of small convolutions to the patch embedding, for details smaller than a patch. Without effect
+    where `tune` is not all."""
+    pooling: Literal["mean", "mean_and_max", "class_token"] = "mean_and_max"
+    """What of the patch tokens the last layer sees."""
+    size: Annotated[int, Field(ge=16, le=512)] | Literal["auto"] = "auto"
+    """Side to which images are resized, px, a multiple of the encoder's patch. auto: about theirs, from 32 to 128."""
+    steps: PositiveInt = 1000
+    """Optimiser steps at most."""
+    batch_size: PositiveInt = 32
+    """Images in a step."""
+    learning_rate: float = Field(1e-3, gt=0)
+    """Peak learning rate of the last layer."""
+    weight_decay: float = Field(0.05, ge=0)
+    """Of AdamW."""
+    early_stop: bool = True
+    """Score val twenty times in a training, keep the best weights, and stop after a quarter of the training without a
+    better score. Otherwise the last weights are kept."""
+    augment: Literal["full", "flips", "none"] = "full"
+    """full: turns by any angle, flips, small shifts, scale, contrast, brightness, gamma and blur. flips: flips and
+    turns by 90 degrees alone."""
+    balance: Literal["sampling", "loss", "none"] = "sampling"
+    """For classes of different frequency: draw rare classes more often, or weigh their loss more. The probabilities are
+    corrected to the frequencies of the training images afterwards."""
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    """Share of the target's probability that is spread over all classes."""
+    max_labels: PositiveInt = 1_000_000
+    """Labelled training images that are used at most, each class by its share."""
+    without_labels: Literal["fail", "skip"] = "fail"
+    """Where no two classes are known: fail, or write an absent model, which later stages ignore."""
+    seed: NonNegativeInt = 0
+    """Seed of the new layers' weights, of the batches, and of the choice of images where splits are made."""
+
+    def max_processes(self) -> int:
+        """Return the images of a batch."""
+        return self.batch_size

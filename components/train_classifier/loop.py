@@ -1,0 +1,168 @@
+"""The training loop of the classifier."""
+
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from components.train_classifier.calibration import fit_temperature, negative_log_likelihood, prior_correction
+from components.train_classifier.component import TrainClassifier
+from components.train_classifier.labelled_images import LabelledImages, TrainingBatches
+from components.train_classifier.splits import LabelledKeys
+from shared.models.class_predictor import BATCH_SIZE
+from shared.models.classifier import Classifier
+from shared.system.collectives import mean, part
+from shared.system.progress import Progress
+from shared.training.checkpoint import Checkpoint
+from shared.training.distributed import data_parallel
+from shared.training.history import History
+from shared.training.moving_average import update_average
+from shared.training.optimiser import layer_decay_groups, parameter_groups
+from shared.training.prefetch import prefetch
+from shared.training.schedule import cosine, set_learning_rate
+from shared.training.tensors import to_device
+from shared.training.watchdog import watch_loss
+
+AVERAGE_DECAY = 0.99
+"""Decay of the moving average of the weights, once it has warmed up."""
+MAX_GRADIENT_NORM = 1.0
+"""Norm to which gradients are clipped."""
+SCORES = 20
+"""How often val is scored in a training."""
+PATIENCE = 5
+"""Scores without a better one after which training stops."""
+
+
+class EarlyStop:
+    """The scores of val so far; part of a checkpoint."""
+
+    def __init__(self) -> None:
+        self.scores: History = []
+        """(step, negative log-likelihood) of every score."""
+
+    def add(self, step: int, score: float) -> bool:
+        """Append a score, and return whether it is the best one."""
+        self.scores.append((step, score))
+        return score <= min(one for _, one in self.scores)
+
+    @property
+    def over(self) -> bool:
+        """Whether the last PATIENCE scores were no better than the best one before."""
+        values = [value for _, value in self.scores]
+        return len(values) > PATIENCE and min(values[-PATIENCE:]) > min(values[:-PATIENCE])
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return plain values."""
+        return {"scores": [list(one) for one in self.scores]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        self.scores = [(int(step), float(score)) for step, score in state["scores"]]
+
+
+def train(
+    stage: TrainClassifier, classifier: Classifier, images: LabelledImages, keys: LabelledKeys, where: str
+) -> tuple[Classifier, History, History]:
+    """Train on device `where`. Returns the classifier to keep, (step, loss) of every step, and the scores of val."""
+    classifier.to(where)
+    average, best, early = copy.deepcopy(classifier), copy.deepcopy(classifier), EarlyStop()
+    optimiser = _optimiser(stage, classifier)
+    checkpoint = Checkpoint(classifier=classifier, mean=average, best=best, early=early, optimiser=optimiser)
+    first, history = checkpoint.resume()
+    network, every = data_parallel(classifier), max(1, stage.steps // SCORES)
+    weights = _loss_weights(stage, keys).to(where)
+    progress = Progress("train_classifier", stage.steps, "steps", first)
+    for step, (inputs, labels) in enumerate(_batches(stage, images, keys, first), first):
+        set_learning_rate(optimiser, cosine(step, stage.steps, peak=stage.learning_rate, warmup=_warmup(stage)))
+        with torch.autocast("cuda", torch.bfloat16, enabled=where.startswith("cuda")):
+            logits = network(to_device(inputs, where))
+        loss = _loss(stage, logits.float(), torch.from_numpy(labels).to(where), weights)
+        watch_loss(loss.item(), step)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(classifier.parameters(), MAX_GRADIENT_NORM)
+        optimiser.step()
+        update_average(average, classifier, min(AVERAGE_DECAY, (1 + step) / (10 + step)))
+        history.append((step, loss.item()))
+        progress.update(step + 1, f"loss {history[-1][1]:.4f}")
+        if stage.early_stop and ((step + 1) % every == 0 or step + 1 == stage.steps):
+            if early.add(step + 1, score(stage, average, images, keys, where)):
+                best.load_state_dict(average.state_dict())
+            if early.over:  # before the checkpoint is saved: a training that goes on from it stops here again
+                break
+        checkpoint.save_if_due(step + 1, history)
+    progress.finish()
+    return (best if stage.early_stop else average).eval(), history, early.scores
+
+
+def _warmup(stage: TrainClassifier) -> int:
+    return max(1, stage.steps // 10)
+
+
+def _optimiser(stage: TrainClassifier, classifier: Classifier) -> torch.optim.Optimizer:
+    """AdamW over what is trained; the rest is frozen, and runs in evaluation mode."""
+    classifier.train().requires_grad_(stage.tune == "all")
+    classifier.head.requires_grad_(True)
+    encoder = classifier.encoder
+    if stage.tune != "all":
+        encoder.eval()
+    if stage.tune == "last":
+        for block in [*encoder.blocks[-stage.last_blocks :], encoder.norm]:
+            block.requires_grad_(True)
+    layers: list[nn.Module] = [encoder.patch_embed, *encoder.blocks]
+    groups = layer_decay_groups(parameter_groups(classifier, stage.weight_decay), layers, stage.layer_decay)
+    return torch.optim.AdamW(groups, lr=stage.learning_rate, fused=True)
+
+
+def _batches(
+    stage: TrainClassifier, images: LabelledImages, keys: LabelledKeys, first: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Images and classes of this process, step by step."""
+    batches, mine = TrainingBatches(stage, images, keys.train, keys.labels(keys.train)), part(stage.batch_size)
+    return prefetch(lambda step: batches.batch(step, mine), first, stage.steps)
+
+
+def _loss_weights(stage: TrainClassifier, keys: LabelledKeys) -> Tensor:
+    """Weight (K,) of each class in the loss; the mean over the training images is 1."""
+    counts = torch.from_numpy(keys.counts(keys.train)).float()
+    if stage.balance != "loss":
+        return torch.ones_like(counts)
+    return counts.sum() / (len(counts) * counts)
+
+
+def _loss(stage: TrainClassifier, logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
+    """Cross-entropy over the images of all processes."""
+    losses = F.cross_entropy(logits, labels, reduction="none", label_smoothing=stage.label_smoothing)
+    return mean(losses * weights[labels])
+
+
+@torch.no_grad()
+def embeddings(classifier: Classifier, images: LabelledImages, keys: list[str], where: str) -> Tensor:
+    """Embeddings (n, width) float32 of the images, on the device."""
+    classifier.eval()
+    batches = images.batches(keys, BATCH_SIZE)
+    return torch.cat([classifier.embedding(torch.from_numpy(batch).to(where)).float() for batch in batches])
+
+
+@torch.no_grad()
+def predict_logits(classifier: Classifier, images: LabelledImages, keys: list[str], where: str) -> np.ndarray:
+    """Logits (n, K) float32 of the images."""
+    training = classifier.training
+    classifier.eval()
+    batches = images.batches(keys, BATCH_SIZE)
+    logits = [classifier(torch.from_numpy(batch).to(where)).float().cpu() for batch in batches]
+    classifier.train(training)
+    return torch.cat(logits).numpy()
+
+
+def score(
+    stage: TrainClassifier, classifier: Classifier, images: LabelledImages, keys: LabelledKeys, where: str
+) -> float:
+    """Negative log-likelihood of the selection images at the best temperature."""
+    logits, labels = predict_logits(classifier, images, keys.selection, where), keys.labels(keys.selection)
+    logits = logits + prior_correction(stage, keys.counts(keys.train))
+    return negative_log_likelihood(logits, labels, fit_temperature(logits, labels))
