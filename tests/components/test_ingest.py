@@ -209,7 +209,7 @@ def test_slides_are_groups_by_a_pattern(tmp_path):
         Path(entry.source).name.replace("thinF", "ThinF").split("ThinF")[0] for entry in entries
     }
     assert 5 < len({entry.group for entry in entries}) < len(entries)
-    assert "groups in the names of 17 of 17 images" in done.result.remark
+    assert "groups in the names of 16 of 16 images" in done.result.remark
     with pytest.raises(UserError, match=r"--group_pattern: '\(a' is no regular expression: missing \)"):
         ingest(tmp_path / "in", tmp_path / "bad", group_pattern="(a")
 
