@@ -37,6 +37,8 @@ class ImageInWork:
     """Why the image cannot be predicted; empty while it can."""
     image_class: ImageClass | None = None
     boxes: list[Annotation] | None = None
+    full_tiles: int = 0
+    """Tiles in which the detector may have missed objects, because it used all its queries."""
     maps: np.ndarray | None = None
     """(M, H, W) float32 in [0, 1], of the segmentor."""
     shown: bool = False

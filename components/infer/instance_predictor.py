@@ -5,13 +5,13 @@ import tempfile
 import numpy as np
 
 from components.infer.component import Infer
+from components.infer.finite_network import finite_network
 from shared.artifacts.postprocessing import resolve
 from shared.exporters.exporter import Instances
 from shared.imaging.region_properties import mean_over_objects
 from shared.models.config import SegmentorConfig
 from shared.models.runtimes.runtime import OpenModel
 from shared.models.tiled_inference import TiledPredictor, predict_at_scale
-from shared.system.errors import ImageError
 from shared.targets import TARGETS
 
 
@@ -22,7 +22,8 @@ class InstancePredictor:
         config = model.config
         assert isinstance(config, SegmentorConfig)
         self.stage = stage
-        self.predictor = TiledPredictor(model.network, config.input, len(config.maps), stage.tile, stage.batch_size)
+        network = finite_network(model)
+        self.predictor = TiledPredictor(network, config.input, len(config.maps), stage.tile, stage.batch_size)
         self.target = TARGETS[config.architecture.target]
         self.settings = resolve(stage, config.postprocessing)
 
@@ -48,12 +49,7 @@ class InstancePredictor:
         return maps
 
     def instances(self, image: np.ndarray, maps: np.ndarray) -> Instances:
-        """Turn the maps of an image into instances with scores; overwrites the maps.
-
-        Raises ImageError where the maps are not finite.
-        """
-        if not np.isfinite(maps.sum(dtype=np.float64)):  # a sum needs no memory of the maps' size
-            raise ImageError("the segmentor's output is not finite")
+        """Turn the maps of an image into instances with scores; overwrites the maps."""
         probability = np.empty(maps.shape[1:], np.uint8)  # a copy: decoding overwrites the map
         np.rint(maps[0] * 255, out=probability, casting="unsafe")
         found = self.target.decode(maps, image, self.settings, rows=self.stage.block)

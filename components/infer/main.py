@@ -53,7 +53,7 @@ def run(stage: Infer) -> Result:
         for exporter in exporters:
             stack.enter_context(exporter)
         pool = stack.enter_context(ThreadPoolExecutor(threads()))  # finishes images while the network sees the next one
-        work = _predict(images, models, waiting, stage.image_batch)
+        work = _predict(images, models, totals, waiting, stage.image_batch)
         finished = in_order(pool, lambda item: _finish(item, models, exporters), work, _bytes)
         for one in track(finished, "infer", len(images)):
             if one.failure:
@@ -82,7 +82,9 @@ def _skip(stage: Infer, absent: list[str]) -> Result:
     return Result(skipped=reason, page=page)
 
 
-def _predict(images: ImageReader, models: Models, waiting: WaitingTime, image_batch: int) -> Iterator[ImageInWork]:
+def _predict(
+    images: ImageReader, models: Models, totals: Totals, waiting: WaitingTime, image_batch: int
+) -> Iterator[ImageInWork]:
     """Yield each image with what the networks find, and mark the first of each outcome to be shown."""
     shown: Counter[str] = Counter()
     for batch in waiting(batches(images, image_batch)):
@@ -90,6 +92,7 @@ def _predict(images: ImageReader, models: Models, waiting: WaitingTime, image_ba
             outcome = (item.image_class and item.image_class.outcome) or ""
             item.shown = not item.failure and shown[outcome] < PANELS
             shown[outcome] += item.shown
+            totals.full_tiles += item.full_tiles
             yield item
 
 
@@ -143,6 +146,10 @@ def _remark(totals: Totals, failures: list[tuple[str, str]], absent: list[str], 
         sentences.append(f"{len(failures)} images are not predicted; failures.csv says why.")
     if absent:
         sentences.append(f"Without {' and '.join(absent)}, which {'is' if len(absent) == 1 else 'are'} absent.")
+    if totals.full_tiles:
+        sentences.append(
+            f"In {totals.full_tiles} tiles the detector used all its queries: there may be more objects than it found."
+        )
     if models.classifier is not None and models.classifier.gate.note:
         sentences.append(models.classifier.gate.note)
     return " ".join(sentences)

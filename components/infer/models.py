@@ -71,7 +71,7 @@ class Models:
 
     def _search(self, item: ImageInWork) -> None:
         if self.detector is not None:
-            item.boxes = self.detector.boxes(item.image)
+            item.boxes, item.full_tiles = self.detector.boxes(item.image, item.entry.um_per_px)
         if self.segmentor is not None and item.maps is None:
             item.maps = self.segmentor.maps(item.image, item.entry.um_per_px)
 

@@ -39,6 +39,8 @@ class Totals:
     """Class -> number of images that are not abstained from."""
     boxes: Counter[str] = field(default_factory=Counter)
     """Class -> number of boxes."""
+    full_tiles: int = 0
+    """Tiles in which the detector may have missed objects, because it used all its queries."""
     areas: Counter[int] = field(default_factory=Counter)
     """Area in px² -> number of cells."""
     segmented: int = 0

@@ -44,7 +44,24 @@ def _segmentor(folder: Path) -> nn.Module:
     return ProbabilityMaps(load_model(folder, Segmentor))
 
 
-_LOADERS: dict[str, Callable[[Path], nn.Module]] = {"encoder": _encoder, "segmentor": _segmentor}
+def _classifier(folder: Path) -> nn.Module:
+    from shared.models.classifier import Classifier, ClassProbabilities
+
+    return ClassProbabilities(load_model(folder, Classifier))
+
+
+def _detector(folder: Path) -> nn.Module:
+    from shared.models.detector import Detector, ScoredBoxes
+
+    return ScoredBoxes(load_model(folder, Detector))
+
+
+_LOADERS: dict[str, Callable[[Path], nn.Module]] = {
+    "encoder": _encoder,
+    "segmentor": _segmentor,
+    "classifier": _classifier,
+    "detector": _detector,
+}
 """Kind of model -> loader. Each imports its network when it is called: that of a detector takes seconds."""
 
 

@@ -1,0 +1,77 @@
+"""A classifier that trains within seconds on real nuclei, calibrated: does a crop show nuclei or background?"""
+
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from real_labels import wheel_nuclei
+
+from shared.artifacts.kinds import Model
+from shared.artifacts.manifest import seal
+from shared.models.class_predictor import ClassPredictor, network_input
+from shared.models.classifier import Classifier
+from shared.models.config import ClassifierConfig, ModelInput, VitArchitecture
+from shared.models.files import save_model
+
+SIDE, STEPS, BATCH = 32, 40, 32
+CLASSES = ("negative", "positive")
+MIN_SHARE, MAX_SHARE = 0.35, 0.05
+"""Share of nucleus pixels from which on a crop is positive, and up to which it is negative."""
+CONFIG = ClassifierConfig(
+    architecture={"encoder": VitArchitecture.preset("nano", 8), "classes": CLASSES, "stem": True},
+    input=ModelInput(channels=1, crop_px=SIDE),
+)
+
+
+def crops(count: int, part: str, seed: int = 0) -> tuple[list[np.ndarray], np.ndarray]:
+    """`count` crops (48, 48, 1) of the upper or the lower half, and their classes (count,), half of each."""
+    image, truth = wheel_nuclei()
+    rows = slice(0, 256) if part == "upper" else slice(256, 512)
+    image, mask, rng = image[rows], truth[rows] > 0, np.random.default_rng(seed)
+    found: dict[int, list[np.ndarray]] = {0: [], 1: []}
+    while min(map(len, found.values())) < (count + 1) // 2:
+        y, x = rng.integers(256 - 48), rng.integers(512 - 48)
+        share = mask[y : y + 48, x : x + 48].mean()
+        if share >= MIN_SHARE or share <= MAX_SHARE:
+            found[int(share >= MIN_SHARE)].append(image[y : y + 48, x : x + 48, None])
+    pairs = [(found[k][i], k) for i in range((count + 1) // 2) for k in (0, 1)][:count]
+    return [crop for crop, _ in pairs], np.array([k for _, k in pairs])
+
+
+@cache
+def trained() -> Classifier:
+    """Train on crops of the upper half; calibrate on others of it."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    images, truth = crops(400, "upper")
+    x = torch.from_numpy(np.stack([network_input(image, CONFIG.input) for image in images]).transpose(0, 3, 1, 2))
+    network, y = Classifier(CONFIG).train(), torch.from_numpy(truth)
+    optimiser, rng = torch.optim.AdamW(network.parameters(), lr=1e-3), np.random.default_rng(0)
+    for _ in range(STEPS):
+        batch = rng.integers(len(y), size=BATCH)
+        loss = torch.nn.functional.cross_entropy(network(x[batch]), y[batch])
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    network.eval()
+    with torch.no_grad():
+        network.fit_reference(network.embedding(x))
+    return _calibrated(network)
+
+
+def _calibrated(network: Classifier) -> Classifier:
+    images, truth = crops(240, "upper", seed=1)
+    found = ClassPredictor.of(network, "cpu")(images)
+    scores = [sorted(found.probability[truth == k, k].tolist()) for k in (0, 1)]
+    settings = {"calibration": scores, "calibration_distances": sorted(found.distance.tolist())}
+    network.config = ClassifierConfig.model_validate(CONFIG.model_dump() | {"postprocessing": settings})
+    return network
+
+
+def write_classifier(folder: Path, config: ClassifierConfig | None = None) -> Path:
+    """A Model artifact of the trained classifier; `config` may differ in names and `postprocessing`."""
+    network = trained()
+    save_model(folder, network.state_dict(), config or network.config, "# Small classifier")
+    seal(folder, Model)
+    return folder
