@@ -186,12 +186,6 @@ class ClassifierConfig(_Part):
     input: ModelInput
     postprocessing: ClassifierPostProcessing = ClassifierPostProcessing()
 
-    @model_validator(mode="after")
-    def _size_known(self) -> Self:
-        if self.input.crop_px is None:
-            raise ValueError("input.crop_px is missing: the side to which images are resized")
-        return self
-
     @property
     def encoder(self) -> EncoderConfig:
         """Config of the classifier's encoder alone."""

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from pydantic import ValidationError
 
 from shared.models.class_predictor import ClassPredictor, network_input
 from shared.models.classifier import Classifier, ClassProbabilities
@@ -76,6 +75,6 @@ def test_the_predictor_takes_images_of_any_size_and_depth(dtype: type) -> None:
     assert none.probability.shape == (0, 3) and none.distance.shape == (0,)
 
 
-def test_a_classifier_without_a_size_is_refused() -> None:
-    with pytest.raises(ValidationError, match=r"crop_px is missing"):
-        ClassifierConfig(architecture={"encoder": VIT, "classes": ("a", "b")}, input=ModelInput(channels=1))
+def test_an_input_without_a_size_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"states crop_px"):
+        network_input(np.zeros((32, 32, 1)), ModelInput(channels=1))
