@@ -14,12 +14,16 @@ from shared.models.classifier import Classifier
 from shared.models.config import ClassifierConfig, ModelInput, VitArchitecture
 from shared.models.files import save_model
 
-SIDE, STEPS, BATCH = 32, 40, 32
+SIDE, STEPS, BATCH = 32, 60, 32
 CLASSES = ("negative", "positive")
 MIN_SHARE, MAX_SHARE = 0.35, 0.05
 """Share of nucleus pixels from which on a crop is positive, and up to which it is negative."""
 CONFIG = ClassifierConfig(
-    architecture={"encoder": VitArchitecture.preset("nano", 8), "classes": CLASSES, "stem": True},
+    architecture={
+        "encoder": VitArchitecture.preset("nano", 8).model_copy(update={"depth": 2}),
+        "classes": CLASSES,
+        "stem": True,
+    },
     input=ModelInput(channels=1, crop_px=SIDE),
 )
 
