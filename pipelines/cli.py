@@ -1,4 +1,4 @@
-"""`cytoloom list | compile | lint | run | submit | ui` (also `python -m pipelines`)."""
+"""`cytoloom list | compile | lint | run | predict | submit | ui` (also `python -m pipelines`)."""
 
 import argparse
 import contextlib
@@ -70,6 +70,12 @@ def _run(args: argparse.Namespace) -> int:
         return run(compiled, args)
 
 
+def _predict(args: argparse.Namespace) -> int:
+    from pipelines.predict_command import predict
+
+    return predict(args)
+
+
 def _submit(args: argparse.Namespace) -> int:
     from pipelines.kubeflow import resources
     from pipelines.kubeflow.submit import submit
@@ -117,7 +123,15 @@ def _compile_to(target: Path, args: argparse.Namespace, profile: Any) -> None:
     compile_graph(args.pipeline, build, config.load_config(args.config, args.settings, profile), target)
 
 
-COMMANDS = {"list": _list, "compile": _compile, "lint": _lint, "run": _run, "submit": _submit, "ui": _ui}
+COMMANDS = {
+    "list": _list,
+    "compile": _compile,
+    "lint": _lint,
+    "run": _run,
+    "predict": _predict,
+    "submit": _submit,
+    "ui": _ui,
+}
 """Name of a command -> function that runs it and returns the exit code."""
 
 

@@ -12,6 +12,10 @@ _RUN_EXAMPLES = """examples:
 _COMPILE_EXAMPLE = "example:\n  cytoloom compile label_free -o label_free.yaml --config run.yaml --profile lab.yaml"
 _SUBMIT_EXAMPLE = """example:
   cytoloom submit label_free --host http://localhost:8080 --source s3://bucket/images --profile lab.yaml --wait"""
+_PREDICT_EXAMPLES = """examples:
+  cytoloom predict runs/first --source images/ --out results
+  cytoloom predict classifier/ detector/ --source s3://bucket/plate7 --out results --target-error 0.02
+Classifier, detector, segmentor: with a classifier, the others see the images that it calls positive."""
 _LINT_EXAMPLE = "example:\n  cytoloom lint label_free.yaml"
 _UI_EXAMPLE = "example:\n  cytoloom ui runs"
 
@@ -41,6 +45,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_compile(command("compile", "compile a pipeline into a Kubeflow YAML file", _COMPILE_EXAMPLE))
     _add_lint(command("lint", "check compiled pipelines for what a cluster cannot run", _LINT_EXAMPLE))
     _add_run(command("run", "run a pipeline on this machine", _RUN_EXAMPLES))
+    _add_predict(command("predict", "apply models to images, and leave a folder of results", _PREDICT_EXAMPLES))
     _add_submit(command("submit", "run a pipeline on a Kubernetes cluster", _SUBMIT_EXAMPLE))
     _add_ui(command("ui", "show runs of this machine in a browser", _UI_EXAMPLE))
     for each in commands.choices.values():
@@ -112,6 +117,31 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     add("--from", metavar="TASK", default="", dest="from_task", help="run this task and all tasks after it again")
     add("--store", default="", metavar="s3://...", help="copy all outputs to this prefix as well")
     add("--overwrite", action="store_true", help="with --store: replace the outputs of another run")
+
+
+def _add_predict(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("models", nargs="+", metavar="MODEL", help="a model, or a run that made some: a folder or s3://bucket/prefix")
+    add("--source", required=True, metavar="DIR", help="images: a folder, a file or s3://bucket/prefix")
+    add("--out", type=Path, required=True, metavar="OUT", help="folder for the results; an earlier result is replaced")
+    add(
+        "--runtime", metavar="NAME", help="auto, pytorch, onnx, onnx_int8 or tensorrt; default: auto, the fastest there"
+    )
+    add(
+        "--target-error",
+        metavar="SHARE",
+        help="share of the images of each class that a classifier may miss; it abstains where it cannot tell; "
+        "default: 0.05; none: it always answers",
+    )
+    add("--positive", metavar="CLASS,...", help="classes that count as positive; default: the class called positive")
+    add(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        dest="settings",
+        help="any other parameter of the stage infer, such as formats=cells_csv,overlay_png; see docs/stages.md",
+    )
 
 
 def _add_submit(parser: argparse.ArgumentParser) -> None:
