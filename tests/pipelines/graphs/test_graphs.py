@@ -1,5 +1,6 @@
 """Every graph compiles, and connects the tasks as its description says; presets are configs of their graphs."""
 
+import re
 from pathlib import Path
 
 import graphs_for_tests as graphs
@@ -109,7 +110,7 @@ def command(preset: Path) -> list[str]:
     """The words of the `cytoloom` command in a preset's header."""
     lines = [line.removeprefix("#").strip() for line in preset.read_text().splitlines() if line.startswith("#")]
     text = " ".join(lines).partition("cytoloom ")[2]
-    return text.split(" Time:")[0].split()
+    return re.split(r" (?:Data|Time): ", text)[0].split()
 
 
 @pytest.mark.parametrize("preset", PRESET_FILES, ids=lambda path: path.stem)
