@@ -34,15 +34,16 @@ class Batch:
 class Batches:
     """The batches of a training."""
 
-    def __init__(self, stage: TrainDetector, labelled: BoxCrops, unlabelled: BoxCrops | None) -> None:
+    def __init__(self, stage: TrainDetector, labelled: BoxCrops, unlabelled: list[BoxCrops]) -> None:
+        """unlabelled: crops of each set of images without labels; none: supervised training alone."""
         self.stage, self.labelled, self.unlabelled = stage, labelled, unlabelled
 
     @property
     def epoch(self) -> float:
         """Steps that draw as many crops as there are images, with labels and without."""
-        if self.unlabelled is None:
+        if not self.unlabelled:
             return len(self.labelled.keys) / self.stage.batch_size
-        images = len(self.labelled.keys) + len(self.unlabelled.keys)
+        images = len(self.labelled.keys) + sum(len(crops.keys) for crops in self.unlabelled)
         return images / (self.stage.batch_size + self.stage.unlabelled_batch)
 
     def batch(self, step: int) -> Batch:
@@ -51,16 +52,22 @@ class Batches:
         seeds = rng.integers(2**63, size=self.stage.batch_size)  # so that a crop's numbers do not depend on `part`
         plain = step >= (1 - PLAIN_SHARE) * self.stage.steps
         labelled = [self._labelled(np.random.default_rng(seed), plain) for seed in seeds[part(len(seeds))]]
-        if self.unlabelled is None:
+        if not self.unlabelled:
             return Batch(labelled, [], [])
         seeds = step_generator(self.stage.seed, step, UNLABELLED).integers(2**63, size=self.stage.unlabelled_batch)
         weak, strong = [], []
         for seed in seeds[part(len(seeds))]:
             rng = np.random.default_rng(seed)
-            crop = self.unlabelled.cut(self.unlabelled.windows(1, rng)[0])
+            crops = self._any_unlabelled(rng)
+            crop = crops.cut(crops.windows(1, rng)[0])
             weak.append(crop)
             strong.append(augment_intensity(crop[0], rng))
         return Batch(labelled, weak, strong)
+
+    def _any_unlabelled(self, rng: np.random.Generator) -> BoxCrops:
+        """One of the sets without labels, by their numbers of images."""
+        counts = np.array([len(crops.keys) for crops in self.unlabelled])
+        return self.unlabelled[int(rng.choice(len(counts), p=counts / counts.sum()))]
 
     def _labelled(self, rng: np.random.Generator, plain: bool) -> BoxCrop:
         mosaic, mixes = rng.random(2)

@@ -21,7 +21,7 @@ def initial_detector(stage: TrainDetector, reader: ImageReader, labelled: Labell
     """Return a detector with new weights on the given encoder, or on a ResNet."""
     encoder = load_model(stage.encoder, Encoder)
     model_input = _model_input(stage, encoder, reader, labelled.train)
-    queries = _queries(stage, labelled, model_input)
+    queries = chosen_queries(stage, labelled, model_input)
     backbone: VitArchitecture | ResNetArchitecture = encoder.config.architecture
     if stage.backbone != "encoder":
         depth = int(stage.backbone.removeprefix("resnet"))
@@ -59,8 +59,8 @@ def _model_input(stage: TrainDetector, encoder: Encoder, reader: ImageReader, ke
     return ModelInput.model_validate({**given.model_dump(), **changes})
 
 
-def _queries(stage: TrainDetector, labelled: LabelledImages, model_input: ModelInput) -> int:
-    """Number of queries, at most that of the positions in a crop's feature maps."""
+def chosen_queries(stage: TrainDetector, labelled: LabelledImages, model_input: ModelInput) -> int:
+    """Return the number of queries, at most that of the positions in a crop's feature maps."""
     boxes = labelled.boxes(labelled.train)
     most = {key: densest([one], stage.crop * model_input.downsample) for key, one in boxes.items()}
     fullest = max(most, key=lambda key: (most[key], key))

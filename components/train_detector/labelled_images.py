@@ -69,6 +69,26 @@ def labelled_images(stage: TrainDetector, reader: ImageReader) -> LabelledImages
     return found
 
 
+def unlabelled_images(
+    stage: TrainDetector, reader: ImageReader, labelled: LabelledImages
+) -> list[tuple[ImageReader, list[str]]]:
+    """Images of split train without labels, of `images` and of `unlabelled`; equal images count once.
+
+    None where `unlabelled` is not given, or has no weight.
+    """
+    if stage.unlabelled is None or not stage.unlabelled_weight:
+        return []
+    seen = {reader.entries[key].sha256 for key in labelled.objects}
+    found = []
+    for images in (reader, ImageReader(stage.unlabelled)):
+        keys = [key for key in images.keys("train") if images.entries[key].sha256 not in seen]
+        seen |= {images.entries[key].sha256 for key in keys}
+        if keys:
+            found.append((images, keys))
+    log.info("%d training images without labels", sum(len(keys) for _, keys in found))
+    return found
+
+
 def _objects(stage: TrainDetector, reader: ImageReader) -> tuple[dict[str, list[Annotation]], str]:
     if stage.labels != "pseudo":
         objects, origin = _true_objects(LabelReader(stage.truth), reader)
@@ -140,18 +160,20 @@ def _divide(
 ) -> tuple[list[str], list[str]]:
     """Hold out about `share` of the groups, chosen by a hash of their names; images without a group are one each.
 
-    A group with the only objects of the set is not held out.
+    Groups with objects and those without are divided alike, so that both parts have objects.
     """
     group = {key: reader.entries[key].group or key for key in keys}
-    order = sorted(set(group.values()), key=lambda name: hashlib.sha256(name.encode()).hexdigest())
-    held_out = set(order[: min(len(order) - 1, max(1, round(share * len(order))))])
-    valid = [key for key in keys if group[key] in held_out]
-    train = [key for key in keys if group[key] not in held_out]
-    if not any(_learnable(objects[key]) for key in train):
+    full = {group[key] for key in keys if _learnable(objects[key])}
+    if len(full) < 2:
         log.warning("--images: one group alone has objects: no image is held out, and the training images are scored")
         return keys, keys
+    held_out: set[str] = set()
+    for names in (full, set(group.values()) - full):
+        order = sorted(names, key=lambda name: hashlib.sha256(name.encode()).hexdigest())
+        held_out |= set(order[: min(len(order) - 1, max(1, round(share * len(order))))] if order else [])
+    valid = [key for key in keys if group[key] in held_out]
     log.info("the split val has no objects: %d of %d images are held out, by group", len(valid), len(keys))
-    return train, valid
+    return [key for key in keys if group[key] not in held_out], valid
 
 
 def _classes(objects: dict[str, list[Annotation]], train: list[str]) -> tuple[str, ...]:

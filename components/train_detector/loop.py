@@ -36,7 +36,7 @@ def train(
     detector.to(where).train()
     average = copy.deepcopy(detector).eval()
     record = TrainingRecord(copy.deepcopy(average))
-    optimiser = _optimiser(stage, detector)
+    optimiser = optimiser_of(stage, detector)
     checkpoint = Checkpoint(detector=detector, mean=average, optimiser=optimiser, record=record)
     first, history = checkpoint.resume()
     objective = data_parallel(Objective(detector))
@@ -74,7 +74,8 @@ def _rate(stage: TrainDetector, step: int) -> float:
     return cosine(step, stage.steps, peak=stage.learning_rate, warmup=warmup)
 
 
-def _optimiser(stage: TrainDetector, detector: Detector) -> torch.optim.AdamW:
+def optimiser_of(stage: TrainDetector, detector: Detector) -> torch.optim.AdamW:
+    """Return AdamW over what is trained; the encoder has a lower rate, or is frozen."""
     backbone, encoder = detector.backbone, detector.encoder
     part: nn.Module = backbone if encoder is None else encoder
     if stage.encoder_rate == 0:
@@ -88,7 +89,7 @@ def _optimiser(stage: TrainDetector, detector: Detector) -> torch.optim.AdamW:
 
 def _pseudo_weight(stage: TrainDetector, batches: Batches, step: int) -> float:
     """Weight of the loss on unlabelled crops."""
-    if batches.unlabelled is None:
+    if not batches.unlabelled:
         return 0.0
     return stage.unlabelled_weight * ramp_up(step, stage.ramp_up_epochs * batches.epoch)
 

@@ -6,13 +6,14 @@ from components.train_detector.batches import Batches
 from components.train_detector.card import model_card
 from components.train_detector.component import TrainDetector
 from components.train_detector.initial_detector import crop_size, initial_detector
-from components.train_detector.labelled_images import LabelledImages, NothingToLearn, labelled_images
+from components.train_detector.labelled_images import LabelledImages, NothingToLearn, labelled_images, unlabelled_images
 from components.train_detector.loop import train
 from components.train_detector.page import make_page
 from components.train_detector.training_record import TrainingRecord
 from components.train_detector.validation import Predictions, Validation
 from shared.artifacts.image_set import ImageReader
 from shared.data.box_crops import BoxCrops
+from shared.data.boxes import Boxes
 from shared.models.config import DetectorConfig, DetectorPostProcessing
 from shared.models.files import save_absent, save_model
 from shared.stage.declaration import Result
@@ -49,17 +50,18 @@ def run(stage: TrainDetector) -> Result:
 
 
 def _batches(stage: TrainDetector, reader: ImageReader, labelled: LabelledImages, config: DetectorConfig) -> Batches:
-    """Crops of the labelled images, and of those without labels where there are any."""
+    """Crops of the labelled images, and of those without labels where they are asked for."""
     size = crop_size(reader, labelled.train, config.input)
-    options = {"size": size, "model_input": config.input, "scale_jitter": stage.scale_jitter}
-    crops = BoxCrops(reader, labelled.boxes(labelled.train), labelled.train, **options)  # type: ignore[arg-type]
-    if stage.unlabelled is None or not stage.unlabelled_weight:
-        return Batches(stage, crops, None)
-    more = ImageReader(stage.unlabelled)
-    known = {reader.entries[key].sha256 for key in labelled.objects}  # the set may be `images` itself
-    if not (keys := [key for key in more.keys("train") if more.entries[key].sha256 not in known]):
-        raise UserError("--unlabelled: no image of the split train without boxes; give other images, or leave it out")
-    return Batches(stage, crops, BoxCrops(more, {}, keys, **options))  # type: ignore[arg-type]
+
+    def crops(images: ImageReader, keys: list[str], boxes: dict[str, Boxes]) -> BoxCrops:
+        return BoxCrops(images, boxes, keys, size=size, model_input=config.input, scale_jitter=stage.scale_jitter)
+
+    without = unlabelled_images(stage, reader, labelled)
+    return Batches(
+        stage,
+        crops(reader, labelled.train, labelled.boxes(labelled.train)),
+        [crops(images, keys, {}) for images, keys in without],
+    )
 
 
 def _metrics(
