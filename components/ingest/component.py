@@ -1,6 +1,6 @@
 """Declaration of `ingest`."""
 
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -19,7 +19,7 @@ class Ingest(Stage):
     source: Annotated[str, External]
     """Folder, file or `s3://bucket/prefix` of images."""
     images: Out[ImageSet]
-    """Every readable image, with its bit depth and channels."""
+    """Every readable image, or crop, with its bit depth and channels."""
     labels: Out[LabelSet]
     """Labels of the images, origin truth: label images, annotations, classes; empty where the source has none."""
     no_labels: Out[LabelSet]
@@ -32,9 +32,14 @@ class Ingest(Stage):
     r"""Regular expression that finds the group of an image in its relative path: what its parentheses hold, such as
     `([^/]*)ThinF` or `(plate\d+)_`. Images of one group (slide, patient, movie) belong together where a later stage
     divides them. Empty: the folder is the group, or the file of several frames."""
+    crops: Literal["none", "boxes"] = "none"
+    """boxes: cut every annotated box out of its image; the crops, with the boxes' classes, are what is written. They
+    keep their size, and the split of their image."""
+    crop_margin: float = Field(0.1, ge=0, le=2)
+    """Margin around a box on each side, as a share of its height and width."""
     max_rejects: float = Field(0.5, ge=0, le=1)
     """Share of rejected images above which the stage fails."""
     min_size: int = Field(8, ge=1)
-    """px; images smaller than this in either direction are rejected."""
+    """px; images and crops smaller than this in either direction are rejected."""
     max_megapixels: float = Field(400.0, gt=0)
     """Images with more megapixels (of one plane) are rejected before they are decoded."""

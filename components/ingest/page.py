@@ -44,9 +44,11 @@ def make_page(source: str, summary: IngestSummary, images: Path, labels: Path) -
     _add_sizes(page, summary)
     page.heading("Images")
     reader = ImageReader(images, sealed=False)
-    boxes = truth.boxes()
+    boxes, classes = truth.boxes(), truth.classes()
     chosen = evenly_spaced(summary.images, MAX_THUMBNAILS)
-    page.images([_thumbnail(entry, reader, truth, boxes.get(entry.key)) for entry in chosen], width=260)
+    shown = [_thumbnail(entry, reader, truth, boxes.get(entry.key)) for entry in chosen]
+    named = [f"; class {classes[entry.key]}" if entry.key in classes else "" for entry in chosen]
+    page.images([(rgb, text + name) for (rgb, text), name in zip(shown, named, strict=True)], width=260)
     return page
 
 

@@ -106,7 +106,9 @@ def clip_box(corners: tuple[float, float, float, float], size: tuple[int, int]) 
     x0, x1 = (min(max(x, 0.0), float(size[1])) for x in corners[::2])
     y0, y1 = (min(max(y, 0.0), float(size[0])) for y in corners[1::2])
     if x1 <= x0 or y1 <= y0:
-        raise ImageError(f"degenerate box, x {corners[0]:g} to {corners[2]:g}, y {corners[1]:g} to {corners[3]:g}")
+        is_box = corners[2] > corners[0] and corners[3] > corners[1]
+        problem = f"box outside the image ({size[1]} x {size[0]} px)" if is_box else "degenerate box"
+        raise ImageError(f"{problem}, x {corners[0]:g} to {corners[2]:g}, y {corners[1]:g} to {corners[3]:g}")
     return x0, y0, x1 - x0, y1 - y0
 
 

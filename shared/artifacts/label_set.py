@@ -27,11 +27,11 @@ from shared.artifacts.annotation import (
 from shared.artifacts.coco import annotation_dataset
 from shared.artifacts.kinds import LabelSet
 from shared.artifacts.manifest import read_manifest
-from shared.artifacts.payload import INDEX
+from shared.artifacts.payload import CLASSES_FILE, COCO_FILE, INDEX
 from shared.artifacts.shards import Member, ShardWriter, check_ascending, read_jsonl, read_member, write_jsonl
 from shared.system.errors import ArtifactError
 
-INFO_FILE, COCO_FILE, CLASSES_FILE = "labelset.json", "annotations.coco.json", "classes.csv"
+INFO_FILE = "labelset.json"
 
 NOTE_HAND_LABELLED = "labelled"
 """Keys of the images whose masks are hand-labelled, used where `use_labels` allows it."""

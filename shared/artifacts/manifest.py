@@ -4,6 +4,7 @@
 The runner imports this module before it starts a stage, so it loads no numpy.
 """
 
+import csv
 import hashlib
 import json
 import os
@@ -14,7 +15,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from shared.artifacts.kinds import ARTIFACT_KINDS, Artifact, Model
-from shared.artifacts.payload import INDEX, check_payload, with_article
+from shared.artifacts.payload import CLASSES_FILE, COCO_FILE, INDEX, check_payload, with_article
 from shared.system.errors import ArtifactError
 
 MANIFEST = "artifact.json"
@@ -135,12 +136,23 @@ def copy_payload(source: Path, target: Path) -> None:
 
 
 def image_count(folder: Path) -> int | None:
-    """Count the images of an ImageSet, LabelSet or FeatureSet; None for other kinds."""
-    index = folder / INDEX
+    """Count the images of an ImageSet, LabelSet or FeatureSet; None for other kinds.
+
+    Those of a LabelSet are the images with labels of any kind.
+    """
+    index, classes, objects = folder / INDEX, folder / CLASSES_FILE, folder / COCO_FILE
     if not index.is_file():
         return None
     with index.open("rb") as lines:
-        return sum(1 for _ in lines)
+        if not (classes.is_file() or objects.is_file()):
+            return sum(1 for _ in lines)
+        keys = {json.loads(line)["key"] for line in lines}
+    if classes.is_file():
+        with classes.open(newline="", encoding="utf-8") as stream:
+            keys |= {row["key"] for row in csv.DictReader(stream)}
+    if objects.is_file():
+        keys |= {image["file_name"] for image in json.loads(objects.read_text())["images"]}
+    return len(keys)
 
 
 def is_artifact(folder: Path) -> bool:

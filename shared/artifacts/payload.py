@@ -13,6 +13,8 @@ from pathlib import Path
 from shared.system.errors import ArtifactError
 
 INDEX = "index.jsonl"
+CLASSES_FILE, COCO_FILE = "classes.csv", "annotations.coco.json"
+"""Files of a LabelSet: the class of each image; its objects, as COCO has them."""
 SIGNATURES = {".tar": (257, b"ustar"), ".npy": (0, b"\x93NUMPY"), ".safetensors": (8, b"{")}
 """Ending of a file -> (offset, bytes) by which the format is recognised."""
 

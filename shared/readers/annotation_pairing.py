@@ -5,6 +5,7 @@ from pathlib import Path, PurePosixPath
 
 from shared.artifacts.keys import printable
 from shared.readers import coco, voc
+from shared.readers.classes.image_lookup import ImageLookup
 from shared.readers.source_image import SourceImage
 
 
@@ -18,37 +19,31 @@ class AnnotationPairing:
         """(file, reason) of annotations that belong to no image."""
         self.ignored: Counter[str] = Counter()
         """Suffix -> number of files that are not annotations."""
-        self._by_path = {image.relative: image for image in images}
-        self._by_name: dict[str, list[SourceImage]] = defaultdict(list)
+        self._lookup = ImageLookup(images)
         self._by_stem: dict[str, list[SourceImage]] = defaultdict(list)
         for image in images:
-            self._by_name[image.relative.name].append(image)
             self._by_stem[image.relative.stem].append(image)
 
-    def add_coco(self, path: Path, relative: PurePosixPath) -> None:
-        """Attach the annotations of a COCO file to its images; ignore any other JSON."""
-        annotated = coco.read_coco(path)
-        if annotated is None:
+    def add_coco(self, path: Path, relative: PurePosixPath) -> list[tuple[SourceImage, str]]:
+        """Attach the annotations of a COCO file to its images; ignore any other JSON. Returns the images' classes."""
+        file = coco.read_coco(path)
+        if file is None:
             self.ignored["json"] += 1
-            return
-        for entry in annotated:
-            name = PurePosixPath(entry.file_name.replace("\\", "/"))
-            match = self._exact(relative, name)
-            candidates = self._by_name[name.name]
-            if match is None and len(candidates) == 1:
-                match = candidates[0]
-            if match is None or match.coco is not None:
-                problem = "is annotated twice" if match else "is ambiguous: several files have its name"
-                problem = problem if candidates else "is missing"
+            return []
+        self.problems += [(printable(relative), f"label: {problem}") for problem in file.problems]
+        classes = []
+        for entry in file.images:
+            match, problem = self._lookup.find(entry.file_name, relative)
+            if match is not None and match.coco is not None and entry.has_objects:
+                match, problem = None, "is annotated twice"
+            if match is None:
                 self.problems.append((printable(relative), f"label: the image {entry.file_name!r} {problem}"))
                 continue
-            match.coco = entry
-            self.found["COCO json"] += 1
-
-    def _exact(self, relative: PurePosixPath, name: PurePosixPath) -> SourceImage | None:
-        """Image at the path `name`, relative to the folder of the annotation file or to one above it."""
-        paths = (folder / name for folder in relative.parents)
-        return next((self._by_path[path] for path in paths if path in self._by_path), None)
+            classes += [(match, name) for name in entry.classes]
+            if entry.has_objects:
+                match.coco = entry
+                self.found["COCO json"] += 1
+        return classes
 
     def add_voc(self, path: Path, relative: PurePosixPath) -> None:
         """Attach a Pascal VOC file to the image of its name in the same folder, else to the only one of its name."""

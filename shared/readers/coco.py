@@ -1,6 +1,7 @@
 """Read and check annotations in COCO JSON (Lin et al. 2014, arXiv:1405.0312)."""
 
 import json
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,24 +25,104 @@ class CocoImage:
     rows: list[dict[str, Any]] = field(default_factory=list)
     categories: dict[Any, str] = field(default_factory=dict)
     """Category id -> name."""
+    classes: list[str] = field(default_factory=list)
+    """Classes of the whole image: of annotations with neither box nor outline, and of a field of the image."""
+    has_objects: bool = True
+    """Whether the file annotates objects; False where it holds classes of images alone."""
 
 
-def read_coco(path: Path) -> list[CocoImage] | None:
-    """Read the images of a COCO file in its order; None for any other JSON."""
+@dataclass
+class CocoFile:
+    """The images of a COCO file, in its order."""
+
+    images: list[CocoImage] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    """What cannot be used."""
+
+
+def read_coco(path: Path) -> CocoFile | None:
+    """Read a COCO file; None for any other JSON."""
     try:
         if path.stat().st_size > MAX_JSON_BYTES:
             return None
         data = json.loads(path.read_bytes())
         if not (isinstance(data, dict) and isinstance(data["images"], list) and isinstance(data["annotations"], list)):
             return None
-        categories = {row["id"]: str(row["name"]) for row in data.get("categories", [])}
-        images = {row["id"]: CocoImage(str(row["file_name"]), [], categories) for row in data["images"]}
-        for row in data["annotations"]:
-            if row["image_id"] in images:
-                images[row["image_id"]].rows.append(row)
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return _parse(data)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
-    return list(images.values())
+
+
+def _parse(data: dict[str, Any]) -> CocoFile:
+    file = CocoFile()
+    categories = _categories(data.get("categories") or [], file.problems)
+    by_id: dict[Any, list[CocoImage]] = {}
+    usable: dict[Any, CocoImage] = {}
+    for row in data["images"]:
+        image = CocoImage(str(row["file_name"]), [], categories, _classes_of_fields(row, categories))
+        by_id.setdefault(row["id"], []).append(image)
+    for number, images in by_id.items():
+        if len({image.file_name for image in images}) == 1:
+            file.images.append(images[0])
+            usable[number] = images[0]
+    lost = _add_rows(data["annotations"], usable)
+    for number, images in by_id.items():
+        if number not in usable:
+            names = ", ".join(image.file_name for image in images)
+            text = f"the image id {number} stands for {names}; their {lost.pop(number, 0)} annotations"
+            file.problems.append(f"{text} cannot be told apart")
+    file.problems += [f"annotations of the image id {number}, which no image has: {n}" for number, n in lost.items()]
+    _take_classes(file)
+    return file
+
+
+def _categories(rows: list[dict[str, Any]], problems: list[str]) -> dict[Any, str]:
+    """Category id -> name; an id with several names is left out."""
+    names: dict[Any, set[str]] = {}
+    for row in rows:
+        names.setdefault(row["id"], set()).add(str(row["name"]))
+    for number, several in names.items():
+        if len(several) > 1:
+            problems.append(
+                f"the category id {number} stands for {', '.join(sorted(several))}; its annotations are dropped"
+            )
+    return {number: found.pop() if len(found) == 1 else "" for number, found in names.items()}
+
+
+def _add_rows(rows: list[dict[str, Any]], images: dict[Any, CocoImage]) -> Counter[Any]:
+    """Give each annotation to its image; count those without one by their image id."""
+    lost: Counter[Any] = Counter()
+    for row in rows:
+        number = row.get("image_id")
+        if number in images:
+            images[number].rows.append(row)
+        else:
+            lost[number] += 1
+    return lost
+
+
+def _take_classes(file: CocoFile) -> None:
+    """Where no annotation of the file has a box or an outline, each one is the class of its image."""
+    rows = [row for image in file.images for row in image.rows]
+    if any(row.get("bbox") or row.get("segmentation") for row in rows):
+        return
+    has_classes = bool(rows) or any(image.classes for image in file.images)
+    for image in file.images:
+        image.has_objects = not has_classes
+        for row in image.rows:
+            name = _category(row, image.categories)
+            if name is None:
+                file.problems.append(f"the class of {image.file_name}: {_unknown(row)}")
+            else:
+                image.classes.append(name)
+        image.rows = []
+
+
+def _classes_of_fields(row: dict[str, Any], categories: dict[Any, str]) -> list[str]:
+    """Classes that the entry of an image itself states."""
+    values = [row[name] for name in ("category_id", "category", "class", "label", "tags") if row.get(name) is not None]
+    flat = [item for value in values for item in (value if isinstance(value, list) else [value])]
+    return list(dict.fromkeys(categories.get(value, str(value)) for value in flat if isinstance(value, (str, int))))
 
 
 def coco_annotations(image: CocoImage, size: tuple[int, int]) -> tuple[list[Annotation], list[str]]:
@@ -60,7 +141,9 @@ def coco_annotations(image: CocoImage, size: tuple[int, int]) -> tuple[list[Anno
 def _annotation(row: dict[str, Any], categories: dict[Any, str], size: tuple[int, int]) -> Annotation:
     from pycocotools import mask as coco_mask
 
-    category = categories.get(row.get("category_id"), str(row.get("category_id", "object")))
+    category = _category(row, categories)
+    if category is None:
+        raise ImageError(_unknown(row))
     outline = row.get("segmentation")
     if not outline:
         x, y, w, h = (float(value) for value in row["bbox"])
@@ -73,6 +156,16 @@ def _annotation(row: dict[str, Any], categories: dict[Any, str], size: tuple[int
     x, y, w, h = (float(value) for value in coco_mask.toBbox(rle))
     text = {"size": list(size), "counts": rle["counts"].decode("ascii")}
     return Annotation(category, (x, y, w, h), area, text, int(row.get("iscrowd", 0)))
+
+
+def _category(row: dict[str, Any], categories: dict[Any, str]) -> str | None:
+    """Name of an annotation's category; its id in a file without names, None where the file does not name it."""
+    number = row.get("category_id", "object")
+    return (categories.get(number) or None) if categories else str(number)
+
+
+def _unknown(row: dict[str, Any]) -> str:
+    return f"the category {row.get('category_id')} is none of the file's categories"
 
 
 def _checked_rle(outline: Any, size: tuple[int, int]) -> dict[str, Any]:

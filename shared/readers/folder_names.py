@@ -20,8 +20,9 @@ _STRUCTURE = {*SPLITS, *IMAGE_FOLDERS, *MASK_FOLDERS}
 def assign_classes(images: list[SourceImage]) -> list[str]:
     """Set the class of each image where folders are classes, and return the classes in alphabetical order.
 
-    Folders are classes where every split folder holds the same two or more names, or some of them. Without split
-    folders only siblings with names in `CLASS_NAMES` are classes: others may be plates.
+    Folders are classes where every split folder holds the same two or more names, or some of them; a single name must
+    be in `CLASS_NAMES`. Without split folders only siblings with names in `CLASS_NAMES` are classes: others may be
+    plates.
     """
     position: dict[PurePosixPath, int] = {}
     below: dict[str, set[str]] = defaultdict(set)
@@ -46,9 +47,14 @@ def _are_classes(below: dict[str, set[str]]) -> bool:
     splits = [names for split, names in below.items() if split]
     if splits:
         largest = max(splits, key=len)
-        return len(largest) > 1 and "" not in below and all(names <= largest for names in splits)
+        are_classes = len(largest) > 1 or _are_known(largest)
+        return are_classes and "" not in below and all(names <= largest for names in splits)
     names = below.get("", set())
-    return len(names) > 1 and {name.lower() for name in names} <= CLASS_NAMES
+    return len(names) > 1 and _are_known(names)
+
+
+def _are_known(names: set[str]) -> bool:
+    return {name.lower() for name in names} <= CLASS_NAMES
 
 
 def assign_splits_and_groups(images: list[SourceImage]) -> None:

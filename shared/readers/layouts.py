@@ -1,7 +1,8 @@
 """Recognise the layout of a source from file names: images, label images, annotations, classes, splits.
 
 `recognise` lists a folder (or takes one file), tells images from label images and annotations, pairs them, and gives
-each image its key, split, class and group. It decodes no image; it opens only .json and .xml files.
+each image its key, split, class and group. It decodes no image; it opens only .json and .xml files and
+tables of classes.
 """
 
 import re
@@ -11,6 +12,8 @@ from pathlib import Path, PurePosixPath
 
 from shared.artifacts.keys import assign_keys
 from shared.readers.annotation_pairing import AnnotationPairing
+from shared.readers.classes.class_table import TABLE_SUFFIXES
+from shared.readers.classes.listed_classes import ListedClasses
 from shared.readers.decode.image_file import IMAGE_SUFFIXES
 from shared.readers.folder_names import assign_classes, assign_splits_and_groups, group_by_name
 from shared.readers.label_pairing import LabelImagePairing
@@ -46,21 +49,26 @@ def recognise(source: Path, group_pattern: re.Pattern[str] | None = None) -> Lay
         label_images.pair_object_masks()
         label_images.pair_label_images()
     images = label_images.source_images()
-    annotations = AnnotationPairing(images)
+    annotations, listed = AnnotationPairing(images), ListedClasses(images)
     for relative in by_kind.pop("json", []):
-        annotations.add_coco(files[relative], relative)
+        for image, name in annotations.add_coco(files[relative], relative):
+            listed.add(image, name, relative)
     for relative in by_kind.pop("xml", []):
         annotations.add_voc(files[relative], relative)
     classes = assign_classes(images)
     assign_splits_and_groups(images)
+    for suffix in sorted(TABLE_SUFFIXES):
+        for relative in by_kind.pop(suffix, []):
+            listed.add_table(files[relative], relative)
+    listed.assign()
     named = group_by_name(images, group_pattern) if group_pattern else None
     assign_keys(images)
-    found = Counter(label_images.found) + annotations.found
-    ignored = {kind: len(others) for kind, others in by_kind.items()} | annotations.ignored
+    found = Counter(label_images.found) + annotations.found + listed.found
+    ignored = {kind: len(others) for kind, others in by_kind.items()} | annotations.ignored | (+listed.ignored)
     return Layout(
         sorted(images, key=lambda image: image.key),
         _describe(source, images, found, classes, named),
-        sorted(label_images.problems + annotations.problems),
+        sorted(label_images.problems + annotations.problems + listed.problems),
         unreadable,
         dict(sorted(ignored.items())),
     )

@@ -20,7 +20,7 @@ class SourceImage:
     group_in_name: bool = False
     """Whether `group` is a part of the path that a pattern names."""
     class_name: str | None = None
-    """Class, from its folder."""
+    """Class, from its folder or from a file that lists it."""
     mask_path: Path | None = None
     """Label image of the same name."""
     object_masks: tuple[Path, ...] = ()

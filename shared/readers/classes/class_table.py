@@ -13,10 +13,14 @@ from shared.system.errors import ImageError
 TABLE_SUFFIXES = {"csv", "tsv"}
 MAX_TABLE_BYTES = 2**28
 """Size above which a table is not read."""
-_IMAGE_COLUMNS = ("file", "filename", "filepath", "path", "image", "imagename", "imagefile", "imagepath", "imageid")
-_IMAGE_COLUMNS += ("img", "imgname", "key", "id", "name")
-_CLASS_COLUMNS = ("class", "classname", "label", "labels", "labelname", "category", "categoryname", "diagnosis")
-_CLASS_COLUMNS += ("target", "truth", "groundtruth")
+_IMAGE_COLUMNS = (
+    *("file", "filename", "filepath", "path", "image", "imagename", "imagefile", "imagepath", "imageid"),
+    *("img", "imgname", "key", "id", "name"),
+)
+_CLASS_COLUMNS = (
+    *("class", "classname", "label", "labels", "labelname", "category", "categoryname", "diagnosis"),
+    *("target", "truth", "groundtruth"),
+)
 _SPLIT_COLUMNS = ("split", "set", "subset", "partition")
 _GROUP_COLUMNS = ("group", "patient", "patientid", "slide", "slideid")
 

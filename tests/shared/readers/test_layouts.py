@@ -105,11 +105,21 @@ def test_class_folders_with_splits(tmp_path):
         (["train/plate1/1.png", "train/plate2/1.png", "test/plate3/1.png"], set()),  # plates differ between splits
         (["train/images/1.png", "train/masks/1.png", "test/images/1.png"], set()),
         (["train/only/1.png", "test/only/1.png"], set()),
+        (["train/Infected/1.png", "test/Infected/1.png"], {"Infected"}),
+        (["train/ill/1.png", "train/well/1.png", "test/ill/1.png"], {"ill", "well"}),  # a class that a split lacks
     ],
 )
 def test_which_folders_are_classes(tmp_path, names, classes):
     layout = recognise(folder_of(tmp_path, *names))
     assert {item.class_name for item in layout.images if item.class_name} == classes
+
+
+@pytest.mark.parametrize("name", ["valid", "val", "validation", "Valid", "VALIDATION"])
+def test_names_of_the_split_val(tmp_path, name):
+    names = [f"{split}/{kind}/1.png" for split in ("train", name) for kind in ("ill", "well")]
+    layout = recognise(folder_of(tmp_path, *names))
+    found = {str(image.relative): (image.split, image.class_name) for image in layout.images}
+    assert found[f"{name}/ill/1.png"] == ("val", "ill") and found["train/well/1.png"] == ("train", "well")
 
 
 def test_splits_and_groups(tmp_path):
