@@ -7,6 +7,7 @@ from torch import nn
 
 from shared.models.backbones.norms import group_norm
 from shared.models.config import DetectorArchitecture
+from shared.models.decoders.deformable_attention import DeformableAttention
 
 PRIOR_PROBABILITY = 0.01
 """Score of every class in a new detector (Lin et al. 2017, arXiv:1708.02002, section 3.3)."""
@@ -31,6 +32,8 @@ def rt_detr(architecture: DetectorArchitecture, widths: tuple[int, ...]) -> Any:
     model.decoder.class_embed = nn.ModuleList(nn.Linear(width, classes) for _ in layers)
     model.decoder.bbox_embed = nn.ModuleList(RTDetrV2MLPPredictionHead(width, width, 4, num_layers=3) for _ in layers)
     _initialise(model)
+    for layer in model.decoder.layers:
+        layer.encoder_attn = DeformableAttention(layer.encoder_attn)
     if architecture.norm == "group":
         _replace_batch_norm(model)
     return model
