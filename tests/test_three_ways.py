@@ -1,5 +1,7 @@
 """One compiled graph, three ways: processes, containers, and kfp's own DockerRunner. The artifacts are the same.
 
+The graph is `full`, on images without classes: its classifier is absent, and its detector learns from pseudo-masks.
+
 Then a task of the run in containers is run again from the very command that the run printed, from S3 to S3.
 """
 
@@ -12,17 +14,19 @@ import sys
 from pathlib import Path
 
 import pytest
-from small_config import SMALL
+from small_config import SMALL, SMALL_DETECTOR
 
 from shared import store
 from shared.artifacts.manifest import is_artifact, verify
 from shared.readers.fingerprint import fingerprint
 
 ROOT = Path(__file__).parents[1]
-TASKS = {"ingest", "pretrain", "evaluate-predictions", "infer", "export-model"} | {
-    f"em-{number}/{stage}"
-    for number in range(2)
-    for stage in ("extract-features", "cluster", "refine-masks", "train-segmentor", "select-model", "evaluate")
+CONFIG = {**SMALL, "train_detector": SMALL_DETECTOR["train_detector"]}
+STAGES = ("extract-features", "cluster", "refine-masks", "train-segmentor", "select-model", "evaluate")
+TASKS = {
+    *("ingest", "pretrain", "train-classifier", "train-detector", "infer"),
+    *(f"{word}-{kind}" for word in ("evaluate", "export") for kind in ("classifier", "detector", "segmentor")),
+    *(f"em-{number}/{stage}" for number in range(2) for stage in STAGES),
 }
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(1500)]
@@ -49,12 +53,12 @@ def source(tmp_path_factory: pytest.TempPathFactory, nuclei) -> Path:
 def graph(tmp_path_factory: pytest.TempPathFactory, stage_images: dict[str, str]) -> Path:
     """The compiled graph, whose tasks name the images."""
     folder = tmp_path_factory.mktemp("graph")
-    (folder / "run.yaml").write_text(json.dumps(SMALL))
-    done = pipelines("compile", "label_free", "--config", folder / "run.yaml", "-o", folder / "label_free.yaml")
+    (folder / "run.yaml").write_text(json.dumps(CONFIG))
+    done = pipelines("compile", "full", "--config", folder / "run.yaml", "-o", folder / "full.yaml")
     assert done.returncode == 0, done.stderr
-    compiled = (folder / "label_free.yaml").read_text()
+    compiled = (folder / "full.yaml").read_text()
     assert set(re.findall(r"image: (\S+)", compiled)) == set(stage_images.values())
-    return folder / "label_free.yaml"
+    return folder / "full.yaml"
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -104,6 +108,8 @@ def test_processes_make_every_artifact(by_processes: Path) -> None:
     made = digests(by_processes)
     assert {name.rpartition("/")[0] for name in made} == TASKS
     assert json.loads((by_processes / "em-1/evaluate/scores/scores.json").read_text()), "the labelled crop is scored"
+    assert verify(by_processes / "train-classifier/classifier").skipped, "no image has a class"
+    assert not verify(by_processes / "train-detector/detector").skipped
 
 
 def test_containers_make_the_same(by_processes: Path, by_containers: tuple[Path, str]) -> None:
