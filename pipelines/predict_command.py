@@ -30,7 +30,7 @@ from shared.system.suggestions import alternatives
 
 PAGE = "report.html"
 _STAGE = "infer"
-_FLAGS = {"--images:": "--source:", "--files:": "--out:", "--target_error": "--target-error"}
+_FLAGS = {"--images": "--source", "--files": "--out", "--target_error": "--target-error"}
 """Flags of the stage -> flags of this command, which a user has seen."""
 _MODEL_FLAGS = ("--classifier: ", "--detector: ", "--segmentor: ")
 
@@ -39,6 +39,8 @@ def predict(args: argparse.Namespace) -> int:
     """Check the command, predict, print what was found and where it is. Returns the exit code."""
     parameters = _parameters(args)
     models = find_models(args.models)
+    if "://" not in args.source and not Path(args.source).exists():
+        raise UserError(f"--source: {args.source}: no such file or folder")
     overwrite = _is_earlier_result(args.out)
     for kind, place in models.items():
         print(f"{kind}: {place}", file=sys.stderr)
@@ -75,12 +77,14 @@ def _is_earlier_result(out: Path) -> bool:
         raise UserError(f"--out: {out} is a file; give a folder")
     if not is_artifact(out):
         raise UserError(f"--out: {out} is not empty and no earlier result; give another folder")
+    manifest = read_manifest(out)
+    if (manifest.type, manifest.stage) != (Files.__name__, _STAGE):
+        raise UserError(f"--out: {out} holds a {manifest.type}, no earlier result; give another folder")
     try:
-        made_by = verify(out, Files).stage
+        verify(out)
     except ArtifactError as error:
-        raise UserError(f"--out: {error}; or give another folder") from error
-    if made_by != _STAGE:
-        raise UserError(f"--out: {out} holds the output of {made_by or 'something else'}; give another folder")
+        problem = str(error).partition(";")[0]
+        raise UserError(f"--out: {out} was changed since it was written ({problem}); give another folder") from error
     return True
 
 
@@ -116,7 +120,7 @@ def _add_page(page: Path, out: Path) -> None:
 def _summary(result: Result, out: Path) -> str:
     """What was found, and the files."""
     counts = {name: round(value) for name, value in result.metrics.items()}
-    lines = [f"{counts.get('images', 0)} images"]
+    lines = [f"{counts.get('images', 0)} images predicted"]
     if "positive" in counts:
         lines.append(f"{counts['positive']} positive, {counts['negative']} negative, {counts['abstain']} abstained")
     lines += [f"{counts[name]} {name} found" for name in ("boxes", "cells") if name in counts]

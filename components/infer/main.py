@@ -141,9 +141,9 @@ def _remark(totals: Totals, failures: list[tuple[str, str]], absent: list[str], 
     """Say how many images are abstained from or not predicted, and which models are missing."""
     sentences = []
     if abstained := totals.outcomes["abstain"]:
-        sentences.append(f"{abstained} of {totals.images} images are left to a person (abstain); classes.csv says why.")
+        sentences.append(f"Images that need a person (abstain): {abstained} of {totals.images}; classes.csv says why.")
     if failures:
-        sentences.append(f"{len(failures)} images are not predicted; failures.csv says why.")
+        sentences.append(f"Images that could not be predicted: {len(failures)}; failures.csv says why.")
     if absent:
         sentences.append(f"Without {' and '.join(absent)}, which {'is' if len(absent) == 1 else 'are'} absent.")
     if totals.full_tiles:

@@ -117,7 +117,7 @@ def test_the_page_shows_abstained_images_first(gated):
     assert places == sorted(places)
     first = page[places[0] : places[1]]
     assert "unlike the training images: distance" in first and first.count("data:image/") >= 1
-    assert "images are left to a person" in gated[1].remark
+    assert "Images that need a person (abstain): " in gated[1].remark
 
 
 def test_what_is_abstained_from_can_be_searched_all_the_same(images, classifier, segmentor, gated, tmp_path):
