@@ -46,10 +46,10 @@ def _stages() -> frozenset[str]:
 
 
 def headlines(record: RunRecord) -> list[Headline]:
-    """Headline metrics of the tasks that are in no repetition, in the order of the graph."""
+    """Headline metrics of the tasks that are in no repetition, those of later tasks first."""
     return [
         Headline(name, label, value, task.remark)
-        for name, task in outside(record).items()
+        for name, task in reversed(outside(record).items())
         for metric, label in named_headlines(task).items()
         if (value := metric_of(task, metric)) is not None
     ]
@@ -94,12 +94,18 @@ def points(values: Sequence[float | None]) -> Points:
 
 
 def remarks(record: RunRecord) -> list[tuple[str, str]]:
-    """(task, remark) of the last repetition that was computed, and of the tasks that are in no repetition."""
-    told = set(outside(record))
+    """(task, remark) of the last repetition that was computed, and of the tasks that are in no repetition.
+
+    Tasks in no repetition also tell why they were skipped.
+    """
+    alone = outside(record)
+    told = set(alone)
     for loop in loops(record):
         if last := loop.last_computed():
             told |= {f"{last.name}/{name}" for name in last.tasks}
-    return [(name, task.remark) for name, task in record.tasks.items() if name in told and task.remark]
+    skipped = {name: f"skipped: {task.skipped}" for name, task in alone.items() if task.skipped}
+    texts = {name: task.remark or skipped.get(name, "") for name, task in record.tasks.items()}
+    return [(name, text) for name, text in texts.items() if name in told and text]
 
 
 def numbers(values: Sequence[float | None]) -> list[str]:

@@ -29,11 +29,11 @@ _MAX_REJECTS = 100
 _OVERVIEW_WIDTH, _CROP_WIDTH, _SMALL_WIDTH = 372, 222, 110
 """px on the page."""
 _STYLE = """
-.cards { display: flex; flex-wrap: wrap; gap: .8rem; margin: 1rem 0 1.4rem; }
+.cards { display: flex; flex-wrap: wrap; gap: .8rem; margin: .8rem 0; }
 .card { background: #f6f8fa; border: 1px solid #e3e8ee; border-radius: 8px; padding: .6rem 1.1rem; min-width: 6.5rem; }
 .card b { display: block; font-size: 1.45rem; font-weight: 650; font-variant-numeric: tabular-nums; }
-.card span, .card small { display: block; font-size: 13px; color: #55606e; }
-.card small { font-size: 11.5px; color: #8a94a0; }
+.card span { font-size: 13px; color: #55606e; }
+.of { width: 9.5rem; align-self: center; font-weight: 600; }
 .state { display: inline-block; border-radius: 99px; padding: .05rem .7rem; font-size: 13px; font-weight: 600;
   background: #e7f3ea; color: #2b6e3a; vertical-align: middle; }
 .state.bad { background: #fbe6e3; color: #a93226; }
@@ -93,7 +93,8 @@ def _summary(page: Page, run: Path, record: RunRecord) -> None:
     for name, task in record.tasks.items():
         if task.error:
             _error(page, f"{name} failed", task.error)
-    page.raw(Fragment(f"<div class='cards'>{''.join(_cards(record))}</div>"))
+    for row in _cards(record):
+        page.raw(Fragment(f"<div class='cards'>{row}</div>"))
     for name, remark in remarks(record):
         page.raw(Fragment(f"<p><b>{escape(name)}</b>: {escape(remark)}</p>"))
     if made := [link(path, quote(path)) for path in final_artifacts(record) if within(run, path).exists()]:
@@ -101,12 +102,13 @@ def _summary(page: Page, run: Path, record: RunRecord) -> None:
 
 
 def _cards(record: RunRecord) -> Iterator[str]:
-    """The headline metrics, with the task's name where several tasks have some; the number of tasks computed."""
-    found = headlines(record)
-    several = len({one.task for one in found}) > 1
-    for one in found:
-        task = f"<small>{escape(one.task)}</small>" if several else ""
-        yield f"<div class='card'><b>{numbers([one.value])[0]}</b><span>{escape(one.label)}</span>{task}</div>"
+    """A row for each task with headline metrics, named where there are several; the number of tasks computed."""
+    rows: dict[str, list[str]] = {}
+    for one in headlines(record):
+        card = f"<div class='card'><b>{numbers([one.value])[0]}</b><span>{escape(one.label)}</span></div>"
+        rows.setdefault(one.task, []).append(card)
+    for task, cards in rows.items():
+        yield (f"<div class='of'>{escape(task)}</div>" if len(rows) > 1 else "") + "".join(cards)
     computed = sum(appearance(task) == "computed" for task in record.tasks.values())
     yield f"<div class='card'><b>{computed} of {len(record.tasks)}</b><span>tasks computed now</span></div>"
 
@@ -147,6 +149,7 @@ def _images(page: Page, run: Path, record: RunRecord) -> None:
         page.images(pictures, _SMALL_WIDTH)
     if found:
         page.text("Labelled images first, then unlabelled ones. Below each image a part of it, enlarged.")
+    if loops(record):
         page.text("In pseudo-labels, training ignores the orange pixels.")
     for gallery in found:
         page.heading(gallery.title, 3)

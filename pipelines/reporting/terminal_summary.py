@@ -18,11 +18,11 @@ def terminal_summary(record: RunRecord) -> str:
 
 
 def _headlines(record: RunRecord) -> list[str]:
-    """A line for each task in no repetition: `evaluate-detector: AP50 0.912, AP 0.604`."""
+    """A line for each task in no repetition: `evaluate-detector: AP50 0.912; AP 0.604`."""
     lines: dict[str, list[str]] = {}
     for one in headlines(record):
         lines.setdefault(one.task, []).append(f"{one.label} {numbers([one.value])[0]}")
-    return [f"{task}: {', '.join(values)}" for task, values in lines.items()]
+    return [f"{task}: {'; '.join(values)}" for task, values in lines.items()]
 
 
 def _table(record: RunRecord, loop: Loop) -> str:

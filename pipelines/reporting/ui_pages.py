@@ -19,7 +19,7 @@ def overview(runs: dict[str, Path]) -> Page:
         return page
     records = {name: _load(folder) for name, folder in runs.items()}
     scores = {
-        name: {one.label: one for one in headlines(record)} if isinstance(record, RunRecord) else {}
+        name: {one.label: one for one in reversed(headlines(record))} if isinstance(record, RunRecord) else {}
         for name, record in records.items()
     }
     labels = list(dict.fromkeys(label for found in scores.values() for label in found))

@@ -26,7 +26,7 @@ def test_headlines_are_those_of_the_tasks_outside_of_loops(finished):
     assert found == [("infer", "images", 2), ("infer", "cells found", 12)]
     more = record.model_copy(deep=True)
     more.tasks["score"] = TaskRecord(stage="evaluate", state="done", metrics={"dice": 0.5, "f1": 0.25, "iou": 0.3})
-    assert [(one.label, one.value) for one in headlines(more)[2:]] == list(zip(TITLES, (0.5, 0.25), strict=True))
+    assert [(one.label, one.value) for one in headlines(more)[:2]] == list(zip(TITLES, (0.5, 0.25), strict=True))
     more.tasks["score"].skipped = "no labels"
     assert len(headlines(more)) == 2
 
@@ -125,7 +125,15 @@ def test_headlines_of_the_tasks_outside_of_loops_are_a_line_each(finished):
     record = finished[1].model_copy(deep=True)
     record.tasks["score"] = TaskRecord(stage="evaluate", state="done", metrics={"dice": 0.5, "f1": 0.25})
     lines = terminal_summary(record).splitlines()
-    assert "infer: images 2, cells found 12" in lines and f"score: {TITLES[0]} 0.500, {TITLES[1]} 0.250" in lines
+    assert "infer: images 2; cells found 12" in lines and f"score: {TITLES[0]} 0.500; {TITLES[1]} 0.250" in lines
+
+
+def test_a_task_that_was_skipped_says_why(finished):
+    record = finished[1].model_copy(deep=True)
+    record.tasks["train"] = TaskRecord(stage="train_classifier", state="done", skipped="no image has a class")
+    record.tasks["em-0/cluster"].skipped = "the loop is over"
+    told = dict(remarks(record))
+    assert told["train"] == "skipped: no image has a class" and "em-0/cluster" not in told
 
 
 def test_a_run_with_nothing_to_tell():

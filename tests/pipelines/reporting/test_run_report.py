@@ -59,7 +59,8 @@ def test_headlines_are_cards(finished, page, tmp_path):
     record.save(tmp_path)
     html = run_report.report(tmp_path).html()
     assert Dom(html).cards[DICE] == "0.900" and "score: Too <high>." in Dom(html).text
-    assert "<small>score</small>" in html and "<small>" not in page, "whose metric it is, where several tasks have some"
+    assert "<div class='of'>score</div>" in html and "class='of'" not in page, "whose it is, where several have some"
+    assert next(iter(Dom(html).cards)) == DICE, "those of later tasks are first"
 
 
 def test_a_graph_without_a_loop_has_no_section_on_rounds(finished, page, tmp_path):
