@@ -18,10 +18,7 @@ def overview(runs: dict[str, Path]) -> Page:
         page.text("There is no run here yet. Start one: cytoloom run label_free --source DIR")
         return page
     records = {name: _load(folder) for name, folder in runs.items()}
-    scores = {
-        name: {one.label: one for one in reversed(headlines(record))} if isinstance(record, RunRecord) else {}
-        for name, record in records.items()
-    }
+    scores = {name: _by_label(record) for name, record in records.items()}
     labels = list(dict.fromkeys(label for found in scores.values() for label in found))
     rows = [
         [*_choice(name, number, len(runs)), link(name, run_url(name)), *_facts(record), *_scores(scores[name], labels)]
@@ -42,6 +39,14 @@ def _load(folder: Path) -> RunRecord | str:
         return load(folder)
     except (UserError, OSError) as error:
         return str(error)
+
+
+def _by_label(record: RunRecord | str) -> dict[str, Headline]:
+    """Label -> headline metric, of the latest task that has one of this label."""
+    found: dict[str, Headline] = {}
+    for one in headlines(record) if isinstance(record, RunRecord) else ():
+        found.setdefault(one.label, one)
+    return found
 
 
 def _choice(name: str, number: int, count: int) -> list[Fragment]:

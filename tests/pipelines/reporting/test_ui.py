@@ -64,9 +64,11 @@ def test_the_first_page_lists_runs_with_their_headlines(server):
     dom = Dom(body)
     rows = {row[2]: row[3:] for row in dom.table("A", "B", "run")}
     assert set(rows) == {"small <run>", "deep/other"} and "<run>" not in body
-    titles = dom.tables[0][0][7:]
-    assert titles == ["images", "cells found", Evaluate.headlines["dice"]]
-    assert rows["small <run>"][-3:] == ["2", "12", ""] and rows["deep/other"][-3:] == ["2", "12", "0.500 *"]
+    titles, dice = dom.tables[0][0][7:], Evaluate.headlines["dice"]
+    assert set(titles) == {"images", "cells found", dice} and len(titles) == 3
+    found = {name: dict(zip(titles, row[-3:], strict=True)) for name, row in rows.items()}
+    assert found["small <run>"] == {"images": "2", "cells found": "12", dice: ""}
+    assert found["deep/other"] == {"images": "2", "cells found": "12", dice: "0.500 *"}
     assert "deep/other, score: Too <high>." in dom.text
     assert dom.values("action") == ["/compare"] and body.count(" checked") == 2
 
