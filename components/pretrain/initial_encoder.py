@@ -1,19 +1,16 @@
 """Build the encoder that training starts from: new, from a Model artifact, or from a published checkpoint."""
 
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from components.pretrain.checkpoint_file import read_tensors
 from components.pretrain.component import Pretrain
 from components.pretrain.foreign_weights import adapt_checkpoint
 from components.pretrain.patch_embedding import fit_channels
 from shared.artifacts.manifest import copy_payload
 from shared.data.crops import Crops
+from shared.models.backbones.checkpoint_file import local_file, read_tensors
 from shared.models.backbones.vit import Encoder
 from shared.models.config import EncoderConfig, ModelInput, SegmentorConfig, VitArchitecture
 from shared.models.files import load_config
@@ -37,7 +34,7 @@ def initial_encoder(stage: Pretrain, model_input: ModelInput) -> Encoder:
     if stage.weights and stage.weights_from:
         raise UserError("--weights, --weights_from: they exclude each other; give one of them")
     if stage.weights:
-        with _local_file(stage.weights) as path:
+        with local_file(stage.weights) as path:
             return adapt_checkpoint(read_tensors(path), config, path, stage.weights_input)
     if stage.weights_from:
         with model_at(stage.weights_from, "--weights_from") as folder:
@@ -76,20 +73,6 @@ def copy_given_segmentor(stage: Pretrain, target: Path) -> bool:
             return False
         copy_payload(folder, target)
     return True
-
-
-@contextmanager
-def _local_file(location: str) -> Iterator[Path]:
-    """The file at a path, or a temporary copy of the one at a uri."""
-    if "://" not in location:
-        yield Path(location)
-        return
-    from shared import store
-
-    with tempfile.TemporaryDirectory(prefix="cytoloom-") as temporary:
-        path = Path(temporary, location.rsplit("/", 1)[1])
-        path.write_bytes(store.get(location))
-        yield path
 
 
 def _from_artifact(folder: Path, config: EncoderConfig) -> Encoder:

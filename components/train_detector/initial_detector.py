@@ -4,8 +4,10 @@ import math
 
 from components.train_detector.component import TrainDetector
 from components.train_detector.labelled_images import LabelledImages
+from components.train_detector.resnet_weights import load_resnet_weights
 from shared.artifacts.image_set import ImageReader, median_um_per_px
 from shared.data.boxes import densest
+from shared.models.backbones.resnet import ResNet
 from shared.models.backbones.vit import Encoder
 from shared.models.config import DetectorArchitecture, DetectorConfig, ModelInput, ResNetArchitecture, VitArchitecture
 from shared.models.detector import SIDE_MULTIPLE, Detector
@@ -25,12 +27,17 @@ def initial_detector(stage: TrainDetector, reader: ImageReader, labelled: Labell
     backbone: VitArchitecture | ResNetArchitecture = encoder.config.architecture
     if stage.backbone != "encoder":
         depth = int(stage.backbone.removeprefix("resnet"))
-        backbone = ResNetArchitecture(depth=depth)  # type: ignore[arg-type]
+        norm = "frozen" if stage.backbone_weights else "group"
+        backbone = ResNetArchitecture(depth=depth, norm=norm)  # type: ignore[arg-type]
+    elif stage.backbone_weights:
+        raise UserError("--backbone_weights: they are for a ResNet; set --backbone, or leave them out")
     fields = {"queries": queries, "detail": stage.detail, "pyramid": stage.pyramid}
     architecture = DetectorArchitecture.preset(stage.size, backbone, labelled.classes, **fields)
     detector = Detector(DetectorConfig(architecture=architecture, input=model_input))
     if detector.encoder is not None:
         detector.encoder.load_state_dict(encoder.state_dict())
+    if isinstance(detector.backbone, ResNet) and stage.backbone_weights:
+        load_resnet_weights(detector.backbone, stage.backbone_weights)
     return detector
 
 

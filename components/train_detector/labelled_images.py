@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -119,12 +119,12 @@ def _instances(labels: LabelReader, reader: ImageReader) -> dict[str, list[Annot
         if key in reader.entries:
             mask, entry = labels.mask(key), labels.entries[key]
             instances = mask if entry.kind == "instances" else split_touching((mask > 0).astype(np.uint8))
-            found[key] = _instance_boxes(instances, _certainty(instances, labels, key))
+            found[key] = instance_boxes(instances, _certainty(instances, labels, key))
     return found
 
 
-def _instance_boxes(instances: np.ndarray, certain: np.ndarray) -> list[Annotation]:
-    """Boxes of the instances of a label image (H, W); those that are not certain, (n,) bool, are to be ignored."""
+def instance_boxes(instances: np.ndarray, certain: Sequence[bool] | np.ndarray) -> list[Annotation]:
+    """Return the boxes of the instances of a label image (H, W); `certain`: (n,) bool, the others are to be ignored."""
     found = []
     for number, spans in enumerate(find_objects(instances.astype(np.int32))):
         if spans is not None:

@@ -14,7 +14,6 @@ from timm.layers import RotaryEmbeddingDinoV3, resample_patch_embed
 from timm.models import eva, vision_transformer
 from torch import Tensor, nn
 
-from components.pretrain.checkpoint_file import read_tensors
 from components.pretrain.component import Pretrain
 from components.pretrain.foreign_weights import adapt_checkpoint
 from components.pretrain.main import run
@@ -22,6 +21,7 @@ from components.pretrain.patch_embedding import resample_kernel
 from shared.artifacts.image_set import ImageWriter
 from shared.artifacts.kinds import ImageSet, Model
 from shared.artifacts.manifest import seal
+from shared.models.backbones.checkpoint_file import read_tensors
 from shared.models.backbones.rope import rotation
 from shared.models.backbones.vit import Encoder
 from shared.models.config import EncoderConfig

@@ -20,7 +20,6 @@ from small_segmentor import write_model
 from timm.models._manipulate import adapt_input_conv
 from timm.models.vision_transformer import VisionTransformer
 
-from components.pretrain.checkpoint_file import read_tensors
 from components.pretrain.component import Pretrain
 from components.pretrain.foreign_weights import adapt_checkpoint
 from components.pretrain.model_input import choose_downsample
@@ -29,6 +28,7 @@ from shared import store
 from shared.artifacts.image_set import ImageReader, ImageWriter
 from shared.artifacts.kinds import ImageSet, Model
 from shared.artifacts.manifest import seal, verify
+from shared.models.backbones.checkpoint_file import read_tensors
 from shared.models.backbones.vit import Encoder
 from shared.models.config import EncoderConfig, ModelInput
 from shared.models.files import load_config

@@ -29,6 +29,7 @@ from components.train_detector.loop import optimiser_of
 from components.train_detector.main import run
 from components.train_detector.objective import Objective
 from components.train_detector.pseudo_boxes import mixed, pseudo_boxes, ramp_up
+from components.train_detector.resnet_weights import IMAGENET_MEAN, IMAGENET_STD, load_resnet_weights
 from components.train_detector.training_record import TrainingRecord
 from shared.artifacts.annotation import Annotation
 from shared.artifacts.image_set import ImageReader
@@ -39,8 +40,9 @@ from shared.data.boxes import Boxes
 from shared.imaging.resize import resize
 from shared.instances.label_image import relabel
 from shared.metrics.boxes import ALL, best_threshold, precision_recall
+from shared.models.backbones.resnet import ResNet
 from shared.models.box_predictor import BoxPredictor
-from shared.models.config import ModelInput
+from shared.models.config import ModelInput, ResNetArchitecture
 from shared.models.detector import Detector
 from shared.models.files import is_absent, save_absent
 from shared.models.load import load_model
@@ -188,7 +190,7 @@ def test_held_out_images_are_whole_groups_where_split_val_has_none(data, tmp_pat
     rare = {key: items if key in ("part03", "part07") else [] for key, items in data.boxes.items()}
     found = learned(data, images=images, truth=write_boxes(tmp_path / "rare", rare))
     assert {"part03", "part07"} == {key for key in found.train + found.valid if found.objects[key]}
-    assert not found.counts(found.train).total() == 0 and not found.counts(found.valid).total() == 0
+    assert found.counts(found.train).total() and found.counts(found.valid).total()
 
 
 def test_one_group_with_objects_is_trained_on_and_scored(data, tmp_path, caplog):
@@ -293,6 +295,34 @@ def test_a_resnet_is_trained_on_the_encoders_input(data, tmp_path):
     detector = load_model(tmp_path / "resnet", Detector)
     assert detector.encoder is None and detector.config.architecture.backbone.depth == 18
     assert result.metrics["steps"] == 1
+
+
+def test_published_weights_of_a_resnet_give_its_features(data, tmp_path):
+    """torchvision's network with its own standardisation of colours, inside, where no padding reaches."""
+    torchvision = pytest.importorskip("torchvision")
+    torch.manual_seed(0)
+    published = torchvision.models.resnet18().eval()
+    for module in published.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_()
+            module.running_var.uniform_(0.5, 2)
+    torch.save(published.state_dict(), tmp_path / "resnet18.pth")
+    ours = ResNet(ResNetArchitecture(depth=18, norm="frozen"), 3).eval()
+    load_resnet_weights(ours, str(tmp_path / "resnet18.pth"))
+    x = torch.rand(1, 3, 64, 64)
+    standardised = (x - torch.tensor(IMAGENET_MEAN)[:, None, None]) / torch.tensor(IMAGENET_STD)[:, None, None]
+    with torch.no_grad():
+        expected, found = (net.bn1(net.conv1(images)) for net, images in ((published, standardised), (ours, x)))
+        torch.testing.assert_close(found[..., 2:-2, 2:-2], expected[..., 2:-2, 2:-2], atol=1e-4, rtol=1e-4)
+        rest = published.layer2(published.layer1(found))
+        torch.testing.assert_close(ours.layer2(ours.layer1(found)), rest)
+    for options, problem in (
+        ({"backbone": "resnet34"}, "does not match ResNet 34"),
+        ({}, "they are for a ResNet"),
+    ):
+        with pytest.raises(UserError, match=problem):
+            weights = {"backbone_weights": str(tmp_path / "resnet18.pth")}
+            initial_detector(stage(data, crop=64, **options, **weights), ImageReader(data.images), learned(data))
 
 
 # --- the loop ---------------------------------------------------------------------------------------------------------
