@@ -20,6 +20,8 @@ _SHOWN = 3
 """Images shown at either end."""
 _SIDE = 640
 """px; larger images are scaled down to it."""
+_WIDTH = 960
+"""px of a pair of images on the page."""
 _ROWS = 60
 """Images that the table lists."""
 _MAX_POINTS = 200
@@ -54,7 +56,7 @@ def show_boxes(page: Page, results: BoxResults, images: ImageReader) -> None:
         "COCO's average precision: ap is the mean over classes and over IoU 0.5 to 0.95, ap50 and ap75 are at one IoU; "
         "small, medium and large objects are below 32² px², up to 96² px² and above. ar is the recall. They count "
         "boxes of all scores. "
-        f"All else on this page counts boxes whose score is {results.threshold:.3g} or more, at IoU 0.5."
+        f"All else in this section is at IoU 0.5 and counts {_counted(results.threshold)}."
     )
     _by_class(page, results)
     _confusion(page, results.confusion)
@@ -63,9 +65,13 @@ def show_boxes(page: Page, results: BoxResults, images: ImageReader) -> None:
     best = ranked[len(worst) :][::-1][:_SHOWN]
     for title, shown in (("Worst", worst), ("Best", best)):
         if shown:
-            page.heading(f"{title}: input, truth (green), prediction (yellow)", 3)
-            page.images([_panel(images, results, row) for row in shown], width=_SIDE)
+            page.heading(f"{title}: truth (green), prediction (yellow)", 3)
+            page.images([_panel(images, results, row) for row in shown], width=_WIDTH)
     _images(page, ranked)
+
+
+def _counted(threshold: float) -> str:
+    return f"boxes whose score is {threshold:.3g} or more" if threshold else "all boxes that were given"
 
 
 def _by_class(page: Page, results: BoxResults) -> None:
@@ -105,18 +111,18 @@ def _images(page: Page, ranked: list[dict[str, Any]]) -> None:
 def _panel(images: ImageReader, results: BoxResults, row: dict[str, Any]) -> tuple[np.ndarray, str]:
     key = row["image"]
     picture = draw_boxes(images.read(key), results.truth[key], results.kept.get(key, []))
-    return picture, f"{row['source']}: {row['box_f1']:.3f}"
+    return picture, f"{row['source']}: F1 {row['box_f1']:.3f}"
 
 
 def draw_boxes(image: np.ndarray, truth: Sequence[Annotation], found: Sequence[Annotation]) -> np.ndarray:
-    """Draw input, truth and prediction side by side: (h, w, 3) uint8. image: (H, W, C)."""
+    """Draw the truth and the prediction on the image (H, W, C), side by side: (h, w, 3) uint8."""
     scale = min(1.0, _SIDE / max(image.shape[:2]))
     size = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
     rgb = cv2.resize(to_rgb8(image), size, interpolation=cv2.INTER_AREA)
     named = len({item.category for item in (*truth, *found)}) > 1
-    sides = [rgb]
+    sides = []
     for items, colour in ((truth, TRUTH_COLOUR), (found, PREDICTION_COLOUR)):
-        drawn = outline_boxes(rgb, [item.bbox for item in items], colour, scale=scale)
+        drawn = outline_boxes(rgb, [item.bbox for item in items], colour, width=2, scale=scale)
         sides.append(_with_names(drawn, items, colour, scale) if named else drawn)
     return side_by_side(sides)
 
@@ -125,7 +131,7 @@ def _with_names(rgb: np.ndarray, items: Sequence[Annotation], colour: tuple[int,
     """Write the class into the upper left corner of every box, (h, w, 3) uint8."""
     drawn = np.ascontiguousarray(rgb)
     for item in items:
-        at = round(item.bbox[0] * scale) + 3, round(item.bbox[1] * scale) + 12
-        cv2.putText(drawn, item.category, at, cv2.FONT_HERSHEY_SIMPLEX, 0.38, (0, 0, 0), 2, cv2.LINE_AA)
-        cv2.putText(drawn, item.category, at, cv2.FONT_HERSHEY_SIMPLEX, 0.38, colour, 1, cv2.LINE_AA)
+        at = round(item.bbox[0] * scale) + 3, round(item.bbox[1] * scale) + 14
+        cv2.putText(drawn, item.category, at, cv2.FONT_HERSHEY_SIMPLEX, 0.42, (0, 0, 0), 2, cv2.LINE_AA)
+        cv2.putText(drawn, item.category, at, cv2.FONT_HERSHEY_SIMPLEX, 0.42, colour, 1, cv2.LINE_AA)
     return drawn

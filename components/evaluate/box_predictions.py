@@ -1,7 +1,7 @@
 """Get the boxes to score from a detector, or from a LabelSet that `infer` wrote."""
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from components.evaluate.box_truth import BoxSet, boxes_of
@@ -24,14 +24,16 @@ class PredictedBoxes:
     boxes: BoxSet
     classes: set[str]
     """Classes that can be predicted."""
-    score_threshold: float | None
-    """Score from which on the model reports a box; None where it is not known."""
+    score_threshold: float
+    """Score from which on the model reports a box. Of stored boxes all are reported, so it is 0."""
 
 
 def detector_predictions(stage: Evaluate, model: Path, images: ImageReader, keys: list[str]) -> PredictedBoxes:
-    """Find the boxes of images with a detector, those of low scores as well."""
-    from shared.models.box_predictor import BoxPredictor
+    """Find the boxes of images with a detector, those of low scores as well.
 
+    Scores have the four digits that a LabelSet stores, so that predictions score as the model that made them.
+    """
+    from shared.models.box_predictor import BoxPredictor
     from shared.models.detector import Detector
     from shared.models.load import load_model
 
@@ -40,10 +42,11 @@ def detector_predictions(stage: Evaluate, model: Path, images: ImageReader, keys
     predictor = BoxPredictor.of(detector, device(), batch_size=stage.batch_size)
     with ThreadPoolExecutor(threads()) as pool:  # reads images ahead
         read = in_order(pool, images.read, keys, lambda key: _BYTES_PER_PIXEL * images.pixel_count(key))
-        found = {
-            key: predictor(image).annotations(names)
-            for key, image in zip(keys, track(read, "detect", len(keys)), strict=True)
-        }
+        found = {}
+        for key, image in zip(keys, track(read, "detect", len(keys)), strict=True):
+            um_per_px = images.entries[key].um_per_px if stage.rescale == "um_per_px" else None
+            items = predictor(image, um_per_px).annotations(names)
+            found[key] = [replace(item, score=round(item.score or 0.0, 4)) for item in items]
     return PredictedBoxes(found, set(names), detector.config.postprocessing.score_threshold)
 
 
@@ -59,6 +62,4 @@ def stored_boxes(predictions: LabelReader, keys: list[str]) -> PredictedBoxes:
             raise ArtifactError(
                 f"--predictions: {predictions.folder}: no boxes of {key!r}; run infer on the images given here"
             )
-    threshold = predictions.info.notes.get("score_threshold")
-    boxes = {key: found.get(key, []) for key in keys}
-    return PredictedBoxes(boxes, set(categories(found)), None if threshold is None else float(threshold))
+    return PredictedBoxes({key: found.get(key, []) for key in keys}, set(categories(found)), 0.0)

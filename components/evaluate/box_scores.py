@@ -12,6 +12,7 @@ from components.evaluate.component import Evaluate
 from components.evaluate.scored_images import SplitImages, answered, choose_split
 from components.evaluate.scored_part import ScoredPart
 from components.evaluate.subject import Subject
+from shared.artifacts.annotation import Annotation
 from shared.artifacts.image_set import ImageReader
 from shared.artifacts.keys import evenly_spaced
 from shared.artifacts.label_set import LabelReader
@@ -34,8 +35,8 @@ def score_boxes(stage: Evaluate, subject: Subject, images: ImageReader, truth: L
     pair = comparable({key: true[key] for key in keys}, predicted.boxes, predicted.classes)
     most = None if stage.max_detections == "all" else stage.max_detections
     curves = precision_recall(pair.truth, pair.found)
-    threshold = _threshold(predicted, curves)
-    kept = {key: [item for item in items if (item.score or 0) >= threshold] for key, items in pair.found.items()}
+    threshold = predicted.score_threshold
+    kept = {key: [item for item in found if _score(item) >= threshold] for key, found in pair.found.items()}
     rows = [_row(images, key, pair.truth, kept) for key in keys]
     metrics = box_metrics(pair.truth, pair.found, max_detections=most)
     metrics = {f"box_{name}": value for name, value in metrics.items()} | _at_threshold(rows, curves, threshold)
@@ -62,11 +63,8 @@ def _predict(stage: Evaluate, subject: Subject, images: ImageReader, keys: list[
     return stored_boxes(subject.predictions, keys)
 
 
-def _threshold(predicted: PredictedBoxes, curves: dict[str, PrecisionRecall]) -> float:
-    """The model's own threshold; where it is not known, the one of the best F1 on these images."""
-    if predicted.score_threshold is not None:
-        return predicted.score_threshold
-    return best_threshold(curves[ALL])[0] if curves else 0.5
+def _score(item: Annotation) -> float:
+    return 1.0 if item.score is None else item.score
 
 
 def _at_threshold(rows: list[dict[str, Any]], curves: dict[str, PrecisionRecall], threshold: float) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """Show the scores of classes on the page of `evaluate`."""
 
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -115,7 +116,7 @@ def _examples(page: Page, results: ClassResults, images: ImageReader) -> None:
 
 def _example(images: ImageReader, row: dict[str, Any]) -> tuple[np.ndarray, str]:
     found = f"{row['class']} {row['score']:.3f}" if "score" in row else row["class"]
-    text = f"{row['source']}: {found}; true {row['true_class']}"
+    text = f"{PurePosixPath(row['source']).name}: {found}; true {row['true_class']}"
     if "outcome" in row:
         text += f"; {row['outcome']}"
     return thumbnail(to_rgb8(images.read(row["image"])), 2 * _SIDE), text

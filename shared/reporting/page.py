@@ -34,7 +34,7 @@ th { text-align: left; color: #55606e; font-weight: 600; }
 td, th { padding: .25rem .8rem .25rem 0; border-bottom: 1px solid #e3e8ee; vertical-align: top; }
 td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; }
 figure { display: inline-block; margin: 0 .7rem .7rem 0; vertical-align: top; }
-figcaption { font-size: 13px; color: #55606e; }
+figcaption { font-size: 13px; color: #55606e; overflow-wrap: anywhere; }
 img { max-width: 100%; height: auto; border-radius: 2px; display: block; }
 code, pre { background: #f3f5f8; border-radius: 3px; padding: .1rem .25rem; font-size: 12.5px; }
 pre { padding: .6rem; overflow-x: auto; white-space: pre-wrap; overflow-wrap: anywhere; }
