@@ -51,9 +51,10 @@ class WaitingTime:
     def __init__(self) -> None:
         self.start, self.waited = time.monotonic(), 0.0
 
-    def share(self) -> float:
-        """Return the share of the time since the beginning that was spent waiting."""
-        return self.waited / max(time.monotonic() - self.start, 1e-9)
+    def metrics(self) -> dict[str, float]:
+        """Return the time since the beginning in s, and the share of it that was spent waiting."""
+        elapsed = max(time.monotonic() - self.start, 1e-9)
+        return {"seconds": elapsed, "waiting_share": self.waited / elapsed}
 
     def __call__(self, items: Iterable[T]) -> Iterator[T]:
         """Yield the items."""

@@ -67,7 +67,7 @@ def run(stage: Infer) -> Result:
     _check_any(totals, failures)
     write_failures(stage.files, failures)
     remark = _remark(totals, failures, absent, models)
-    metrics = totals.metrics(models.contents) | {"failed": float(len(failures)), "waiting_share": waiting.share()}
+    metrics = totals.metrics(models.contents) | {"failed": float(len(failures))} | waiting.metrics()
     return Result(metrics=metrics, page=make_page(totals, panels, failures, models, remark), remark=remark)
 
 
