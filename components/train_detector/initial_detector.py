@@ -2,6 +2,8 @@
 
 import math
 
+import numpy as np
+
 from components.train_detector.component import TrainDetector
 from components.train_detector.labelled_images import LabelledImages
 from components.train_detector.resnet_weights import load_resnet_weights
@@ -9,7 +11,14 @@ from shared.artifacts.image_set import ImageReader, median_um_per_px
 from shared.data.boxes import densest
 from shared.models.backbones.resnet import ResNet
 from shared.models.backbones.vit import Encoder
-from shared.models.config import DetectorArchitecture, DetectorConfig, ModelInput, ResNetArchitecture, VitArchitecture
+from shared.models.config import (
+    DetectorArchitecture,
+    DetectorConfig,
+    DetectorPostProcessing,
+    ModelInput,
+    ResNetArchitecture,
+    VitArchitecture,
+)
 from shared.models.detector import SIDE_MULTIPLE, Detector
 from shared.models.load import load_model
 from shared.system.errors import UserError
@@ -17,6 +26,8 @@ from shared.system.log import log
 
 QUERY_MARGIN, MIN_QUERIES, QUERY_STEP = 1.5, 50, 10
 """Queries per object of the densest tile, their least number, and the step to which they are rounded up."""
+LONG_SIDE_PERCENTILE = 98
+"""Percentile of the training boxes' longer sides by which neighbouring tiles overlap."""
 
 
 def initial_detector(stage: TrainDetector, reader: ImageReader, labelled: LabelledImages) -> Detector:
@@ -33,7 +44,8 @@ def initial_detector(stage: TrainDetector, reader: ImageReader, labelled: Labell
         raise UserError("--backbone_weights: they are for a ResNet; set --backbone, or leave them out")
     fields = {"queries": queries, "detail": stage.detail, "pyramid": stage.pyramid}
     architecture = DetectorArchitecture.preset(stage.size, backbone, labelled.classes, **fields)
-    detector = Detector(DetectorConfig(architecture=architecture, input=model_input))
+    processing = DetectorPostProcessing(overlap_px=_longest_side(labelled, model_input))
+    detector = Detector(DetectorConfig(architecture=architecture, input=model_input, postprocessing=processing))
     if detector.encoder is not None:
         detector.encoder.load_state_dict(encoder.state_dict())
     if isinstance(detector.backbone, ResNet) and stage.backbone_weights:
@@ -41,15 +53,20 @@ def initial_detector(stage: TrainDetector, reader: ImageReader, labelled: Labell
     return detector
 
 
-def crop_size(reader: ImageReader, keys: list[str], model_input: ModelInput) -> tuple[int, int]:
-    """Return height and width of the training crops: the stage's `crop`, or the next multiple of 32 above all images.
+def crop_size(reader: ImageReader, keys: list[str], crop: int, downsample: int) -> tuple[int, int]:
+    """Return height and width of the training crops: `crop`, or the next multiple of 32 from the largest image on.
 
     px of the network's input.
     """
     largest = (max(getattr(reader.entries[key], side) for key in keys) for side in ("height", "width"))
-    limits = [math.ceil(length / model_input.downsample / SIDE_MULTIPLE) * SIDE_MULTIPLE for length in largest]
-    side = model_input.crop_px or max(limits)
-    return min(side, limits[0]), min(side, limits[1])
+    height, width = (min(crop, math.ceil(length / downsample / SIDE_MULTIPLE) * SIDE_MULTIPLE) for length in largest)
+    return height, width
+
+
+def _longest_side(labelled: LabelledImages, model_input: ModelInput) -> int:
+    """Longer side of most training boxes, px of the network's input."""
+    sides = [max(one.bbox[2:]) for key in labelled.train for one in labelled.objects[key] if not one.iscrowd]
+    return math.ceil(float(np.percentile(sides, LONG_SIDE_PERCENTILE)) / model_input.downsample)
 
 
 def _model_input(stage: TrainDetector, encoder: Encoder, reader: ImageReader, keys: list[str]) -> ModelInput:
@@ -60,18 +77,22 @@ def _model_input(stage: TrainDetector, encoder: Encoder, reader: ImageReader, ke
             f"--encoder: it takes {given.channels} channels, the images have {max(channels)}; pretrain an encoder on "
             "these images"
         )
-    changes: dict[str, object] = {"crop_px": stage.crop, "um_per_px": median_um_per_px(reader, keys) or given.um_per_px}
-    if stage.downsample != "auto":
-        changes["downsample"] = int(stage.downsample)
+    downsample = given.downsample if stage.downsample == "auto" else int(stage.downsample)
+    changes = {
+        "downsample": downsample,
+        "crop_px": max(crop_size(reader, keys, stage.crop, downsample)),
+        "um_per_px": median_um_per_px(reader, keys) or given.um_per_px,
+    }
     return ModelInput.model_validate({**given.model_dump(), **changes})
 
 
 def chosen_queries(stage: TrainDetector, labelled: LabelledImages, model_input: ModelInput) -> int:
     """Return the number of queries, at most that of the positions in a crop's feature maps."""
     boxes = labelled.boxes(labelled.train)
-    most = {key: densest([one], stage.crop * model_input.downsample) for key, one in boxes.items()}
+    side = model_input.crop_px or stage.crop
+    most = {key: densest([one], side * model_input.downsample) for key, one in boxes.items()}
     fullest = max(most, key=lambda key: (most[key], key))
-    positions = sum((stage.crop // stride) ** 2 for stride in (8, 16, 32))
+    positions = sum((side // stride) ** 2 for stride in (8, 16, 32))
     if stage.queries == "auto":
         wanted = math.ceil(QUERY_MARGIN * most[fullest] / QUERY_STEP) * QUERY_STEP
         queries = min(positions, max(MIN_QUERIES, wanted))
@@ -82,7 +103,7 @@ def chosen_queries(stage: TrainDetector, labelled: LabelledImages, model_input: 
     if most[fullest] > queries:
         log.warning(
             "%s: %d objects in a tile of %d px, more than the %d queries can find; raise --queries, or lower --crop",
-            *(fullest, most[fullest], stage.crop, queries),
+            *(fullest, most[fullest], side, queries),
         )
     log.info("%d queries; the densest tile of the training images has %d objects", queries, most[fullest])
     return queries

@@ -14,7 +14,7 @@ from components.train_detector.validation import Predictions, Validation
 from shared.artifacts.image_set import ImageReader
 from shared.data.box_crops import BoxCrops
 from shared.data.boxes import Boxes
-from shared.models.config import DetectorConfig, DetectorPostProcessing
+from shared.models.config import DetectorConfig
 from shared.models.files import save_absent, save_model
 from shared.stage.declaration import Result
 from shared.system.devices import device, threads
@@ -37,11 +37,11 @@ def run(stage: TrainDetector) -> Result:
     seed_everything(stage.seed)
     detector, where = initial_detector(stage, reader, labelled), device()
     batches = _batches(stage, reader, labelled, detector.config)
-    validation = Validation(reader, labelled, stage.crop, where)
+    validation = Validation(reader, labelled, where)
     trained, record, history = train(stage, detector, batches, validation, where)
     predictions = validation.predict(trained, labelled.valid)
     threshold, f1 = predictions.threshold
-    processing = DetectorPostProcessing(score_threshold=round(threshold, 4))
+    processing = detector.config.postprocessing.model_copy(update={"score_threshold": round(threshold, 4)})
     config = detector.config.model_copy(update={"postprocessing": processing})
     metrics = _metrics(record, history, predictions, threshold, f1)
     save_model(stage.detector, trained.state_dict(), config, model_card(stage, config, labelled, metrics, len(history)))
@@ -51,7 +51,7 @@ def run(stage: TrainDetector) -> Result:
 
 def _batches(stage: TrainDetector, reader: ImageReader, labelled: LabelledImages, config: DetectorConfig) -> Batches:
     """Crops of the labelled images, and of those without labels where they are asked for."""
-    size = crop_size(reader, labelled.train, config.input)
+    size = crop_size(reader, labelled.train, stage.crop, config.input.downsample)
 
     def crops(images: ImageReader, keys: list[str], boxes: dict[str, Boxes]) -> BoxCrops:
         return BoxCrops(images, boxes, keys, size=size, model_input=config.input, scale_jitter=stage.scale_jitter)

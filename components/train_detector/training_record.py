@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from shared.models.detector import Detector
+from shared.system.log import log
 from shared.training.history import History
 
 PARTS_EVERY = 10
@@ -40,6 +41,7 @@ class TrainingRecord:
     def measure(self, step: int, metrics: dict[str, float], network: Detector) -> None:
         """Keep the metrics after `step` steps, and the weights where no average precision was higher."""
         self.measured.append((step, metrics))
+        log.info("step %d: %s", step, ", ".join(f"{name} {value:.3f}" for name, value in metrics.items()))
         if self.best_index == len(self.measured) - 1:
             self.best.load_state_dict(network.state_dict())
 

@@ -3,13 +3,12 @@
 from dataclasses import dataclass
 from functools import cached_property
 
-from shared.models.box_predictor import BoxPredictor
-
 from components.train_detector.labelled_images import LabelledImages
 from shared.artifacts.annotation import Annotation
 from shared.artifacts.image_set import ImageReader
 from shared.artifacts.keys import evenly_spaced
 from shared.metrics.boxes import ALL, PrecisionRecall, best_threshold, box_metrics, precision_recall
+from shared.models.box_predictor import BoxPredictor
 from shared.models.detector import Detector
 
 MAX_IMAGES = 200
@@ -42,9 +41,8 @@ class Predictions:
 class Validation:
     """Held-out images and their objects."""
 
-    def __init__(self, reader: ImageReader, labelled: LabelledImages, tile: int, where: str) -> None:
-        """tile: side of the tiles that large images are predicted in, px of the network's input."""
-        self.reader, self.labelled, self.tile, self.where = reader, labelled, tile, where
+    def __init__(self, reader: ImageReader, labelled: LabelledImages, where: str) -> None:
+        self.reader, self.labelled, self.where = reader, labelled, where
 
     def metrics(self, detector: Detector) -> dict[str, float]:
         """Average precision on some of the images, with the detector as it is."""
@@ -53,7 +51,7 @@ class Validation:
     def predict(self, detector: Detector, keys: list[str]) -> Predictions:
         """Find the objects of some images, of any score."""
         was_training, names = detector.training, detector.config.architecture.classes
-        predictor = BoxPredictor.of(detector.eval(), self.where, tile=self.tile)
+        predictor = BoxPredictor.of(detector.eval(), self.where)
         found = {key: predictor(self.reader.read(key)).annotations(names) for key in keys}
         detector.train(was_training)
         return Predictions({key: self.labelled.objects[key] for key in keys}, found)

@@ -267,7 +267,7 @@ def test_queries_follow_from_the_densest_tile(data, caplog):
     few = chosen_queries(stage(data, crop=128, queries=3), found, model_input)
     assert few == 3 and f"{fullest} objects in a tile of 128 px, more than the 3 queries" in caplog.text
     with pytest.raises(UserError, match="--queries: 85 exceed the 84 positions"):
-        chosen_queries(stage(data, crop=64, queries=85), found, model_input)
+        chosen_queries(stage(data, crop=64, queries=85), found, ModelInput(channels=1, crop_px=64))
     dense = replace(found, objects={key: items * 10 for key, items in found.objects.items()})
     wanted = chosen_queries(stage(data, crop=128), dense, model_input)
     assert 1.5 * fullest * 10 <= wanted <= 1.5 * fullest * 10 + 10
