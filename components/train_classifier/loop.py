@@ -141,11 +141,14 @@ def _loss(stage: TrainClassifier, logits: Tensor, labels: Tensor, weights: Tenso
 
 
 @torch.no_grad()
-def embeddings(classifier: Classifier, images: LabelledImages, keys: list[str], where: str) -> Tensor:
-    """Embeddings (n, width) float32 of the images, on the device."""
+def embeddings_and_features(
+    classifier: Classifier, images: LabelledImages, keys: list[str], where: str
+) -> tuple[Tensor, Tensor]:
+    """Embeddings (n, width) of the images, and features (n, D) that distances are measured in; on the device."""
     classifier.eval()
-    batches = images.batches(keys, BATCH_SIZE)
-    return torch.cat([classifier.embedding(torch.from_numpy(batch).to(where)).float() for batch in batches])
+    batches = [torch.from_numpy(batch).to(where) for batch in images.batches(keys, BATCH_SIZE)]
+    embedding, features = zip(*map(classifier.embedding_and_features, batches), strict=True)
+    return torch.cat(embedding), torch.cat(features)
 
 
 @torch.no_grad()

@@ -8,7 +8,7 @@ from components.train_classifier.calibration import fit_temperature, prior_corre
 from components.train_classifier.card import model_card
 from components.train_classifier.component import TrainClassifier
 from components.train_classifier.labelled_images import LabelledImages
-from components.train_classifier.loop import embeddings, predict_logits, train
+from components.train_classifier.loop import embeddings_and_features, predict_logits, train
 from components.train_classifier.page import TrainedClassifier, make_page
 from components.train_classifier.splits import LabelledKeys, choose_images, nothing_to_learn
 from shared.artifacts.image_set import ImageReader, median_um_per_px
@@ -18,7 +18,7 @@ from shared.metrics.classes import class_metrics, confusion_matrix, roc_curve
 from shared.metrics.classification import Classification
 from shared.models.backbones.vit import Encoder
 from shared.models.class_predictor import ClassPrediction, ClassPredictor
-from shared.models.classifier import Classifier
+from shared.models.classifier import REFERENCES, Classifier
 from shared.models.config import ClassifierArchitecture, ClassifierConfig, ClassifierPostProcessing, ModelInput
 from shared.models.files import save_absent, save_model
 from shared.models.load import load_model
@@ -32,8 +32,6 @@ MIN_SIZE, MAX_SIZE = 32, 128
 """Limits of the side to which images are resized where `size` is auto, px."""
 MAX_ROC_POINTS = 200
 """Points of the ROC curve in the output `classification`."""
-FITTED_IMAGES = 4096
-"""Training images, evenly spaced, that the statistics of embeddings are fitted to."""
 
 
 def run(stage: TrainClassifier) -> Result:
@@ -105,7 +103,9 @@ def choose_size(stage: TrainClassifier, reader: ImageReader, keys: list[str], gi
 def fit_standardisation(classifier: Classifier, images: LabelledImages, keys: list[str], where: str) -> None:
     """Fit the standardisation of the embedding to the training images."""
     classifier.to(where)
-    classifier.fit_standardisation(embeddings(classifier, images, evenly_spaced(keys, FITTED_IMAGES), where))
+    classifier.fit_standardisation(
+        embeddings_and_features(classifier, images, evenly_spaced(keys, REFERENCES), where)[0]
+    )
 
 
 @torch.no_grad()
@@ -113,7 +113,7 @@ def calibrate(
     stage: TrainClassifier, trained: Classifier, images: LabelledImages, keys: LabelledKeys, where: str
 ) -> None:
     """Correct the prior; set the temperature, the reference of distances, and the calibration images' scores."""
-    trained.fit_reference(embeddings(trained, images, evenly_spaced(keys.train, FITTED_IMAGES), where))
+    trained.fit_reference(embeddings_and_features(trained, images, evenly_spaced(keys.train, REFERENCES), where)[1])
     trained.head.bias.add_(torch.from_numpy(prior_correction(stage, keys.counts(keys.train))).to(where))
     logits, labels = predict_logits(trained, images, keys.selection, where), keys.labels(keys.selection)
     settings = ClassifierPostProcessing(temperature=round(fit_temperature(logits, labels), 4))

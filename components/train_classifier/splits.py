@@ -103,15 +103,13 @@ def _divide(
     """Divide images in two, the second of about this share of each class; images of one group stay together.
 
     Groups are taken in order of their size, a random one of equals first, to where they bring the shares of the
-    classes nearer to those wanted. Images are divided one by one where there are less than four groups.
+    classes nearer to those wanted. Images are divided one by one where all are of one group.
     """
     groups: dict[str, list[str]] = {}
     for key in keys:
         groups.setdefault(reader.entries[key].group or key, []).append(key)
-    if len(groups) < min(4, len(keys)):
-        log.warning(
-            "the images are of %d groups; they are divided one by one, see --group_pattern of ingest", len(groups)
-        )
+    if len(groups) == 1 < len(keys):
+        log.warning("%d images are of one group; they are divided one by one, see --group_pattern of ingest", len(keys))
         groups = {key: [key] for key in keys}
     classes = 1 + max(index[key] for key in keys)
     count = {name: np.bincount([index[key] for key in members], minlength=classes) for name, members in groups.items()}

@@ -1,12 +1,15 @@
 """The classifier: a vision transformer, its pooled tokens, and a linear layer; how far an image is from the training's.
 
 The distance of an image tells whether it is of another kind than the training images, which probabilities do not tell:
-a network is often certain about what it never saw.
+a network is often certain about what it never saw. It is that to the nearest training image (Sun et al. 2022,
+arXiv:2204.06507), in features of an early block, which training for the classes changes little, and in coarse
+statistics of the image (RESULTS.md, "Constants").
 """
 
 import copy
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from shared.models.backbones.packed_linear import pack_linear_layers
@@ -15,6 +18,10 @@ from shared.models.config import ClassifierConfig
 
 STEM_CHANNELS = 24
 """Channels of the stem's first convolution; each further one has twice as many."""
+REFERENCES = 1024
+"""Training images that are kept for the distance."""
+CELLS = 4
+"""Rows and columns of cells in `coarse_statistics`."""
 
 
 class ConvolutionalStem(nn.Module):
@@ -48,8 +55,9 @@ class Classifier(nn.Module):
 
     embedding_mean: Tensor
     embedding_deviation: Tensor
-    reference_mean: Tensor
-    reference_whitening: Tensor
+    feature_mean: Tensor
+    feature_deviation: Tensor
+    reference: Tensor
 
     def __init__(self, config: ClassifierConfig) -> None:
         super().__init__()
@@ -61,10 +69,13 @@ class Classifier(nn.Module):
         self.head = nn.Linear(width, len(config.architecture.classes))
         nn.init.trunc_normal_(self.head.weight, std=0.01)
         nn.init.zeros_(self.head.bias)
-        for name in ("embedding_mean", "reference_mean"):
-            self.register_buffer(name, torch.zeros(width))
-        self.register_buffer("embedding_deviation", torch.ones(width))
-        self.register_buffer("reference_whitening", torch.eye(width))
+        self.early_block = max(1, round(vit.depth / 3))
+        """Block whose mean token is compared with the training images'."""
+        features = vit.width + channels * (2 * CELLS**2 + 2)
+        for name, size in (("embedding", width), ("feature", features)):
+            self.register_buffer(f"{name}_mean", torch.zeros(size))
+            self.register_buffer(f"{name}_deviation", torch.ones(size))
+        self.register_buffer("reference", torch.zeros(REFERENCES, features))
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) float32, normalised, H and W multiples of the patch -> logits (N, classes)."""
@@ -72,7 +83,18 @@ class Classifier(nn.Module):
 
     def embedding(self, x: Tensor) -> Tensor:
         """Images (N, C, H, W) -> pooled tokens (N, embedding width)."""
-        return self.pool(self.encoder.encode(self.embed(x), self.encoder.grid(x)))
+        return self.embedding_and_features(x)[0]
+
+    def embedding_and_features(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Images (N, C, H, W) -> pooled tokens (N, embedding width), and what `distance` compares (N, features)."""
+        encoder, early = self.encoder, x
+        tokens, cos_sin = encoder.prepend_special_tokens(self.embed(x)), encoder.rotations(encoder.grid(x))
+        for number, block in enumerate(encoder.blocks, 1):
+            tokens = block(tokens, cos_sin)
+            if number == self.early_block:
+                early = tokens[:, 1 + encoder.architecture.registers :].mean(dim=1)
+        pooled = self.pool(encoder.drop_registers(encoder.norm(tokens)))
+        return pooled, torch.cat([early, coarse_statistics(x)], dim=1)
 
     def embed(self, x: Tensor) -> Tensor:
         """Images (N, C, H, W) -> patch tokens (N, T, width) before the first block."""
@@ -95,9 +117,11 @@ class Classifier(nn.Module):
         """
         return (embedding - self.embedding_mean) / self.embedding_deviation
 
-    def distance(self, embedding: Tensor) -> Tensor:
-        """Mahalanobis distance (N,) of embeddings (N, width) from the training images'."""
-        return (((embedding - self.reference_mean) @ self.reference_whitening) ** 2).mean(dim=1).sqrt()
+    def distance(self, features: Tensor) -> Tensor:
+        """Distance (N,) of images with these features (N, D) from the nearest training image, see `fit_reference`."""
+        x = (features - self.feature_mean) / self.feature_deviation
+        squared = x.square().sum(dim=1, keepdim=True) + self.reference.square().sum(dim=1) - 2 * x @ self.reference.T
+        return (squared.amin(dim=1).clamp_min(0) / x.shape[1]).sqrt()
 
     @torch.no_grad()
     def fit_standardisation(self, embedding: Tensor) -> None:
@@ -107,20 +131,28 @@ class Classifier(nn.Module):
         self.embedding_deviation.copy_(deviation.clamp_min(1e-3 * float(deviation.mean()) + 1e-6))
 
     @torch.no_grad()
-    def fit_reference(self, embedding: Tensor) -> None:
-        """Fit `distance` to embeddings (n, width) of training images after training.
+    def fit_reference(self, features: Tensor) -> None:
+        """Fit `distance` to the features (n, D) of training images after training: up to REFERENCES are kept.
 
-        The covariance is shrunk towards its diagonal, which a few images need; a Mahalanobis distance of them all would
-        otherwise be the same.
+        Each feature has mean 0 and deviation 1 over these images; the distance is the root mean square difference.
         """
-        x = embedding.double()
-        self.reference_mean.copy_(x.mean(dim=0))
-        covariance = torch.cov(x.T)
-        shrinkage = max(0.05, min(1.0, x.shape[1] / x.shape[0]))
-        diagonal = covariance.diagonal().clamp_min(1e-8)
-        covariance = (1 - shrinkage) * covariance + shrinkage * torch.diag(diagonal)
-        values, vectors = torch.linalg.eigh(covariance)
-        self.reference_whitening.copy_(vectors * values.clamp_min(1e-9).rsqrt())
+        self.feature_mean.copy_(features.mean(dim=0))
+        self.feature_deviation.copy_(features.std(dim=0, correction=0).clamp_min(1e-4))
+        rows = torch.linspace(0, len(features) - 1, REFERENCES).round().long()  # of a few images each several times
+        self.reference.copy_((features[rows] - self.feature_mean) / self.feature_deviation)
+
+
+def coarse_statistics(x: Tensor) -> Tensor:
+    """Mean and contrast in each of 4 x 4 cells, and gradients: images (N, C, S, S) -> (N, C * 34).
+
+    Contrast and gradients are logarithms. Intensities, unlike an embedding, hardly depend on what a network learned.
+    """
+    cell = x.shape[-1] // CELLS
+    mean, square = (F.avg_pool2d(part, cell)[..., :CELLS, :CELLS] for part in (x, x.square()))
+    contrast = ((square - mean.square()).clamp_min(0) + 1e-4).log()
+    right, down = (x[..., 1:] - x[..., :-1]).abs(), (x[..., 1:, :] - x[..., :-1, :]).abs()
+    gradients = [(change.mean(dim=(2, 3)) + 3e-3).log() for change in (right, down)]
+    return torch.cat([mean.flatten(1), contrast.flatten(1), *gradients], dim=1)
 
 
 class ClassProbabilities(nn.Module):
@@ -133,9 +165,9 @@ class ClassProbabilities(nn.Module):
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """(N, C, H, W) float32, normalised -> probabilities (N, classes), sum 1, and distances (N,)."""
         classifier = self.classifier
-        embedding = classifier.embedding(image)
+        embedding, features = classifier.embedding_and_features(image)
         logits = classifier.head(classifier.standardised(embedding))
-        return torch.softmax(logits / self.temperature, dim=1), classifier.distance(embedding)
+        return torch.softmax(logits / self.temperature, dim=1), classifier.distance(features)
 
 
 def inference_copy(classifier: Classifier, device: str) -> Classifier:

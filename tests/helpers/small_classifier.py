@@ -60,7 +60,7 @@ def trained() -> Classifier:
         optimiser.step()
     network.eval()
     with torch.no_grad():
-        network.fit_reference(network.embedding(x))
+        network.fit_reference(network.embedding_and_features(x)[1])
     return _calibrated(network)
 
 

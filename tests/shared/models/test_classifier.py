@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from sklearn.neighbors import NearestNeighbors
+from sklearn.preprocessing import StandardScaler
 
 from shared.models.class_predictor import ClassPredictor, network_input
-from shared.models.classifier import Classifier, ClassProbabilities
+from shared.models.classifier import REFERENCES, Classifier, ClassProbabilities, coarse_statistics
 from shared.models.config import ClassifierConfig, ModelInput, VitArchitecture
 
 VIT = VitArchitecture.preset("nano", 8)
@@ -78,3 +80,29 @@ def test_the_predictor_takes_images_of_any_size_and_depth(dtype: type) -> None:
 def test_an_input_without_a_size_is_refused() -> None:
     with pytest.raises(ValueError, match=r"states crop_px"):
         network_input(np.zeros((32, 32, 1)), ModelInput(channels=1))
+
+
+def test_the_distance_is_that_to_the_nearest_training_image() -> None:
+    """Against scikit-learn, on standardised features; of few images each is kept several times."""
+    network, rng = classifier(2), np.random.default_rng(0)
+    for count in (30, REFERENCES + 100):
+        features = torch.from_numpy(rng.normal(3, 2, (count, len(network.feature_mean))).astype(np.float32))
+        network.fit_reference(features)
+        x = StandardScaler().fit_transform(features.numpy())
+        kept = x[np.unique(np.linspace(0, count - 1, REFERENCES).round().astype(int))]
+        new = rng.normal(3, 2, (50, x.shape[1]))
+        scaled = (new - features.numpy().mean(axis=0)) / features.numpy().std(axis=0)
+        nearest, _ = NearestNeighbors(n_neighbors=1).fit(kept).kneighbors(scaled)
+        found = network.distance(torch.from_numpy(new.astype(np.float32))).numpy()
+        assert found == pytest.approx(nearest[:, 0] / x.shape[1] ** 0.5, rel=1e-3)
+        assert network.distance(features[:1]).item() < 0.02
+
+
+def test_coarse_statistics_are_means_contrasts_and_gradients() -> None:
+    x = torch.rand(2, 3, 32, 32)
+    found = coarse_statistics(x).numpy()
+    cells = x.numpy().reshape(2, 3, 4, 8, 4, 8)
+    contrast = np.log(cells.var(axis=(3, 5)) + 1e-4)
+    gradients = [np.log(np.abs(np.diff(x.numpy(), axis=axis)).mean(axis=(2, 3)) + 3e-3) for axis in (3, 2)]
+    parts = [cells.mean(axis=(3, 5)).reshape(2, -1), contrast.reshape(2, -1), *gradients]
+    assert found == pytest.approx(np.concatenate(parts, axis=1), rel=1e-3, abs=1e-4)
