@@ -1,6 +1,7 @@
 """Small pictures of the images that a run classified, a row for each outcome or class, the surest first."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from pipelines.reporting.pictures.image_labels import class_caption
@@ -36,6 +37,8 @@ def class_rows(run: Path, record: RunRecord) -> list[tuple[str, list[Captioned]]
 
 
 def _caption(key: str, found: Mapping[str, ImageClass], truth: Mapping[str, ImageClass]) -> str:
-    reason = f", {found[key].reason}" if found[key].outcome == "abstain" and found[key].reason else ""
+    """Class and score, without the outcome, which is the row's title; why an image is abstained from; the truth."""
+    one = found[key]
+    reason = f", {one.reason}" if one.outcome == "abstain" and one.reason else ""
     true = f"; truth: {truth[key].name}" if key in truth else ""
-    return f"{class_caption(found[key])}{reason}{true}"
+    return f"{class_caption(replace(one, outcome=None))}{reason}{true}"

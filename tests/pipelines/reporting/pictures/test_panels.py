@@ -139,7 +139,7 @@ def test_classified_images_stand_in_rows_of_their_outcome(finished, tmp_path):
     rows = class_rows(run, record)
     assert [title for title, _ in rows] == ["abstain: 1 images", "positive: 1 images"]
     captions = [caption for _, pictures in rows for _, caption in pictures]
-    assert captions == ["abstain: positive 0.61, both classes are likely", "positive 0.97"]
+    assert captions == ["positive 0.61, both classes are likely", "positive 0.97"]
     with LabelWriter(run / "true", "truth") as writer:
         writer.classify("b", "negative")
     output = OutputRecord(path="true", kind="LabelSet", digest=seal(run / "true", LabelSet).digest)
