@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,18 +55,35 @@ class NothingToLearn(Exception):
 
 def labelled_images(stage: TrainDetector, reader: ImageReader) -> LabelledImages:
     """Read the objects of the images. Raises NothingToLearn where there are none in a training image."""
-    objects, origin = _objects(stage, reader)
-    objects = {key: found for key, found in objects.items() if key in reader.entries}
+    origin, objects = _first_source(stage, reader)
     train = [key for key in reader.keys("train") if key in objects]
     valid = [key for key in reader.keys("val") if key in objects]
-    if not any(_learnable(objects[key]) for key in train):
-        where = "the split train has no image with an object" if objects else "no image has boxes or instances"
-        raise NothingToLearn(f"{where}; annotate boxes (COCO or Pascal VOC), or give --pseudo")
     if not any(_learnable(objects[key]) for key in valid):
         train, valid = _divide(reader, train, objects, stage.valid_share)
     found = LabelledImages(_classes(objects, train), objects, train, valid, origin)
     _report(found)
     return found
+
+
+def _first_source(stage: TrainDetector, reader: ImageReader) -> tuple[str, dict[str, list[Annotation]]]:
+    """The first source with an object in a training image: its origin in words, and the objects of the images."""
+    for origin, every in _sources(stage, reader):
+        objects = {key: found for key, found in every.items() if key in reader.entries}
+        if any(_learnable(objects.get(key, [])) for key in reader.keys("train")):
+            return origin, objects
+    raise NothingToLearn(_missing(stage))
+
+
+def _missing(stage: TrainDetector) -> str:
+    """What is missing, and what to do."""
+    if stage.labels == "boxes":
+        return "--truth: no image of the split train has an object; annotate boxes, or set --labels pseudo"
+    if stage.labels == "pseudo":
+        return "--pseudo: no image of the split train has an instance; look at the page of the stage that made it"
+    return (
+        "--truth: no image of the split train has an object; annotate boxes (COCO or Pascal VOC), or give pseudo-masks "
+        "as --pseudo"
+    )
 
 
 def unlabelled_images(
@@ -89,27 +106,17 @@ def unlabelled_images(
     return found
 
 
-def _objects(stage: TrainDetector, reader: ImageReader) -> tuple[dict[str, list[Annotation]], str]:
+def _sources(stage: TrainDetector, reader: ImageReader) -> Iterator[tuple[str, dict[str, list[Annotation]]]]:
+    """What can be learned from, best first: its origin in words, and the objects of the images."""
     if stage.labels != "pseudo":
-        objects, origin = _true_objects(LabelReader(stage.truth), reader)
-        trainable = any(_learnable(objects.get(key, [])) for key in reader.keys("train"))
-        if trainable or (objects and (stage.labels == "boxes" or stage.pseudo is None)):
-            return objects, origin
-        if stage.labels == "boxes":
-            raise NothingToLearn("--truth: no boxes and no instances; annotate boxes, or set --labels pseudo")
-    if stage.pseudo is None:
-        if stage.labels == "pseudo":
-            raise UserError("--labels: pseudo needs the pseudo-masks; give --pseudo, or set --labels boxes")
-        return {}, "nothing"
-    return _instances(LabelReader(stage.pseudo), reader), "pseudo-masks"
-
-
-def _true_objects(truth: LabelReader, reader: ImageReader) -> tuple[dict[str, list[Annotation]], str]:
-    """Objects that are annotated, else the instances of the label images."""
-    objects = truth.annotations()
-    if len(truth) and not any(map(_learnable, objects.values())):
-        return _instances(truth, reader), "label images"
-    return objects, "boxes"
+        truth = LabelReader(stage.truth)
+        yield "boxes", truth.annotations()
+        if len(truth):
+            yield "label images", _instances(truth, reader)
+    if stage.labels == "pseudo" and stage.pseudo is None:
+        raise UserError("--labels: pseudo needs the pseudo-masks; give --pseudo, or set --labels boxes")
+    if stage.labels != "boxes" and stage.pseudo is not None:
+        yield "pseudo-masks", _instances(LabelReader(stage.pseudo), reader)
 
 
 def _instances(labels: LabelReader, reader: ImageReader) -> dict[str, list[Annotation]]:

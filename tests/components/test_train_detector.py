@@ -1,6 +1,7 @@
 """train_detector: it learns, resumes bit for bit, learns from what labels there are, and names errors."""
 
 import copy
+import json
 import os
 import signal
 import subprocess
@@ -147,12 +148,14 @@ def test_labels_are_boxes_where_there_are_any(data, tmp_path):
     masks = {key: labels for key, (_, labels) in quarters().items()}
     pseudo, instances = write_masks(tmp_path / "pseudo", masks), write_masks(tmp_path / "truth", masks, "truth")
     empty = write_boxes(tmp_path / "none", {})
+    not_train = write_masks(tmp_path / "val", {key: masks[key] for key in VALID}, "truth")
     found = learned(data, pseudo=pseudo)
     assert (found.classes, found.origin) == (("large", "small"), "boxes")
     assert found.valid == list(VALID) and len(found.train) == 12
     for options, origin in (
         ({"pseudo": pseudo, "labels": "pseudo"}, "pseudo-masks"),
         ({"truth": empty, "pseudo": pseudo}, "pseudo-masks"),
+        ({"truth": not_train, "pseudo": pseudo}, "pseudo-masks"),
         ({"truth": instances, "pseudo": pseudo}, "label images"),
     ):
         found = learned(data, **options)
@@ -439,3 +442,17 @@ def test_killed_and_started_again_it_ends_in_the_same_weights(data, tmp_path):
     assert again.returncode == 0, again.stderr
     assert "resuming from the checkpoint" in again.stderr
     assert read_manifest(tmp_path / "resumed").digest == read_manifest(tmp_path / "unbroken").digest
+
+
+def test_two_processes_share_the_batches(data, tmp_path):
+    """Their loss is that of one process but for the noise of the denoising queries, which each draws for its crops."""
+    losses = {}
+    for workers in ("1", "2"):
+        out = tmp_path / workers
+        words = command(data, out / "model", steps=2, batch_size=3, valid_every=2, metrics=out / "metrics.json")
+        environment = {**os.environ, "CYTOLOOM_WORKERS": workers, "CYTOLOOM_THREADS": workers, "CYTOLOOM_DEVICE": "cpu"}
+        done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600)
+        assert done.returncode == 0, done.stderr
+        assert ("training in 2 processes" in done.stderr) == (workers == "2")
+        losses[workers] = json.loads((out / "metrics.json").read_text())["first_loss"]
+    assert losses["2"] == pytest.approx(losses["1"], rel=0.1)
