@@ -138,3 +138,31 @@ def test_boxes_and_masks_are_kept_side_by_side(images, detector, tmp_path):
     coco = COCO(str(files / "detections.coco.json"))
     assert len(coco.getAnnIds()) == count and len(json.loads((files / "coco.json").read_text())["annotations"]) > 0
     assert {path.name for path in (files / "overlays").iterdir()} == {f"{key}.png" for key in found}
+
+
+def test_onnx_files_give_the_same_as_the_weights(images, tmp_path):
+    """The gate's outcomes and the masks; auto takes the ONNX files where there is no GPU."""
+    from components.export_model.exportable import load_exportable
+    from components.export_model.onnx_export import write_onnx
+
+    folders = {"classifier": write_classifier(tmp_path / "c"), "segmentor": write_model(tmp_path / "s")}
+    for folder in folders.values():
+        write_onnx(load_exportable(folder), folder / "model.onnx")
+        seal(folder, Model)
+    found = {}
+    for runtime in ("pytorch", "onnx", "auto"):
+        result, reader = infer(images, tmp_path / runtime, **folders, runtime=runtime, target_error=0.05)
+        found[runtime] = reader
+        page = result.page.html()
+        assert page.count(f"<td>{'pytorch' if runtime == 'pytorch' else 'onnx'}</td>") == 2
+    ours, theirs, chosen = (reader.image_classes() for reader in found.values())
+    assert list(ours) == list(theirs) and chosen == theirs
+    for key, expected in ours.items():
+        assert (theirs[key].outcome, theirs[key].name) == (expected.outcome, expected.name)
+        assert theirs[key].probabilities == pytest.approx(dict(expected.probabilities), abs=1e-4)
+        assert theirs[key].distance == pytest.approx(expected.distance, rel=1e-3)
+    assert found["onnx"].keys() == found["pytorch"].keys() != []
+    for key in found["onnx"].keys():  # noqa: SIM118, not a dict
+        assert (found["onnx"].mask(key) != found["pytorch"].mask(key)).mean() < 1e-3
+    with pytest.raises(UserError, match=r"--classifier: --runtime onnx_int8: .*model.int8.onnx: no such file"):
+        infer(images, tmp_path / "int8", **folders, runtime="onnx_int8")
