@@ -35,6 +35,10 @@ class TrainDetector(Stage):
     instances, else from `pseudo`."""
     without_labels: Literal["fail", "skip"] = "fail"
     """Where there is nothing to learn from: fail, or skip and write a model of kind absent."""
+    weights: Annotated[str, External] = ""
+    """Path or uri of weights of RT-DETRv2 as the library transformers stores them, such as `model.safetensors` of
+    `PekingU/rtdetr_v2_r18vd`, to start from. Backbone and decoder are then those of the weights; the classes are new.
+    Empty: start from random weights."""
     backbone: Literal["encoder", "resnet18", "resnet34", "resnet50"] = "encoder"
     """Network that makes the feature maps: the vision transformer `encoder`, or a ResNet as a control."""
     backbone_weights: Annotated[str, External] = ""

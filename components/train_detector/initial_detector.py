@@ -6,6 +6,7 @@ import numpy as np
 
 from components.train_detector.component import TrainDetector
 from components.train_detector.labelled_images import LabelledImages
+from components.train_detector.published_detector import published_detector
 from components.train_detector.resnet_weights import load_resnet_weights
 from shared.artifacts.image_set import ImageReader, median_um_per_px
 from shared.data.boxes import densest
@@ -35,22 +36,30 @@ def initial_detector(stage: TrainDetector, reader: ImageReader, labelled: Labell
     encoder = load_model(stage.encoder, Encoder)
     model_input = _model_input(stage, encoder, reader, labelled.train)
     queries = chosen_queries(stage, labelled, model_input)
-    backbone: VitArchitecture | ResNetArchitecture = encoder.config.architecture
-    if stage.backbone != "encoder":
-        depth = int(stage.backbone.removeprefix("resnet"))
-        norm = "frozen" if stage.backbone_weights else "group"
-        backbone = ResNetArchitecture(depth=depth, norm=norm)  # type: ignore[arg-type]
-    elif stage.backbone_weights:
-        raise UserError("--backbone_weights: they are for a ResNet; set --backbone, or leave them out")
+    processing = DetectorPostProcessing(overlap_px=_longest_side(labelled, model_input))
+    if stage.weights:
+        if stage.backbone != "encoder" or stage.backbone_weights:
+            raise UserError("--weights, --backbone: the weights have a backbone of their own; give one of the two")
+        return published_detector(stage.weights, labelled.classes, model_input, processing, queries)
+    backbone = _backbone(stage, encoder)
     fields = {"queries": queries, "detail": stage.detail, "pyramid": stage.pyramid}
     architecture = DetectorArchitecture.preset(stage.size, backbone, labelled.classes, **fields)
-    processing = DetectorPostProcessing(overlap_px=_longest_side(labelled, model_input))
     detector = Detector(DetectorConfig(architecture=architecture, input=model_input, postprocessing=processing))
     if detector.encoder is not None:
         detector.encoder.load_state_dict(encoder.state_dict())
     if isinstance(detector.backbone, ResNet) and stage.backbone_weights:
         load_resnet_weights(detector.backbone, stage.backbone_weights)
     return detector
+
+
+def _backbone(stage: TrainDetector, encoder: Encoder) -> VitArchitecture | ResNetArchitecture:
+    if stage.backbone == "encoder":
+        if stage.backbone_weights:
+            raise UserError("--backbone_weights: they are for a ResNet; set --backbone, or leave them out")
+        return encoder.config.architecture
+    depth = int(stage.backbone.removeprefix("resnet"))
+    norm = "frozen" if stage.backbone_weights else "group"
+    return ResNetArchitecture(depth=depth, norm=norm)  # type: ignore[arg-type]
 
 
 def crop_size(reader: ImageReader, keys: list[str], crop: int, downsample: int) -> tuple[int, int]:

@@ -202,9 +202,9 @@ class ResNetArchitecture(_Part):
 
     depth: Literal[18, 34, 50] = 18
     """Number of layers."""
-    variant: Literal["plain", "d"] = "plain"
+    variant: Literal["plain", "d", "rt_detr"] = "plain"
     """plain: torchvision's; d: three small convolutions first, and average pooling in the shortcuts (He et al. 2019,
-    arXiv:1812.01187), as timm's `resnet18d` and RT-DETR's own backbone."""
+    arXiv:1812.01187), as timm's `resnet18d`; rt_detr: as d, with a convolution in the first block's shortcut too."""
     norm: Literal["batch", "frozen", "group"] = "group"
     """batch: statistics of the batch; frozen: of a pretrained network, unchanged; group: of each image, for small
     batches (Wu & He 2018, arXiv:1803.08494)."""

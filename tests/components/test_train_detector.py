@@ -30,6 +30,7 @@ from components.train_detector.loop import optimiser_of
 from components.train_detector.main import run
 from components.train_detector.objective import Objective
 from components.train_detector.pseudo_boxes import mixed, pseudo_boxes, ramp_up
+from components.train_detector.published_detector import published_detector
 from components.train_detector.resnet_weights import IMAGENET_MEAN, IMAGENET_STD, load_resnet_weights
 from components.train_detector.training_record import TrainingRecord
 from shared.artifacts.annotation import Annotation
@@ -43,7 +44,7 @@ from shared.instances.label_image import relabel
 from shared.metrics.boxes import ALL, best_threshold, precision_recall
 from shared.models.backbones.resnet import ResNet
 from shared.models.box_predictor import BoxPredictor
-from shared.models.config import ModelInput, ResNetArchitecture
+from shared.models.config import DetectorPostProcessing, ModelInput, ResNetArchitecture
 from shared.models.detector import Detector
 from shared.models.files import is_absent, save_absent
 from shared.models.load import load_model
@@ -326,6 +327,44 @@ def test_published_weights_of_a_resnet_give_its_features(data, tmp_path):
         with pytest.raises(UserError, match=problem):
             weights = {"backbone_weights": str(tmp_path / "resnet18.pth")}
             initial_detector(stage(data, crop=64, **options, **weights), ImageReader(data.images), learned(data))
+
+
+def test_published_weights_of_a_detector_give_its_boxes(data, tmp_path):
+    """transformers' own model of the published shape, of random weights, saved as it saves them."""
+    from transformers.models.rt_detr.configuration_rt_detr_resnet import RTDetrResNetConfig
+    from transformers.models.rt_detr_v2 import RTDetrV2Config, RTDetrV2ForObjectDetection
+
+    resnet = RTDetrResNetConfig(
+        embedding_size=64, hidden_sizes=[64, 128, 256, 512], depths=[2] * 4, layer_type="basic", out_indices=[2, 3, 4]
+    )
+    settings = {"encoder_in_channels": [128, 256, 512], "hidden_expansion": 0.5, "decoder_layers": 2}
+    torch.manual_seed(0)
+    published = RTDetrV2ForObjectDetection(RTDetrV2Config(backbone_config=resnet, num_queries=50, **settings)).eval()
+    for module in published.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            torch.nn.init.kaiming_normal_(module.weight)
+    published.save_pretrained(tmp_path)
+    ours = published_detector(
+        str(tmp_path / "model.safetensors"), ("cell",), ModelInput(channels=3), DetectorPostProcessing(), 50
+    ).eval()
+    assert (ours.config.architecture.backbone.depth, ours.config.architecture.decoder_layers) == (18, 2)
+    x = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        maps = [features for features, _ in ours.backbone.feature_maps(x)]
+        theirs = published.model.backbone(x, torch.ones(1, 64, 64))
+        for found, (expected, _) in zip(maps, theirs, strict=True):
+            assert expected.std() > 1e-3
+            torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-3)
+        ours.transformer.enc_score_head = published.model.enc_score_head  # the classes are those of the weights then
+        ours.transformer.decoder.class_embed = published.model.decoder.class_embed
+        logits, boxes = ours(x)
+        expected = published(x)
+    torch.testing.assert_close(logits, expected.logits, atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(boxes, expected.pred_boxes, atol=1e-4, rtol=1e-3)
+    with pytest.raises(UserError, match="not RT-DETRv2"):
+        torch.save({"a": torch.zeros(1)}, tmp_path / "other.pth")
+        weights = {"weights": str(tmp_path / "other.pth")}
+        initial_detector(stage(data, crop=64, **weights), ImageReader(data.images), learned(data))
 
 
 # --- the loop ---------------------------------------------------------------------------------------------------------

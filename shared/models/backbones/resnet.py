@@ -25,7 +25,8 @@ class _Residual(nn.Module):
 
     def __init__(self, inside: int, out: int, stride: int, norm: Norm, variant: str) -> None:
         super().__init__()
-        self.downsample = _shortcut(inside, out, stride, norm, variant) if stride > 1 or inside != out else None
+        changes = stride > 1 or inside != out or variant == "rt_detr"
+        self.downsample = _shortcut(inside, out, stride, norm, variant) if changes else None
 
     def branch(self, x: Tensor) -> Tensor:
         """(N, inside, H, W) -> (N, out, H / stride, W / stride)."""
@@ -88,7 +89,8 @@ class ResNet(nn.Module):
             make = partial(block, norm=norm, variant=architecture.variant)
             first = make(inside, width, 2 if i else 1)
             inside = width * block.expansion
-            self.add_module(f"layer{i + 1}", nn.Sequential(first, *(make(inside, width, 1) for _ in range(count - 1))))
+            later = partial(make, inside, width, 1, variant="plain")  # the variants differ in the first blocks
+            self.add_module(f"layer{i + 1}", nn.Sequential(first, *(later() for _ in range(count - 1))))
         self.widths = tuple(width * block.expansion for width in _WIDTHS[1:])
         """Channels of the feature maps."""
         self.apply(_initialise)
