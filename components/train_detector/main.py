@@ -14,6 +14,7 @@ from components.train_detector.validation import Predictions, Validation
 from shared.artifacts.image_set import ImageReader
 from shared.data.box_crops import BoxCrops
 from shared.data.boxes import Boxes
+from shared.data.crops import CACHE_BYTES
 from shared.models.config import DetectorConfig
 from shared.models.files import save_absent, save_model
 from shared.stage.declaration import Result
@@ -52,16 +53,15 @@ def run(stage: TrainDetector) -> Result:
 def _batches(stage: TrainDetector, reader: ImageReader, labelled: LabelledImages, config: DetectorConfig) -> Batches:
     """Crops of the labelled images, and of those without labels where they are asked for."""
     size = crop_size(reader, labelled.train, stage.crop, config.input.downsample)
+    without = unlabelled_images(stage, reader, labelled)
+    memory = CACHE_BYTES // (1 + len(without))
 
     def crops(images: ImageReader, keys: list[str], boxes: dict[str, Boxes]) -> BoxCrops:
-        return BoxCrops(images, boxes, keys, size=size, model_input=config.input, scale_jitter=stage.scale_jitter)
+        given = {"size": size, "scale_jitter": stage.scale_jitter, "cache_bytes": memory}
+        return BoxCrops(images, boxes, keys, model_input=config.input, **given)  # type: ignore[arg-type]
 
-    without = unlabelled_images(stage, reader, labelled)
-    return Batches(
-        stage,
-        crops(reader, labelled.train, labelled.boxes(labelled.train)),
-        [crops(images, keys, {}) for images, keys in without],
-    )
+    learned = crops(reader, labelled.train, labelled.boxes(labelled.train))
+    return Batches(stage, learned, [crops(images, keys, {}) for images, keys in without])
 
 
 def _metrics(
