@@ -3,7 +3,10 @@
 pycocotools is imported late: most stages read and write label images alone.
 """
 
+import json
+import tempfile
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,24 +32,50 @@ def dataset(
     }
 
 
-def annotation_dataset(images: Iterable[tuple[str, tuple[int, int], list[Annotation]]]) -> dict[str, Any]:
-    """Assemble a COCO file of (key, (height, width), annotations).
+class AnnotationWriter:
+    """Collect the annotations of many images for one COCO file, in memory that does not grow with their number.
 
-    Images and annotations are numbered from 1 in the given order, categories from 1 in alphabetical order. `file_name`
-    is the key.
+    Images and annotations are numbered from 1 in the given order, categories from 1 in alphabetical order, which is
+    known only at the end: until then the annotations wait in a file without a name. `file_name` is the key.
     """
-    images = list(images)
-    names = sorted({annotation.category for _, _, annotations in images for annotation in annotations})
-    ids = {name: number for number, name in enumerate(names, 1)}
-    rows: list[dict[str, Any]] = []
-    for image_id, (_, _, annotations) in enumerate(images, 1):
+
+    def __init__(self, folder: Path) -> None:
+        """folder: for the file without a name."""
+        self._waiting = tempfile.TemporaryFile("w+", encoding="utf-8", dir=folder)  # noqa: SIM115
+        self._images: list[dict[str, Any]] = []
+        self._names: set[str] = set()
+        self._count = 0
+
+    @property
+    def last_key(self) -> str | None:
+        """Key of the image that was added last."""
+        return self._images[-1]["file_name"] if self._images else None
+
+    def add(self, key: str, size: tuple[int, int], annotations: Sequence[Annotation]) -> None:
+        """Add an image of (height, width) px."""
+        self._images.append({"id": len(self._images) + 1, "file_name": key, "height": size[0], "width": size[1]})
         for annotation in annotations:
-            rows.append(_row(annotation, len(rows) + 1, image_id, ids[annotation.category]))
-    entries = [
-        {"id": number, "file_name": key, "height": height, "width": width}
-        for number, (key, (height, width), _) in enumerate(images, 1)
-    ]
-    return dataset(entries, rows, [{"id": ids[name], "name": name} for name in names])
+            self._count += 1
+            self._names.add(annotation.category)
+            row = _row(annotation, self._count, len(self._images), 0)
+            self._waiting.write(json.dumps([annotation.category, row]) + "\n")
+
+    def write(self, path: Path) -> None:
+        """Write the COCO file, keys sorted."""
+        ids = {name: number for number, name in enumerate(sorted(self._names), 1)}
+        rest = dataset(self._images, [], [{"id": ids[name], "name": name} for name in ids])
+        del rest["annotations"]
+        self._waiting.seek(0)
+        with path.open("w", encoding="utf-8") as stream:
+            stream.write('{"annotations": [')
+            for number, line in enumerate(self._waiting):
+                name, row = json.loads(line)
+                stream.write((", " if number else "") + json.dumps(row | {"category_id": ids[name]}, sort_keys=True))
+            stream.write("], " + json.dumps(rest, sort_keys=True)[1:] + "\n")
+
+    def close(self) -> None:
+        """Remove the file without a name."""
+        self._waiting.close()
 
 
 def _row(annotation: Annotation, annotation_id: int, image_id: int, category_id: int) -> dict[str, Any]:

@@ -6,6 +6,7 @@ cell. Confidence is uint8: 0 = ignore, 255 = certain. A foreground mask m with c
 foreground probability 0.5 + (m - 0.5) * c / 255: stages pass probabilities in this form.
 """
 
+import contextlib
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,11 +25,11 @@ from shared.artifacts.annotation import (
     read_image_classes,
     write_image_classes,
 )
-from shared.artifacts.coco import annotation_dataset
+from shared.artifacts.coco import AnnotationWriter
 from shared.artifacts.kinds import LabelSet
 from shared.artifacts.manifest import read_manifest
 from shared.artifacts.payload import CLASSES_FILE, COCO_FILE, INDEX
-from shared.artifacts.shards import Member, ShardWriter, check_ascending, read_jsonl, read_member, write_jsonl
+from shared.artifacts.shards import Member, ShardWriter, check_ascending, jsonl_line, read_jsonl, read_member
 from shared.system.errors import ArtifactError
 
 INFO_FILE = "labelset.json"
@@ -113,8 +114,9 @@ class LabelWriter:
     def __init__(self, folder: Path, origin: Origin, notes: dict[str, Any] | None = None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.origin, self.notes = folder, origin, notes or {}
-        self.entries: list[LabelEntry] = []
-        self._annotated: dict[str, tuple[tuple[int, int], list[Annotation]]] = {}
+        self._index = (folder / INDEX).open("w", encoding="utf-8")
+        self._last_key: str | None = None
+        self._annotations = AnnotationWriter(folder)
         self._classes: dict[str, ImageClass] = {}
         self._shards = ShardWriter(folder, "labels")
 
@@ -123,21 +125,25 @@ class LabelWriter:
 
     def __exit__(self, kind: object, *_: object) -> None:
         self._shards.close()
-        if kind is not None:
-            return
-        write_jsonl(self.folder / INDEX, self.entries)
+        self._index.close()
+        with contextlib.closing(self._annotations):
+            if kind is None:
+                self._write_tables()
+            else:
+                (self.folder / INDEX).unlink()
+
+    def _write_tables(self) -> None:
         info = LabelInfo(origin=self.origin, notes=self.notes).model_dump(mode="json")
         (self.folder / INFO_FILE).write_text(json.dumps(info, sort_keys=True, indent=1) + "\n")
-        if self._annotated:
-            coco = annotation_dataset((key, size, found) for key, (size, found) in self._annotated.items())
-            (self.folder / COCO_FILE).write_text(json.dumps(coco, sort_keys=True) + "\n")
+        if self._annotations.last_key is not None:
+            self._annotations.write(self.folder / COCO_FILE)
         if self._classes:
             write_image_classes(self.folder / CLASSES_FILE, self._classes)
 
     def annotate(self, key: str, size: tuple[int, int], annotations: list[Annotation]) -> None:
         """Append the objects of one image of (height, width) px; an empty list states that it holds none."""
-        check_ascending(key, next(reversed(self._annotated), None))
-        self._annotated[key] = (size, annotations)
+        check_ascending(key, self._annotations.last_key)
+        self._annotations.add(key, size, annotations)
 
     def classify(self, key: str, name: str | ImageClass, score: float | None = None) -> None:
         """Append the class of one image, by its name, or with all that is known of a prediction.
@@ -161,7 +167,7 @@ class LabelWriter:
         mask: (H, W) uint8, uint16 or uint32 (stored in the smallest dtype that fits); conf and others: (H, W) uint8;
         scores: of the instances 1, 2, ... in [0, 1].
         """
-        check_ascending(key, self.entries[-1].key if self.entries else None)
+        check_ascending(key, self._last_key)
         planes = {"mask": mask, **({"conf": conf} if conf is not None else {}), **(others or {})}
         members = {}
         for name in sorted(planes):
@@ -172,7 +178,8 @@ class LabelWriter:
         rounded = None if scores is None else tuple(round(float(score), 4) for score in scores)
         height, width = mask.shape
         entry = LabelEntry(key=key, kind=kind, height=height, width=width, members=members, scores=rounded)
-        self.entries.append(entry)
+        self._index.write(jsonl_line(entry))
+        self._last_key = key
         return entry
 
 

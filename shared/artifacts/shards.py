@@ -100,8 +100,12 @@ def check_ascending(key: str, last: str | None) -> None:
 def write_jsonl(path: Path, rows: Iterable[BaseModel]) -> None:
     """Write one JSON object per line, keys sorted."""
     with path.open("w", encoding="utf-8") as stream:
-        for row in rows:
-            stream.write(json.dumps(row.model_dump(mode="json"), sort_keys=True, ensure_ascii=False) + "\n")
+        stream.writelines(jsonl_line(row) for row in rows)
+
+
+def jsonl_line(row: BaseModel) -> str:
+    """Format one line."""
+    return json.dumps(row.model_dump(mode="json"), sort_keys=True, ensure_ascii=False) + "\n"
 
 
 def read_jsonl(path: Path, row: type[M]) -> Iterator[M]:

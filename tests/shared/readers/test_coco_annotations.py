@@ -8,7 +8,7 @@ import pytest
 from image_files import two_objects
 from pycocotools import mask as coco_mask
 
-from shared.artifacts.coco import annotation_dataset
+from shared.artifacts.coco import AnnotationWriter
 from shared.readers.coco import CocoImage, coco_annotations, rasterise, read_coco
 
 
@@ -113,7 +113,10 @@ def test_pycocotools_reads_what_is_written(tmp_path):
 
     path = coco_file(tmp_path / "c.json", {"segmentation": as_rle(two_objects() == 9)}, {"bbox": [1, 2, 3, 4]})
     found, _ = coco_annotations(only_image(path), (30, 40))
-    (tmp_path / "out.json").write_text(json.dumps(annotation_dataset([("a", (30, 40), found), ("b", (30, 40), [])])))
+    writer = AnnotationWriter(tmp_path)
+    for key, objects in (("a", found), ("b", [])):
+        writer.add(key, (30, 40), objects)
+    writer.write(tmp_path / "out.json")
     coco = COCO(tmp_path / "out.json")
     assert [coco.imgs[i]["file_name"] for i in coco.getImgIds()] == ["a", "b"]
     assert np.array_equal(coco.annToMask(coco.anns[1]), two_objects() == 9)
