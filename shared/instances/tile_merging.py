@@ -13,7 +13,7 @@ import numpy as np
 
 from shared.instances.detections import Detections, box_area, box_intersection
 
-COVERED_FRACTION = 0.7
+COVERED_FRACTION = 0.5
 """A cut box is a part of another one that covers this fraction of its area."""
 _EDGE_FRACTION = 0.02
 """A box that ends this close to the edge of its tile, relative to the tile's side, counts as cut."""

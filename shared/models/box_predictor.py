@@ -15,7 +15,7 @@ import numpy as np
 
 from shared.imaging.normalise import match_channels
 from shared.imaging.resize import resize
-from shared.imaging.tiling import cut_reflected, fitting_tile, tile_spans
+from shared.imaging.tiling import fitting_tile, tile_spans
 from shared.instances.detections import Detections, suppress_duplicates
 from shared.instances.tile_merging import merge_tiles
 from shared.models.config import DetectorConfig
@@ -121,14 +121,15 @@ class BoxPredictor:
 
     def _split(self, tile: _Tile) -> list[_Tile]:
         """Four smaller tiles, which overlap, that cover a tile; none where they would be too small."""
-        sides = [
-            max(_round_up((side + self._overlap) // 2, self._unit), self._min_side)
-            for side in (tile.height, tile.width)
-        ]
-        height, width = min(sides[0], tile.height), min(sides[1], tile.width)
-        ys = sorted({tile.y, tile.y + tile.height - height})
-        xs = sorted({tile.x, tile.x + tile.width - width})
-        return [_Tile(y, x, height, width) for y in ys for x in xs] if len(ys) * len(xs) > 1 else []
+        sides = []
+        for side in (tile.height, tile.width):
+            overlap = min(self._overlap, side // 4)  # objects are small where there are many
+            sides.append(min(side, max(_round_up((side + overlap) // 2, self._unit), self._min_side)))
+        ys, xs = (
+            sorted({first, first + old - new})
+            for first, old, new in zip((tile.y, tile.x), (tile.height, tile.width), sides, strict=True)
+        )
+        return [_Tile(y, x, *sides) for y in ys for x in xs] if len(ys) * len(xs) > 1 else []
 
     def _batches(self, tiles: list[_Tile]) -> Iterator[list[_Tile]]:
         """Tiles of equal sides, `batch_size` at a time."""
@@ -158,10 +159,15 @@ class BoxPredictor:
     def _network_input(
         self, image: np.ndarray, tile: _Tile, scale: float, limits: list[tuple[float, float]]
     ) -> np.ndarray:
-        """Cut a tile from an image (H, W, C) -> (C, tile.height, tile.width) float32, normalised."""
-        x0, y0, x1, y1 = (round(value) for value in _rectangle(tile, scale))
-        part = cut_reflected(image, y0, x0, y1 - y0, x1 - x0)
-        part = match_channels(self.config.input.normalisation.apply(part, limits), self.config.input.channels)
+        """Cut a tile from an image (H, W, C) -> (C, tile.height, tile.width) float32, normalised.
+
+        Beyond the image it is 0, as in training.
+        """
+        x0, y0, x1, y1 = _rectangle(tile, scale)
+        part = self.config.input.normalisation.apply(image[y0:y1, x0:x1], limits)
+        part = match_channels(part, self.config.input.channels)
+        below, right = y1 - y0 - part.shape[0], x1 - x0 - part.shape[1]
+        part = np.pad(part, ((0, below), (0, right), (0, 0)))
         return np.ascontiguousarray(resize(part, (tile.height, tile.width)).transpose(2, 0, 1))
 
 
@@ -174,7 +180,7 @@ def _round_up(value: int, unit: int) -> int:
     return -(-value // unit) * unit
 
 
-def _rectangle(tile: _Tile, scale: float) -> tuple[float, float, float, float]:
+def _rectangle(tile: _Tile, scale: float) -> tuple[int, int, int, int]:
     """x0, y0, x1, y1 of a tile in px of an image that is resampled by `scale`."""
-    corners = (tile.x, tile.y, tile.x + tile.width, tile.y + tile.height)
-    return tuple(round(corner / scale) for corner in corners)  # type: ignore[return-value]
+    y0, x0, y1, x1 = (round(corner / scale) for corner in (tile.y, tile.x, tile.y + tile.height, tile.x + tile.width))
+    return x0, y0, x1, y1

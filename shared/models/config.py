@@ -163,7 +163,7 @@ class ClassifierArchitecture(_Part):
     pooling: Literal["mean", "mean_and_max", "class_token"] = "mean"
     """What the linear layer sees: the mean of the patch tokens, their mean and maximum, or the class token."""
     stem: bool = False
-    """Add the output of small convolutions to the patch embedding, see `ConvolutionalStem`."""
+    """A small ConvNet beside the transformer, see `shared.models.classifier.ConvolutionalStem`."""
 
 
 class ClassifierPostProcessing(_Part):
@@ -190,11 +190,6 @@ class ClassifierConfig(_Part):
     def encoder(self) -> EncoderConfig:
         """Config of the classifier's encoder alone."""
         return EncoderConfig(architecture=self.architecture.encoder, input=self.input)
-
-    @property
-    def embedding_width(self) -> int:
-        """Features of an image."""
-        return self.architecture.encoder.width * (2 if self.architecture.pooling == "mean_and_max" else 1)
 
 
 class ResNetArchitecture(_Part):
@@ -260,7 +255,7 @@ class DetectorPostProcessing(_Part):
 
     score_threshold: float = Field(default=0.5, ge=0, le=1)
     """Boxes of a lower score are dropped."""
-    merge_iou: float = Field(default=0.6, gt=0, le=1)
+    merge_iou: float = Field(default=0.4, gt=0, le=1)
     """Boxes of one class from two tiles are one object where they agree by this IoU within the tiles' common area."""
     nms_iou: float | None = Field(default=None, gt=0, le=1)
     """Of two boxes of one class in one tile that overlap by more than this IoU, the one of lower score is dropped;

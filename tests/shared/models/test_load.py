@@ -12,6 +12,8 @@ from safetensors import safe_open
 from shared.models.backbones.vit import Encoder
 from shared.models.config import (
     ClassifierConfig,
+    DetectorArchitecture,
+    DetectorConfig,
     EncoderConfig,
     ModelConfig,
     ModelInput,
@@ -29,6 +31,9 @@ CONFIGS = {
     "segmentor": SegmentorConfig(architecture={"encoder": VIT, "width": 16}, input=ModelInput(channels=2)),
     "classifier": ClassifierConfig(
         architecture={"encoder": VIT, "classes": ("negative", "positive")}, input=ModelInput(channels=2, crop_px=32)
+    ),
+    "detector": DetectorConfig(
+        architecture=DetectorArchitecture.preset("small", VIT, ("cell",), queries=10), input=ModelInput(channels=2)
     ),
 }
 
