@@ -9,6 +9,7 @@ from components.evaluate.component import Evaluate
 from shared.artifacts.image_set import ImageReader
 from shared.artifacts.label_set import LabelReader
 from shared.metrics.boxes import categories
+from shared.models.config import DetectorConfig
 from shared.system.devices import device, threads
 from shared.system.errors import ArtifactError
 from shared.system.parallel import in_order
@@ -34,12 +35,13 @@ def detector_predictions(stage: Evaluate, model: Path, images: ImageReader, keys
     Scores have the four digits that a LabelSet stores, so that predictions score as the model that made them.
     """
     from shared.models.box_predictor import BoxPredictor
-    from shared.models.detector import Detector
-    from shared.models.load import load_model
+    from shared.models.runtimes.runtime import open_model
 
-    detector = load_model(model, Detector)
-    names = list(detector.config.architecture.classes)
-    predictor = BoxPredictor.of(detector, device(), batch_size=stage.batch_size)
+    detector = open_model(model, runtime=stage.runtime, device=device())
+    config = detector.config
+    assert isinstance(config, DetectorConfig)
+    names = list(config.architecture.classes)
+    predictor = BoxPredictor(detector.network, config, batch_size=stage.batch_size)
     with ThreadPoolExecutor(threads()) as pool:  # reads images ahead
         read = in_order(pool, images.read, keys, lambda key: _BYTES_PER_PIXEL * images.pixel_count(key))
         found = {}
@@ -47,7 +49,7 @@ def detector_predictions(stage: Evaluate, model: Path, images: ImageReader, keys
             um_per_px = images.entries[key].um_per_px if stage.rescale == "um_per_px" else None
             items = predictor(image, um_per_px).annotations(names)
             found[key] = [replace(item, score=round(item.score or 0.0, 4)) for item in items]
-    return PredictedBoxes(found, set(names), detector.config.postprocessing.score_threshold)
+    return PredictedBoxes(found, set(names), config.postprocessing.score_threshold)
 
 
 def stored_boxes(predictions: LabelReader, keys: list[str]) -> PredictedBoxes:

@@ -27,21 +27,22 @@ def score_boxes(stage: Evaluate, subject: Subject, images: ImageReader, truth: L
     """Score the images whose boxes are known; None where the split has none."""
     true = boxes_of(truth)
     chosen = choose_split(true, images, stage.split)
-    keys = answered(chosen.keys, subject.predictions)
-    if not keys:
+    found = subject.predictions
+    left = chosen.keys if found is None else answered(chosen.keys, found, boxes_of(found))
+    if not left:
         return None
-    keys = keys if stage.max_images == "all" else evenly_spaced(keys, stage.max_images)
+    keys = left if stage.max_images == "all" else evenly_spaced(left, stage.max_images)
     predicted = _predict(stage, subject, images, keys)
     pair = comparable({key: true[key] for key in keys}, predicted.boxes, predicted.classes)
     most = None if stage.max_detections == "all" else stage.max_detections
     curves = precision_recall(pair.truth, pair.found)
     threshold = predicted.score_threshold
-    kept = {key: [item for item in found if _score(item) >= threshold] for key, found in pair.found.items()}
+    kept = {key: [item for item in items if _score(item) >= threshold] for key, items in pair.found.items()}
     rows = [_row(images, key, pair.truth, kept) for key in keys]
     metrics = box_metrics(pair.truth, pair.found, max_detections=most)
     metrics = {f"box_{name}": value for name, value in metrics.items()} | _at_threshold(rows, curves, threshold)
     confusion = _confusion(pair.truth, kept)
-    remark = _remark(chosen, len(chosen.keys) - len(answered(chosen.keys, subject.predictions)), pair.remark)
+    remark = _remark(chosen, len(chosen.keys) - len(left), pair.remark)
     results = BoxResults(pair.truth, kept, metrics, curves, confusion, rows, threshold, remark)
     return ScoredPart(
         title="Boxes",
@@ -89,14 +90,15 @@ def _rates(hits: int, wrong: int, true: int) -> dict[str, float]:
 def _row(images: ImageReader, key: str, truth: BoxSet, kept: BoxSet) -> dict[str, Any]:
     """One line of `scores.csv`, with the numbers of right and of wrong boxes."""
     hits = wrong = true = 0
-    for name in categories(truth, kept):
-        sides = [[item for item in side.get(key, []) if item.category == name] for side in (truth, kept)]
-        matches = match_boxes(sides[0], sides[1])
+    items, found = truth[key], kept.get(key, [])
+    for name in categories({key: items}, {key: found}):
+        true_boxes, boxes = ([item for item in side if item.category == name] for side in (items, found))
+        matches = match_boxes(true_boxes, boxes)
         right = int(matches.hits.sum())
         hits, wrong = hits + right, wrong + int((~matches.ignored).sum()) - right
         true += matches.objects
     row: dict[str, Any] = {"image": key, "source": images.entries[key].source, "true_boxes": true}
-    return row | {"found_boxes": len(kept.get(key, [])), "hits": hits, "wrong": wrong} | _rates(hits, wrong, true)
+    return row | {"found_boxes": len(found), "hits": hits, "wrong": wrong} | _rates(hits, wrong, true)
 
 
 def _confusion(truth: BoxSet, kept: BoxSet) -> Classification:

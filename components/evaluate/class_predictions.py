@@ -11,6 +11,7 @@ from components.evaluate.component import Evaluate
 from shared.artifacts.annotation import ImageClass
 from shared.artifacts.image_set import ImageReader
 from shared.artifacts.label_set import LabelReader
+from shared.models.config import ClassifierConfig
 from shared.system.devices import device, threads
 from shared.system.errors import ArtifactError
 from shared.system.parallel import in_order
@@ -37,12 +38,13 @@ class PredictedClasses:
 def classifier_predictions(stage: Evaluate, model: Path, images: ImageReader, keys: list[str]) -> PredictedClasses:
     """Predict images with a classifier."""
     from shared.models.class_predictor import ClassPredictor
-    from shared.models.classifier import Classifier
-    from shared.models.load import load_model
+    from shared.models.runtimes.runtime import open_model
 
-    classifier = load_model(model, Classifier)
-    names = list(classifier.config.architecture.classes)
-    predictor = ClassPredictor.of(classifier, device())
+    classifier = open_model(model, runtime=stage.runtime, device=device())
+    config = classifier.config
+    assert isinstance(config, ClassifierConfig)
+    names = list(config.architecture.classes)
+    predictor = ClassPredictor(classifier.network, config, _BATCH)
     found = [predictor(batch) for batch in _batches(images, keys)]
     probability = np.concatenate([batch.probability for batch in found]).astype(np.float64)
     distance = np.concatenate([batch.distance for batch in found])

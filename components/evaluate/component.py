@@ -7,6 +7,7 @@ from pydantic import NonNegativeInt, PositiveInt
 from shared.artifacts.kinds import ClassificationMetrics, ImageSet, LabelSet, Model, Scores
 from shared.artifacts.postprocessing import PostProcessingOptions
 from shared.models.prediction_options import PredictionOptions
+from shared.models.runtimes import Runtime
 from shared.stage.declaration import In, MaybeIn, Out, Stage
 
 
@@ -15,7 +16,7 @@ class Evaluate(PostProcessingOptions, PredictionOptions, Stage):
 
     A segmentor is scored by label images (pixels, instances, cell tracking), a detector by boxes (COCO's average
     precision), a classifier by the classes of images; predictions by all that they and the truth hold. Boxes of a truth
-    of label images are those of its instances.
+    of label images are those of its instances. A detector's tiles have the size of its training crops.
 
     Images whose labels the model learned from are left out. If there are no others, they are scored all the same and
     the scores are flagged as too high. Where nothing fits, the Scores artifact is empty and flagged as skipped.
@@ -46,6 +47,9 @@ class Evaluate(PostProcessingOptions, PredictionOptions, Stage):
     """Confusion matrix and, for probabilities, the ROC curve, as JSON; `null` where nothing is scored. Of the classes
     of images where they are scored; else of background and cell over the pixels whose truth is known; else of the
     classes of boxes."""
+    runtime: Runtime = "pytorch"
+    """What runs the model. onnx, onnx_int8, tensorrt: the file that `export_model` wrote. auto: TensorRT on a GPU where
+    the model has an engine, else ONNX Runtime on a CPU where it has an ONNX file, else PyTorch."""
     split: Literal["auto", "train", "val", "test", "all"] = "auto"
     """Split whose images are scored. auto: by masks all that the model did not learn from; by boxes and classes test,
     where it has no labels val, and where neither has any train."""

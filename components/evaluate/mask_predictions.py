@@ -10,6 +10,7 @@ from components.evaluate.component import Evaluate
 from shared.artifacts.image_set import ImageEntry
 from shared.artifacts.label_set import LabelReader
 from shared.artifacts.postprocessing import resolve
+from shared.models.config import SegmentorConfig
 from shared.system.devices import device
 from shared.system.errors import ArtifactError
 
@@ -46,15 +47,16 @@ Predict = Callable[[LabelledImage], Callable[[], Prediction]]
 
 def segmentor_predictions(stage: Evaluate, model: Path) -> Predict:
     """Predict with a segmentor."""
-    from shared.models.load import load_model
-    from shared.models.segmentor import Segmentor
+    from shared.models.runtimes.runtime import open_model
     from shared.models.tiled_inference import TiledPredictor, predict_at_scale
     from shared.targets import TARGETS
 
-    segmentor = load_model(model, Segmentor)
-    predictor = TiledPredictor.of(segmentor, device(), tile=stage.tile, batch_size=stage.batch_size)
-    target = TARGETS[segmentor.config.architecture.target]
-    settings = resolve(stage, segmentor.config.postprocessing)
+    segmentor = open_model(model, runtime=stage.runtime, device=device())
+    config = segmentor.config
+    assert isinstance(config, SegmentorConfig)
+    predictor = TiledPredictor(segmentor.network, config.input, len(config.maps), stage.tile, stage.batch_size)
+    target = TARGETS[config.architecture.target]
+    settings = resolve(stage, config.postprocessing)
 
     def predict(item: LabelledImage) -> Callable[[], Prediction]:
         um_per_px = item.entry.um_per_px if stage.rescale == "um_per_px" else None

@@ -40,10 +40,11 @@ def score_masks(stage: Evaluate, subject: Subject, images: ImageReader, truth: L
     None where the split has no such image.
     """
     chosen = choose_images(truth, images, stage.use_labels, stage.split)
-    keys = answered(chosen.keys, subject.predictions)
-    if not keys:
+    found = subject.predictions
+    left = chosen.keys if found is None else answered(chosen.keys, found, found.entries)
+    if not left:
         return None
-    keys = keys if stage.max_images == "all" else evenly_spaced(keys, stage.max_images)
+    keys = left if stage.max_images == "all" else evenly_spaced(left, stage.max_images)
     total, histogram, rows, panels = Tally(), ProbabilityHistogram(), [], RankedPanels()
     pending = _predict(images, truth, keys, _source(stage, subject))
     with ThreadPoolExecutor(threads()) as pool:  # makes the instances of an image while the network sees the next one
@@ -54,7 +55,7 @@ def score_masks(stage: Evaluate, subject: Subject, images: ImageReader, truth: L
             rows.append(row)
             draw = partial(draw_panel, item.image, item.truth, predicted.labels)
             panels.add(ranking_score(row), item.entry.source, draw)
-    remark = _remark(chosen, len(chosen.keys) - len(answered(chosen.keys, subject.predictions)))
+    remark = _remark(chosen, len(chosen.keys) - len(left))
     return ScoredPart(
         title="Masks",
         metrics=total.metrics(),

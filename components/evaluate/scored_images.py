@@ -71,12 +71,13 @@ def _foreign(key: str, images: ImageReader) -> str:
     return f"--truth: {key!r} has labels, but is no image of {images.folder}; give images and labels of one ingest"
 
 
-def answered(keys: list[str], predictions: LabelReader | None) -> list[str]:
-    """Leave out the images that the classifier of gated inference abstained from."""
-    if predictions is None:
-        return keys
+def answered(keys: list[str], predictions: LabelReader, found: Collection[str]) -> list[str]:
+    """Leave out the images that the classifier of gated inference abstained from, so that nothing was predicted.
+
+    found: keys of the images with predictions of the kind that is scored.
+    """
     classes = predictions.image_classes()
-    return [key for key in keys if key not in classes or classes[key].outcome != "abstain"]
+    return [key for key in keys if key in found or key not in classes or classes[key].outcome != "abstain"]
 
 
 def read_pair(images: ImageReader, truth: LabelReader, key: str) -> tuple[np.ndarray, np.ndarray]:

@@ -133,6 +133,11 @@ def test_predictions_score_as_the_model_that_made_them(nuclei, model, probabilit
     ]
 
 
+def test_a_runtime_needs_its_file(nuclei, model, tmp_path):
+    with pytest.raises(UserError, match=r"--runtime onnx: .*model.onnx: no such file; run export_model first"):
+        score(tmp_path / "s", nuclei.images, nuclei.labels, model=model, runtime="onnx")
+
+
 def test_the_same_scores_again(nuclei, model, tmp_path):
     digests = set()
     for name in ("one", "two"):
