@@ -25,10 +25,18 @@ Finds {classes}, learned from {labelled.origin} of {len(labelled.train)} images.
 - Training: {steps} steps of {stage.batch_size} crops{unlabelled}, peak learning rate {stage.learning_rate:g}; the \
 weights of step {metrics["best_step"]:.0f}
 - Held-out images: {len(labelled.valid)}; {_scores(metrics)}
-- Score threshold: {config.postprocessing.score_threshold:g}, of the highest F1 on the held-out images
+- Score threshold: {config.postprocessing.score_threshold:g}, of the highest F1 on the held-out images; \
+{_suppression(config)}
 """
 
 
 def _scores(metrics: dict[str, float]) -> str:
     names = {"ap50": "AP50", "ap": "AP", "f1": "F1"}
     return ", ".join(f"{title} {metrics[name]:.3f}" for name, title in names.items() if name in metrics)
+
+
+def _suppression(config: DetectorConfig) -> str:
+    iou = config.postprocessing.nms_iou
+    if iou is None:
+        return "boxes that overlap are all kept"
+    return f"of two boxes of a class with an IoU above {iou:g} the better one is kept"

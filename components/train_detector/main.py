@@ -15,7 +15,7 @@ from shared.artifacts.image_set import ImageReader
 from shared.data.box_crops import BoxCrops
 from shared.data.boxes import Boxes
 from shared.data.crops import CACHE_BYTES
-from shared.models.config import DetectorConfig
+from shared.models.config import DetectorConfig, DetectorPostProcessing
 from shared.models.files import save_absent, save_model
 from shared.stage.declaration import Result
 from shared.system.devices import device, threads
@@ -40,14 +40,12 @@ def run(stage: TrainDetector) -> Result:
     batches = _batches(stage, reader, labelled, detector.config)
     validation = Validation(reader, labelled, where)
     trained, record, history = train(stage, detector, batches, validation, where)
-    predictions = validation.predict(trained, labelled.valid)
-    threshold, f1 = predictions.threshold
-    processing = detector.config.postprocessing.model_copy(update={"score_threshold": round(threshold, 4)})
+    processing, predictions = validation.calibrate(trained)
     config = detector.config.model_copy(update={"postprocessing": processing})
-    metrics = _metrics(record, history, predictions, threshold, f1)
+    metrics = _metrics(record, history, predictions)
     save_model(stage.detector, trained.state_dict(), config, model_card(stage, config, labelled, metrics, len(history)))
     page = make_page(record, history, labelled, predictions, reader)
-    return Result(metrics=metrics, page=page, remark=_remark(labelled, threshold))
+    return Result(metrics=metrics, page=page, remark=_remark(labelled, processing))
 
 
 def _batches(stage: TrainDetector, reader: ImageReader, labelled: LabelledImages, config: DetectorConfig) -> Batches:
@@ -64,13 +62,15 @@ def _batches(stage: TrainDetector, reader: ImageReader, labelled: LabelledImages
     return Batches(stage, learned, [crops(images, keys, {}) for images, keys in without])
 
 
-def _metrics(
-    record: TrainingRecord, history: History, predictions: Predictions, threshold: float, f1: float
-) -> dict[str, float]:
+def _metrics(record: TrainingRecord, history: History, predictions: Predictions) -> dict[str, float]:
+    threshold, f1 = predictions.threshold
     known = {"best_step": record.measured[record.best_index][0], "steps": len(history)}
     return predictions.metrics | {"f1": f1, "score_threshold": threshold} | known | first_and_last_loss(history)
 
 
-def _remark(labelled: LabelledImages, threshold: float) -> str:
+def _remark(labelled: LabelledImages, processing: DetectorPostProcessing) -> str:
     scored = "training images, so the scores are too high" if labelled.valid == labelled.train else "held-out images"
-    return f"Scored on {len(labelled.valid)} {scored}, against {labelled.origin}; score threshold {threshold:.3f}."
+    return (
+        f"Scored on {len(labelled.valid)} {scored}, against {labelled.origin}; score threshold "
+        f"{processing.score_threshold:.3f}."
+    )

@@ -448,16 +448,10 @@ def test_pseudo_mixup_and_pseudo_mosaic():
 # --- resume -----------------------------------------------------------------------------------------------------------
 
 
-def command(data: Data, out: Path) -> list[str]:
-    arguments = {"images": data.images, "truth": data.truth, "encoder": data.encoder, "detector": out}
-    arguments |= {
-        "truth": data.few,
-        "unlabelled": data.images,
-        "unlabelled_batch": 4,
-        "pseudo_threshold": 0.01,
-        "ramp_up_epochs": 0.1,
-    }
-    arguments |= {**QUICK, "steps": 6, "valid_every": 2, "ramp_up_epochs": 0.1}
+def command(data: Data, out: Path, **options) -> list[str]:
+    arguments = {"images": data.images, "truth": data.few, "encoder": data.encoder, "detector": out}
+    arguments |= {"unlabelled": data.images, "unlabelled_batch": 4, "pseudo_threshold": 0.01, "ramp_up_epochs": 0.1}
+    arguments |= {**QUICK, "steps": 6, "valid_every": 2, **options}
     words = [str(word) for name, value in arguments.items() for word in (f"--{name}", value)]
     return [sys.executable, "-m", "components", "train_detector", *words]
 
@@ -488,6 +482,7 @@ def test_two_processes_share_the_batches(data, tmp_path):
     losses = {}
     for workers in ("1", "2"):
         out = tmp_path / workers
+        out.mkdir()
         words = command(data, out / "model", steps=2, batch_size=3, valid_every=2, metrics=out / "metrics.json")
         environment = {**os.environ, "CYTOLOOM_WORKERS": workers, "CYTOLOOM_THREADS": workers, "CYTOLOOM_DEVICE": "cpu"}
         done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600)
