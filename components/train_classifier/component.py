@@ -44,8 +44,7 @@ class TrainClassifier(Stage):
     layer_decay: float = Field(0.75, gt=0, le=1)
     """Factor on the learning rate from each block to the one before it (Bao et al. 2022, arXiv:2106.08254)."""
     stem: bool = True
-    """Add the output of small convolutions to the patch embedding, for details smaller than a patch. Without effect
-    where `tune` is not all."""
+    """Train a small ConvNet beside the transformer, for details smaller than a patch; only with `tune=all`."""
     pooling: Literal["mean", "mean_and_max", "class_token"] = "mean_and_max"
     """What of the patch tokens the last layer sees."""
     size: Annotated[int, Field(ge=16, le=512)] | Literal["auto"] = "auto"
@@ -54,7 +53,7 @@ class TrainClassifier(Stage):
     """Optimiser steps at most."""
     batch_size: PositiveInt = 32
     """Images in a step."""
-    learning_rate: float = Field(1e-3, gt=0)
+    learning_rate: float = Field(2e-3, gt=0)
     """Peak learning rate of the last layer."""
     weight_decay: float = Field(0.05, ge=0)
     """Of AdamW."""
@@ -62,8 +61,8 @@ class TrainClassifier(Stage):
     """Score val twenty times in a training, keep the best weights, and stop after a quarter of the training without a
     better score. Otherwise the last weights are kept."""
     augment: Literal["full", "flips", "none"] = "full"
-    """full: turns by any angle, flips, small shifts, scale, contrast, brightness, gamma and blur. flips: flips and
-    turns by 90 degrees alone."""
+    """flips: flips and turns by 90 degrees. full: half of the images are also turned by any angle, shifted and scaled a
+    little, and all get other contrast, brightness and gamma, some a blur."""
     balance: Literal["sampling", "loss", "none"] = "sampling"
     """For classes of different frequency: draw rare classes more often, or weigh their loss more. The probabilities are
     corrected to the frequencies of the training images afterwards."""

@@ -16,9 +16,11 @@ CACHE_BYTES = 2**30
 """Bytes of network input kept in memory."""
 MAX_SHIFT, MAX_SCALE = 0.06, 1.15
 """Largest shift as a share of the side, and largest factor of the scale, in augmentation."""
-INTENSITY = 0.2
+EXACT_SHARE = 0.5
+"""Share of the images that are turned by 90 degrees alone, which keeps their pixels: resampling blurs fine details."""
+INTENSITY = 0.1
 """Strength of `jitter_intensity`."""
-BLUR_SHARE, MAX_SIGMA = 0.25, 1.0
+BLUR_SHARE, MAX_SIGMA = 0.1, 1.0
 """Share of the images that are blurred, and largest deviation, px."""
 
 
@@ -67,16 +69,21 @@ def augment(image: np.ndarray, rng: np.random.Generator, how: str) -> np.ndarray
     if how == "none":
         return image
     turns, flip = int(rng.integers(4)), bool(rng.integers(2))
-    if how == "flips":
+    if how == "flips" or rng.random() < EXACT_SHARE:
         image = np.rot90(image, turns)
-        return image[:, ::-1] if flip else image
-    size = len(image)
-    shift = rng.uniform(-MAX_SHIFT, MAX_SHIFT, 2) * size
-    side = size * MAX_SCALE ** rng.uniform(-1, 1)
-    degrees = rng.uniform(0, 360) if rng.random() < 0.5 else 90.0 * turns
-    centre = (size - 1) / 2
-    place = (centre + shift[0], centre + shift[1])
-    image = rotate_square(image, size, centre=place, side=side, degrees=degrees, flip=flip)
+        image = image[:, ::-1] if flip else image
+    else:
+        image = _warp(image, rng, flip=flip)
+    if how == "flips":
+        return image
     image = jitter_intensity(image, rng, INTENSITY)
-    blurred, sigma = rng.random(2)
-    return blur(image, 0.3 + (MAX_SIGMA - 0.3) * sigma) if blurred < BLUR_SHARE else image
+    blurs, sigma = rng.random(2)
+    return blur(image, 0.3 + (MAX_SIGMA - 0.3) * sigma) if blurs < BLUR_SHARE else image
+
+
+def _warp(image: np.ndarray, rng: np.random.Generator, *, flip: bool) -> np.ndarray:
+    """Turn by any angle, shift and scale."""
+    size = len(image)
+    y, x = (size - 1) / 2 + rng.uniform(-MAX_SHIFT, MAX_SHIFT, 2) * size
+    side = size * MAX_SCALE ** rng.uniform(-1, 1)
+    return rotate_square(image, size, centre=(y, x), side=side, degrees=rng.uniform(0, 360), flip=flip)

@@ -18,7 +18,7 @@ from shared.models.classifier import Classifier
 from shared.system.collectives import mean, part
 from shared.system.progress import Progress
 from shared.training.checkpoint import Checkpoint
-from shared.training.distributed import data_parallel
+from shared.training.distributed import average_buffers, data_parallel
 from shared.training.history import History
 from shared.training.moving_average import update_average
 from shared.training.optimiser import layer_decay_groups, parameter_groups
@@ -33,7 +33,7 @@ MAX_GRADIENT_NORM = 1.0
 """Norm to which gradients are clipped."""
 SCORES = 20
 """How often val is scored in a training."""
-PATIENCE = 5
+PATIENCE = 10
 """Scores without a better one after which training stops."""
 
 
@@ -86,6 +86,8 @@ def train(
         loss.backward()
         torch.nn.utils.clip_grad_norm_(classifier.parameters(), MAX_GRADIENT_NORM)
         optimiser.step()
+        if classifier.stem is not None:
+            average_buffers(classifier.stem)
         update_average(average, classifier, min(AVERAGE_DECAY, (1 + step) / (10 + step)))
         history.append((step, loss.item()))
         progress.update(step + 1, f"loss {history[-1][1]:.4f}")

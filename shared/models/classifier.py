@@ -16,8 +16,8 @@ from shared.models.backbones.packed_linear import pack_linear_layers
 from shared.models.backbones.vit import Encoder
 from shared.models.config import ClassifierConfig
 
-STEM_CHANNELS = 24
-"""Channels of the stem's first convolution; each further one has twice as many."""
+STEM_CHANNELS = 32, 128
+"""Channels of the stem's first convolution, and at most; each further one has twice as many."""
 REFERENCES = 1024
 """Training images that are kept for the distance."""
 CELLS = 4
@@ -25,29 +25,34 @@ CELLS = 4
 
 
 class ConvolutionalStem(nn.Module):
-    """Small convolutions down to the grid of patches, added to the patch embedding.
+    """A small ConvNet down to the grid of patches, for details smaller than a patch (RESULTS.md, "Constants").
 
-    Linear patches alone see little of objects smaller than a patch (Xiao et al. 2021, arXiv:2106.14881). The last layer
-    starts at zero: a pretrained encoder starts unchanged.
+    Its map is pooled beside the tokens, and added to the patch embedding (cf. Xiao et al. 2021, arXiv:2106.14881). The
+    layer that adds it starts at zero: a pretrained encoder starts unchanged. It has batch
+    norms: with group norms, which see the contrasts of one image alone, it learns several times as slowly.
     """
 
     def __init__(self, channels: int, width: int, patch: int) -> None:
-        """patch: a power of two."""
+        """patch: a power of two; width: of the tokens."""
         super().__init__()
         layers: list[nn.Module] = []
-        for i in range(patch.bit_length() - 1):
-            wide = STEM_CHANNELS * 2**i
-            layers += [nn.Conv2d(channels, wide, 3, stride=2, padding=1), nn.GroupNorm(STEM_CHANNELS // 3, wide)]
-            layers += [nn.GELU()]
+        for stage in range(patch.bit_length() - 1):
+            wide = min(STEM_CHANNELS[0] * 2**stage, STEM_CHANNELS[1])
+            layers += [nn.Conv2d(channels, wide, 3, padding=1, bias=False), nn.BatchNorm2d(wide)]
+            layers += [nn.ReLU(), nn.MaxPool2d(2)]
             channels = wide
-        self.layers = nn.Sequential(*layers)
+        self.layers, self.channels = nn.Sequential(*layers), channels
         self.proj = nn.Conv2d(channels, width, 1)
         nn.init.zeros_(self.proj.weight)
         nn.init.zeros_(self.proj.bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, H/patch * W/patch, width)."""
-        return self.proj(self.layers(x)).flatten(2).transpose(1, 2)
+        """(N, C, H, W) -> map (N, channels, H/patch, W/patch)."""
+        return self.layers(x)
+
+    def tokens(self, features: Tensor) -> Tensor:
+        """Map (N, channels, rows, columns) -> what is added to the patch embedding (N, rows * columns, width)."""
+        return self.proj(features).flatten(2).transpose(1, 2)
 
 
 class Classifier(nn.Module):
@@ -65,7 +70,8 @@ class Classifier(nn.Module):
         vit, channels = config.architecture.encoder, config.input.channels
         self.encoder = Encoder(config.encoder)
         self.stem = ConvolutionalStem(channels, vit.width, vit.patch) if config.architecture.stem else None
-        width = config.embedding_width
+        width = vit.width * (2 if config.architecture.pooling == "mean_and_max" else 1)
+        width += 2 * self.stem.channels if self.stem else 0
         self.head = nn.Linear(width, len(config.architecture.classes))
         nn.init.trunc_normal_(self.head.weight, std=0.01)
         nn.init.zeros_(self.head.bias)
@@ -82,27 +88,30 @@ class Classifier(nn.Module):
         return self.head(self.standardised(self.embedding(x)))
 
     def embedding(self, x: Tensor) -> Tensor:
-        """Images (N, C, H, W) -> pooled tokens (N, embedding width)."""
+        """Images (N, C, H, W) -> pooled tokens, and the stem's map pooled (N, embedding width)."""
         return self.embedding_and_features(x)[0]
 
     def embedding_and_features(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Images (N, C, H, W) -> pooled tokens (N, embedding width), and what `distance` compares (N, features)."""
         encoder, early = self.encoder, x
-        tokens, cos_sin = encoder.prepend_special_tokens(self.embed(x)), encoder.rotations(encoder.grid(x))
+        details = None if self.stem is None else self.stem(x)
+        tokens, cos_sin = encoder.prepend_special_tokens(self.embed(x, details)), encoder.rotations(encoder.grid(x))
         for number, block in enumerate(encoder.blocks, 1):
             tokens = block(tokens, cos_sin)
             if number == self.early_block:
                 early = tokens[:, 1 + encoder.architecture.registers :].mean(dim=1)
-        pooled = self.pool(encoder.drop_registers(encoder.norm(tokens)))
-        return pooled, torch.cat([early, coarse_statistics(x)], dim=1)
+        pooled = [self.pool(encoder.drop_registers(encoder.norm(tokens)))]
+        if details is not None:
+            pooled += [details.mean(dim=(2, 3)), details.amax(dim=(2, 3))]
+        return torch.cat(pooled, dim=1), torch.cat([early, coarse_statistics(x)], dim=1)
 
-    def embed(self, x: Tensor) -> Tensor:
-        """Images (N, C, H, W) -> patch tokens (N, T, width) before the first block."""
+    def embed(self, x: Tensor, details: Tensor | None) -> Tensor:
+        """Images (N, C, H, W) and the stem's map of them -> patch tokens (N, T, width) before the first block."""
         tokens = self.encoder.embed(x)
-        return tokens if self.stem is None else tokens + self.stem(x)
+        return tokens if self.stem is None or details is None else tokens + self.stem.tokens(details)
 
     def pool(self, tokens: Tensor) -> Tensor:
-        """Class token and patch tokens (N, 1 + T, width) -> (N, embedding width)."""
+        """Class token and patch tokens (N, 1 + T, width) -> (N, width), or twice the width for mean_and_max."""
         pooling = self.config.architecture.pooling
         if pooling == "class_token":
             return tokens[:, 0]
@@ -110,7 +119,7 @@ class Classifier(nn.Module):
         return mean if pooling == "mean" else torch.cat([mean, tokens[:, 1:].amax(dim=1)], dim=1)
 
     def standardised(self, embedding: Tensor) -> Tensor:
-        """Embedding (N, width) with mean 0 and deviation 1 over the training images before training.
+        """Embedding (N, width), of which the tokens' part has mean 0 and deviation 1 over the training images at first.
 
         A linear layer learns badly from features of different scales, such as MAE's (He et al. 2022, A.1, uses batch
         normalisation there).
@@ -125,10 +134,14 @@ class Classifier(nn.Module):
 
     @torch.no_grad()
     def fit_standardisation(self, embedding: Tensor) -> None:
-        """Fit `standardised` to embeddings (n, width) of training images before training."""
-        self.embedding_mean.copy_(embedding.mean(dim=0))
-        deviation = embedding.std(dim=0)
-        self.embedding_deviation.copy_(deviation.clamp_min(1e-3 * float(deviation.mean()) + 1e-6))
+        """Fit `standardised` to embeddings (n, width) of training images before training.
+
+        The stem's part is left as it is: batch norms have no statistics of a network that is not trained.
+        """
+        tokens = slice(0, len(self.embedding_mean) - (2 * self.stem.channels if self.stem else 0))
+        deviation = embedding[:, tokens].std(dim=0)
+        self.embedding_mean[tokens] = embedding[:, tokens].mean(dim=0)
+        self.embedding_deviation[tokens] = deviation.clamp_min(1e-3 * float(deviation.mean()) + 1e-6)
 
     @torch.no_grad()
     def fit_reference(self, features: Tensor) -> None:

@@ -9,6 +9,7 @@ rounding. `shared.stage.execution.worker_processes` starts the processes.
 import warnings
 from typing import cast
 
+import torch
 import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
@@ -23,3 +24,15 @@ def data_parallel(module: nn.Module) -> nn.Module:
         return module
     warnings.filterwarnings("ignore", "Grad strides do not match")  # convolutions in channels_last; costs one copy
     return cast("nn.Module", DistributedDataParallel(module, broadcast_buffers=False, gradient_as_bucket_view=True))
+
+
+@torch.no_grad()
+def average_buffers(module: nn.Module) -> None:
+    """Set every floating-point buffer to its mean over all processes; alone, change nothing.
+
+    Batch norms see the images of their own process alone; their running statistics become those of all images.
+    """
+    if dist.is_initialized():
+        for buffer in module.buffers():
+            if buffer.is_floating_point():
+                dist.all_reduce(buffer.div_(dist.get_world_size()))
