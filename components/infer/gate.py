@@ -72,7 +72,7 @@ class Gate:
             return best, self._side(best), f"{name} is the most probable class"
         plausible = np.flatnonzero(plausible_classes(chances, self.thresholds)).tolist()
         if not plausible:
-            needed = f"{name} has the probability {chances[best]:.2f} and needs {self.thresholds[best]:.2f}"
+            needed = f"{name} has the probability {chances[best]:.4f} and needs {self.thresholds[best]:.4f}"
             return best, "abstain", f"no class is plausible: {needed}"
         if len(plausible) > 1:
             return best, "abstain", f"several classes are plausible: {', '.join(self.classes[k] for k in plausible)}"

@@ -242,7 +242,7 @@ def test_of_three_classes_one_plausible_is_an_answer_and_none_or_several_are_not
         "a alone is plausible",
         "b alone is plausible",
         "several classes are plausible: b, c",
-        "no class is plausible: a has the probability 0.45 and needs 0.50",
+        "no class is plausible: a has the probability 0.4500 and needs 0.5000",
         "unlike the training images: distance 2.5, limit 2",
     ]
 
