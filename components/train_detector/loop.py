@@ -13,6 +13,7 @@ from components.train_detector.training_record import TrainingRecord
 from components.train_detector.validation import Validation
 from shared.data.box_crops import BoxCrop
 from shared.models.detector import Detector
+from shared.system.collectives import mean
 from shared.system.log import log
 from shared.system.progress import Progress
 from shared.training.checkpoint import Checkpoint
@@ -50,17 +51,18 @@ def train(
         with torch.autocast("cuda", torch.bfloat16, enabled=where.startswith("cuda")):
             taught = _taught(stage, average, batch, where) if weight else []
             loss, parts = objective(batch.labelled, taught, weight)
-        watch_loss(loss.item(), step)
+        value = mean(loss.detach()).item()
+        watch_loss(value, step)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(detector.parameters(), MAX_GRADIENT_NORM)
         optimiser.step()
         update_average(average, detector, min(stage.average_decay, (1 + step) / (10 + step)))
-        history.append((step, loss.item()))
+        history.append((step, value))
         record.add_parts(step, parts)
         if (step + 1) % stage.valid_every == 0 or step + 1 == stage.steps:
             record.measure(step + 1, validation.metrics(average), average)
-        progress.update(step + 1, f"loss {history[-1][1]:.2f}, {record}")
+        progress.update(step + 1, f"loss {value:.2f}, {record}")
         checkpoint.save_if_due(step + 1, history)
     progress.finish(str(record))
     return record.best.eval(), record, history

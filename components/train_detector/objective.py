@@ -31,7 +31,10 @@ class Objective(nn.Module):
         return loss, parts
 
     def _loss(self, crops: list[BoxCrop]) -> tuple[Tensor, dict[str, float]]:
-        """Loss of some crops, normalised by the number of boxes in the crops of all processes."""
+        """Loss of some crops, normalised by the number of boxes in the crops of all processes, times their number.
+
+        The mean over the processes is that of one process with all crops.
+        """
         objects, everywhere = sum(len(boxes) for _, boxes in crops), torch.zeros(2, device=self._device)
         everywhere[0], everywhere[1] = objects, 1
         everywhere = total(everywhere)

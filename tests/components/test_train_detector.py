@@ -483,7 +483,8 @@ def test_two_processes_share_the_batches(data, tmp_path):
     for workers in ("1", "2"):
         out = tmp_path / workers
         out.mkdir()
-        words = command(data, out / "model", steps=2, batch_size=3, valid_every=2, metrics=out / "metrics.json")
+        options = {"steps": 2, "batch_size": 3, "valid_every": 2, "unlabelled_weight": 0}
+        words = command(data, out / "model", metrics=out / "metrics.json", **options)
         environment = {**os.environ, "CYTOLOOM_WORKERS": workers, "CYTOLOOM_THREADS": workers, "CYTOLOOM_DEVICE": "cpu"}
         done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600)
         assert done.returncode == 0, done.stderr
