@@ -1,20 +1,39 @@
 """Write the exported files, and compare each with the weights."""
 
+import tempfile
 import time
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 
-from components.export_model.comparison import ModelOutput, OutputDifference, compare_outputs, predict_images
+from components.export_model.comparison import Comparison, compare
 from components.export_model.component import ExportModel
+from components.export_model.evaluation_set import EvaluationSet
 from components.export_model.exportable import Exportable
+from components.export_model.gate import rejection_reason
+from components.export_model.int8_export import (
+    CALIBRATION_TILES,
+    FOR_CPU,
+    FOR_TENSORRT,
+    Quantisation,
+    write_int8,
+)
 from components.export_model.onnx_export import write_onnx
-from components.export_model.tensorrt_engine import write_engine
+from components.export_model.predictions import Predictions, network_inputs, predict_images
+from components.export_model.tensorrt_engine import Precision, precisions_from, write_engine
+from components.export_model.timing import Timing, time_networks
 from shared.models.network import Network
-from shared.models.runtimes import ENGINE_FILE, ONNX_FILE
+from shared.models.runtimes import ENGINE_FILE, INT8_FILE, ONNX_FILE
 from shared.models.runtimes.onnx_runtime import onnx_network
 from shared.models.runtimes.tensorrt_runtime import engine_network
 from shared.system.log import log
+
+WEIGHTS = "weights"
+"""Name of the model's own network beside the files."""
+TOO_SLOW = "too slow (--min_speedup {:g})"
 
 
 @dataclass(frozen=True)
@@ -23,81 +42,139 @@ class ExportedFile:
 
     name: str
     precision: str
-    difference: OutputDifference
-    output: ModelOutput
+    compared: Comparison
+    network: Network
+    predictions: Predictions
     seconds: float
     """Time to write it."""
     rejection: str
-    """How it differs from the weights; empty if it is accepted."""
+    """How it is worse than the limits; empty if it is accepted."""
+    method: str = ""
+    """What is quantised, of an INT8 file."""
+    attempts: tuple[str, ...] = ()
+    """What was tried before and refused, and why."""
+    speedup: float | None = None
+    """Throughput relative to `model.onnx`, where that decides."""
 
     @property
     def accepted(self) -> bool:
-        """Whether it agrees with the weights."""
+        """Whether it is kept."""
         return not self.rejection
 
 
-@dataclass(frozen=True)
+@dataclass
 class ModelExport:
     """A model, and the images on which its exported files are compared with the weights."""
 
     stage: ExportModel
     subject: Exportable
-    images: list[np.ndarray]
-    """(H, W, C) each."""
+    images: EvaluationSet
     device: str
+    timings: dict[str, list[Timing]] = field(default_factory=dict)
+    """Name of a file, or `WEIGHTS` -> duration of a batch of one tile and of `batch_size` tiles."""
 
-    def predict(self, network: Network, name: str) -> ModelOutput:
+    @cached_property
+    def weights_network(self) -> Network:
+        """The model's own network."""
+        return self.subject.network(self.device)
+
+    @cached_property
+    def weights(self) -> Predictions:
+        """What the model's own network predicts."""
+        return self._predict(self.weights_network, WEIGHTS)
+
+    @cached_property
+    def calibration_tiles(self) -> list[np.ndarray]:
+        """Normalised tiles (1, C, H, W) of images that are not compared on."""
+        stage = self.stage
+        options = {"tile": stage.tile, "batch_size": stage.batch_size, "count": CALIBRATION_TILES}
+        return network_inputs(self.weights_network, self.subject, self.images.calibration, **options)
+
+    # --- files ----------------------------------------------------------------------------------------------------
+
+    def onnx(self) -> ExportedFile:
+        """Write the float32 ONNX file and compare it with the weights."""
+        return self._file(ONNX_FILE, "float32", lambda path: write_onnx(self.subject, path), onnx_network)
+
+    def int8(self, onnx: ExportedFile) -> ExportedFile:
+        """Write INT8 files until one is as good as the weights and faster than `onnx`; the last one if none is."""
+        attempts: tuple[str, ...] = ()
+        for quantisation in FOR_CPU:
+            file = self._int8(quantisation)
+            if file.accepted:
+                file = self._check_speed(onnx, file)
+            file = replace(file, attempts=attempts)
+            if file.accepted:
+                return file
+            attempts += (f"{quantisation.name}: {file.rejection}",)
+        return file
+
+    def engine(self) -> ExportedFile:
+        """Build TensorRT engines, the lowest precision first, until one is as good as the weights."""
+        attempts: tuple[str, ...] = ()
+        for precision in precisions_from(self.stage.precision):
+            file = replace(self._engine(precision), attempts=attempts)
+            if file.accepted:
+                return file
+            attempts += (f"{precision}: {file.rejection}",)
+        return file
+
+    def measure(self, files: Sequence[ExportedFile]) -> None:
+        """Measure the speed of weights and files side by side, where it is not known yet."""
+        networks = {WEIGHTS: self.weights_network, **{file.name: file.network for file in files}}
+        if any(name not in self.timings for name in networks):
+            batches = tuple(sorted({1, self.stage.batch_size}))
+            self.timings |= time_networks(networks, self.calibration_tiles[0], batches)
+
+    # --- one file -------------------------------------------------------------------------------------------------
+
+    def _int8(self, quantisation: Quantisation) -> ExportedFile:
+        def write(path: Path) -> None:
+            write_int8(self.subject, self.stage.exported / ONNX_FILE, path, self.calibration_tiles, quantisation)
+
+        return replace(self._file(INT8_FILE, "int8", write, onnx_network), method=quantisation.name)
+
+    def _check_speed(self, onnx: ExportedFile, file: ExportedFile) -> ExportedFile:
+        """Reject an INT8 file that is not fast enough."""
+        for name in (WEIGHTS, onnx.name, file.name):
+            self.timings.pop(name, None)
+        self.measure([onnx, file])
+        speedup = self.timings[file.name][-1].per_second / self.timings[onnx.name][-1].per_second
+        rejection = "" if speedup >= self.stage.min_speedup else TOO_SLOW.format(self.stage.min_speedup)
+        return replace(file, speedup=speedup, rejection=rejection)
+
+    def _engine(self, precision: Precision) -> ExportedFile:
+        subject, stage = self.subject, self.stage
+
+        def write(path: Path) -> None:
+            source = Path(stage.exported) / ONNX_FILE
+            with tempfile.TemporaryDirectory() as folder:
+                if precision == "int8":
+                    source = Path(folder) / ONNX_FILE
+                    write_int8(subject, stage.exported / ONNX_FILE, source, self.calibration_tiles, FOR_TENSORRT)
+                write_engine(subject, source, path, batch=stage.batch_size, precision=precision)
+
+        return self._file(
+            ENGINE_FILE, precision, write, lambda path: engine_network(path, subject.outputs, self.device)
+        )
+
+    def _file(
+        self, name: str, precision: str, write: Callable[[Path], None], load: Callable[[Path], Network]
+    ) -> ExportedFile:
+        """Write a file and compare it with the weights."""
+        path = self.stage.exported / name
+        started = time.monotonic()
+        write(path)
+        seconds = time.monotonic() - started
+        log.info("%s written in %.1f s", name, seconds)
+        network = load(path)
+        predictions = self._predict(network, f"{name}, {precision}")
+        compared = compare(predictions, self.weights, self.subject, self.images)
+        rejection = rejection_reason(self.stage, precision, compared)
+        return ExportedFile(name, precision, compared, network, predictions, seconds, rejection)
+
+    def _predict(self, network: Network, name: str) -> Predictions:
         """Apply a network to the images; name: what progress messages call it."""
         stage = self.stage
         given = {"tile": stage.tile, "batch_size": stage.batch_size}
-        return predict_images(network, self.subject, self.images, **given, name=name)
-
-    def weights(self) -> ModelOutput:
-        """Apply the model's own network."""
-        return self.predict(self.subject.network(self.device), "weights")
-
-    def onnx(self, reference: ModelOutput) -> ExportedFile:
-        """Write the ONNX file and compare it with the weights."""
-        path = self.stage.exported / ONNX_FILE
-        started = time.monotonic()
-        write_onnx(self.subject, path)
-        seconds = time.monotonic() - started
-        return self._compare(ONNX_FILE, "float32", self.predict(onnx_network(path), "ONNX"), reference, seconds)
-
-    def engine(self, reference: ModelOutput) -> ExportedFile:
-        """Build the TensorRT engine from the ONNX file and compare it with the weights."""
-        stage, subject, path = self.stage, self.subject, self.stage.exported / ENGINE_FILE
-        started = time.monotonic()
-        write_engine(
-            stage.exported / ONNX_FILE,
-            path,
-            channels=subject.config.input.channels,
-            multiple=subject.multiple,
-            side=stage.tile * subject.config.input.downsample,
-            batch=stage.batch_size,
-            half=stage.precision == "float16",
-        )
-        seconds = time.monotonic() - started
-        network = engine_network(path, (subject.output,), self.device)
-        return self._compare(ENGINE_FILE, stage.precision, self.predict(network, "TensorRT"), reference, seconds)
-
-    def _compare(
-        self, name: str, precision: str, output: ModelOutput, reference: ModelOutput, seconds: float
-    ) -> ExportedFile:
-        log.info("%s written in %.1f s", name, seconds)
-        difference = compare_outputs(output, reference)
-        rejection = rejection_reason(self.stage, precision, difference)
-        return ExportedFile(name, precision, difference, output, seconds, rejection)
-
-
-def rejection_reason(stage: ExportModel, precision: str, difference: OutputDifference) -> str:
-    """Say by which limit of the stage a file differs too much; empty if by none."""
-    if precision == "float32" and not difference.max_difference <= stage.max_difference:
-        return (
-            f"its output differs by up to {difference.max_difference:.3g} (--max_difference {stage.max_difference:g})"
-        )
-    if difference.dice is not None and difference.dice < stage.min_dice:
-        return f"Dice of its foreground is {difference.dice:.4f} (--min_dice {stage.min_dice:g})"
-    if difference.f1 is not None and difference.f1 < stage.min_f1:
-        return f"F1 of its cells is {difference.f1:.4f} (--min_f1 {stage.min_f1:g})"
-    return ""
+        return predict_images(network, self.subject, self.images.images, **given, name=name)

@@ -1,107 +1,63 @@
-"""Export a model, and delete each exported file that does not agree with the weights."""
+"""Export a model, and delete each exported file that is not as good as the weights."""
 
-import json
-from dataclasses import asdict
-from pathlib import Path
-
-import numpy as np
-
-from components.export_model.card import usage
 from components.export_model.component import ExportModel
-from components.export_model.exportable import OPSET, Exportable, load_exportable
+from components.export_model.description import describe, metrics, remark
+from components.export_model.evaluation_set import read_evaluation_set
+from components.export_model.exportable import load_exportable
 from components.export_model.exported_files import ExportedFile, ModelExport
 from components.export_model.page import make_page
-from shared.artifacts.image_set import ImageReader
-from shared.artifacts.keys import evenly_spaced
-from shared.artifacts.manifest import copy_payload
-from shared.imaging.tiling import centre_crop
-from shared.models.files import CARD
-from shared.models.runtimes import ENGINE_FILE, EXPORT_FILE, INPUT, ONNX_FILE
+from shared.artifacts.manifest import SPEED_FILE, copy_payload
+from shared.models.files import is_absent
+from shared.models.runtimes import ENGINE_FILE, EXPORT_FILE, INT8_FILE, ONNX_FILE
 from shared.models.runtimes.tensorrt_runtime import missing_requirement
 from shared.stage.declaration import Result
 from shared.system.devices import device
 from shared.system.errors import UserError
 from shared.system.log import log
 
-_MAX_SIDE = 1024
-"""px; of larger images the centre is compared."""
-
 
 def run(stage: ExportModel) -> Result:
-    """Write the files, compare each with the weights, and delete those that differ."""
+    """Write the files, compare each with the weights, and delete those that are worse than the limits."""
+    if is_absent(stage.model):
+        copy_payload(stage.model, stage.exported)
+        return Result(skipped="there is no model to export", values={"accepted": False})
     where = device()
     missing = missing_requirement(where)
     if missing and stage.tensorrt == "always":
         raise UserError(f"--tensorrt always: {missing}; set it to auto or never")
-    export = ModelExport(stage, load_exportable(stage.model), _images(stage), where)
+    subject = load_exportable(stage.model, stage.tile)
+    export = ModelExport(stage, subject, read_evaluation_set(stage, subject), where)
     copy_payload(stage.model, stage.exported)
-    reference = export.weights()
-    files = [export.onnx(reference)]
-    if not missing and stage.tensorrt != "never" and files[0].accepted:
-        files.append(export.engine(reference))
+    for name in (ONNX_FILE, INT8_FILE, ENGINE_FILE, EXPORT_FILE, SPEED_FILE):  # of an earlier export
+        (stage.exported / name).unlink(missing_ok=True)
+    files = _export(export, with_engine=not missing and stage.tensorrt != "never")
     for file in files:
         if not file.accepted:
             (stage.exported / file.name).unlink()
-    _describe(stage.exported, export.subject, files)
-    remark = _remark(files, "" if stage.tensorrt == "never" else missing)
-    accepted = all(file.accepted for file in files)
-    (log.info if accepted else log.warning)("%s", remark)
+    accepted = _is_accepted(stage, files)
+    describe(export, files)
+    text = remark(files, "" if stage.tensorrt == "never" else missing)
+    (log.info if accepted else log.warning)("%s", text)
     return Result(
-        metrics=_metrics(files),
+        metrics=metrics(export, files, accepted),
         values={"accepted": accepted},
-        page=make_page(export, reference, files, remark),
-        remark=remark,
+        page=make_page(export, files, text),
+        remark=text,
     )
 
 
-def _images(stage: ExportModel) -> list[np.ndarray]:
-    """Read the images to compare on, (H, W, C) each. Raises UserError if there are none."""
-    reader = ImageReader(stage.images)
-    keys = evenly_spaced(reader.keys("test") or reader.keys(), stage.max_images)
-    if not keys:
-        raise UserError("--images: no image to compare on; give a set that is not empty")
-    return [centre_crop(reader.read(key), _MAX_SIDE) for key in keys]
+def _export(export: ModelExport, *, with_engine: bool) -> list[ExportedFile]:
+    """Write the files that are wanted; INT8 and the engine are made from an ONNX file that is accepted."""
+    files = [export.onnx()]
+    if files[0].accepted and export.stage.int8 != "never":
+        files.append(export.int8(files[0]))
+    if files[0].accepted and with_engine:
+        files.append(export.engine())
+    export.measure([file for file in files if file.accepted])
+    return files
 
 
-def _describe(folder: Path, subject: Exportable, files: list[ExportedFile]) -> None:
-    """Write `export.json`, and the use of the ONNX file into the model card."""
-    compared = {
-        file.name: {"precision": file.precision, "accepted": file.accepted, "rejection": file.rejection}
-        | asdict(file.difference)
-        for file in files
-    }
-    channels = subject.config.input.channels
-    text = {
-        "input": {"name": INPUT, "shape": ["batch", channels, "height", "width"], "dtype": "float32"},
-        "multiple": subject.multiple,
-        "output": subject.output,
-        "opset": OPSET,
-        "files": compared,
-        "metadata": subject.metadata.model_dump(mode="json"),
-    }
-    (folder / EXPORT_FILE).write_text(json.dumps(text, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    if files[0].accepted:
-        with (folder / CARD).open("a", encoding="utf-8") as card:
-            card.write(usage(subject, ONNX_FILE))
-
-
-def _metrics(files: list[ExportedFile]) -> dict[str, float]:
-    metrics = {"accepted": float(all(file.accepted for file in files))}
-    prefixes = {ONNX_FILE: "onnx", ENGINE_FILE: "tensorrt"}
-    for file in files:
-        known = {name: value for name, value in asdict(file.difference).items() if value is not None}
-        metrics |= {f"{prefixes[file.name]}_{name}": value for name, value in known.items() if np.isfinite(value)}
-    return metrics
-
-
-def _remark(files: list[ExportedFile], missing: str) -> str:
-    """Say for each file whether it agrees with the weights; missing: why there is no TensorRT engine."""
-    sentences = []
-    for file in files:
-        measured = f"F1 of cells {file.difference.f1:.3f}" if file.difference.f1 is not None else ""
-        measured = measured or f"largest difference {file.difference.max_difference:.2g}"
-        agrees = f"{file.name} agrees with the weights ({measured})."
-        sentences.append(agrees if file.accepted else f"{file.name} is deleted: {file.rejection}.")
-    if missing:
-        sentences.append(f"No TensorRT engine: {missing}.")
-    return " ".join(sentences)
+def _is_accepted(stage: ExportModel, files: list[ExportedFile]) -> bool:
+    needed = {ONNX_FILE: True, INT8_FILE: stage.int8 == "always", ENGINE_FILE: stage.tensorrt == "always"}
+    kept = {file.name for file in files if file.accepted}
+    return all(name in kept for name, wanted in needed.items() if wanted)

@@ -2,7 +2,9 @@
 
 import contextlib
 import io
+import os
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,31 +15,68 @@ from shared.models.runtimes import INPUT
 
 
 def write_onnx(subject: Exportable, path: Path) -> None:
-    """Write a model to `path`. Batch, height and width are dynamic; equal models give equal bytes."""
-    import onnx
+    """Write a model to `path`. Equal models give equal bytes.
 
-    side = 2 * subject.multiple
-    example = torch.zeros(2, subject.config.input.channels, side, side + subject.multiple)
-    dynamic = dict.fromkeys((0, 2, 3), torch.export.Dim.DYNAMIC)
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), torch.no_grad():
-        warnings.simplefilter("ignore")  # about the exporter's internals
-        program = torch.onnx.export(
+    The batch is dynamic, and so are height and width, except where `metadata.multiple` is None.
+    """
+
+    metadata = subject.metadata
+    example = torch.zeros(2, metadata.channels, *_example_sides(subject))
+    axes = {0: "batch"} | ({} if metadata.multiple is None else {2: "height", 3: "width"})
+    with _quiet(), torch.no_grad():
+        traced = torch.export.export(
             subject.module,
             (example,),
+            dynamic_shapes=(dict.fromkeys(axes, torch.export.Dim.DYNAMIC),),
+            strict=subject.kind == "detector",  # else its len() and int() make constants of the batch and the sides
+        )
+        program = torch.onnx.export(
+            traced,
             dynamo=True,
-            dynamic_shapes=(dynamic,),
             opset_version=OPSET,
             input_names=[INPUT],
-            output_names=[subject.output],
+            output_names=list(subject.outputs),
             verbose=False,
         )
     assert program is not None
     model = program.model_proto
     _strip_notes(model)
-    _name_axes(model)
-    onnx.helper.set_model_props(model, subject.metadata.properties())
-    onnx.checker.check_model(model, full_check=True)
+    _name_axes(model, axes)
+    write_model(model, subject, "float32", path)
+
+
+def write_model(model: Any, subject: Exportable, precision: str, path: Path) -> None:
+    """Check an onnx.ModelProto and write it with the metadata; equal models give equal bytes."""
+    import onnx
+
+    onnx.helper.set_model_props(model, subject.metadata.model_copy(update={"precision": precision}).properties())
+    onnx.checker.check_model(model, full_check=precision == "float32")  # it does not know ONNX Runtime's own operators
     path.write_bytes(model.SerializeToString(deterministic=True))
+
+
+def _example_sides(subject: Exportable) -> tuple[int, int]:
+    """Height and width, px, of an input to trace; they differ where they are dynamic."""
+    tile, multiple = subject.metadata.tile, subject.metadata.multiple
+    if multiple is None:
+        return tile, tile
+    side = tile if subject.kind == "detector" else 2 * multiple  # a small tile has fewer positions than queries
+    return side, side + multiple
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence the exporter's notes on its internals; leave out checks of sizes that ONNX has no operator for."""
+    name = "TRANSFORMERS_DISABLE_TORCH_CHECK"
+    before = os.environ.get(name)
+    os.environ[name] = "1"
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        os.environ.pop(name)
+        if before is not None:
+            os.environ[name] = before
 
 
 def _strip_notes(model: Any) -> None:
@@ -49,10 +88,13 @@ def _strip_notes(model: Any) -> None:
         del value.metadata_props[:]
 
 
-def _name_axes(model: Any) -> None:
-    """Name the dynamic axes of the input and of the output."""
-    for axis, name in ((0, "batch"), (2, "height"), (3, "width")):
+def _name_axes(model: Any, axes: dict[int, str]) -> None:
+    """Name the dynamic axes of the input and of the outputs; rows and columns are those of a map."""
+    for axis, name in axes.items():
         model.graph.input[0].type.tensor_type.shape.dim[axis].dim_param = name
-    for axis, name in ((0, "batch"), (2, "rows"), (3, "columns")):
-        model.graph.output[0].type.tensor_type.shape.dim[axis].dim_param = name
+    for output in model.graph.output:
+        sizes = output.type.tensor_type.shape.dim
+        named = {0: "batch"} | ({2: "rows", 3: "columns"} if len(sizes) == 4 and len(axes) > 1 else {})
+        for axis, name in named.items():
+            sizes[axis].dim_param = name
     del model.graph.value_info[:]

@@ -59,7 +59,7 @@ class FeatureSet(Artifact):
 class Model(Artifact):
     """`model.safetensors`, `config.json` (its `kind` says encoder, segmentor, ...) and `MODEL_CARD.md`.
 
-    An exported one also holds `model.onnx`, `model.int8.onnx`, `model.engine` and `export.json`.
+    An exported one also holds `model.onnx`, `model.int8.onnx`, `model.engine`, `export.json` and `speed.json`.
     """
 
     kfp_type = "Model"

@@ -20,7 +20,9 @@ from shared.system.errors import ArtifactError
 
 MANIFEST = "artifact.json"
 SCHEMA_VERSION = 1
-NOT_PAYLOAD = {MANIFEST, "MODEL_CARD.md", "report.html"}
+SPEED_FILE = "speed.json"
+"""How fast a model is; no two runs measure the same."""
+NOT_PAYLOAD = {MANIFEST, SPEED_FILE, "MODEL_CARD.md", "report.html"}
 """Files that describe the payload. They do not count in its digest, nor does any `*.log`."""
 _REMEDY = "fetch it or make it again"
 

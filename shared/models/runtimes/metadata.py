@@ -33,6 +33,8 @@ class GraphMetadata(BaseModel):
     """`model_digest` of the model that it was exported from."""
     opset: int
     """Version of the ONNX operators."""
+    precision: str = "float32"
+    """Of the weights: float32 or int8."""
     channels: int
     """Channels of the input."""
     tile: int
