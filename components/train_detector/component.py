@@ -55,7 +55,8 @@ class TrainDetector(Stage):
     """Side of a training crop, px after downsampling; less where all images are smaller. Large images are predicted in
     tiles of this side."""
     downsample: Literal["auto", "1", "2", "4"] = "auto"
-    """Downsample the images by this factor for the network. auto: as the encoder."""
+    """Downsample the images by this factor for the network. auto: the largest that leaves half of the boxes at least 24
+    px long."""
     steps: PositiveInt = 2000
     """Optimiser steps."""
     batch_size: PositiveInt = 8

@@ -30,13 +30,17 @@ QUERY_MARGIN, MIN_QUERIES, QUERY_STEP = 1.5, 50, 10
 LONG_SIDE_PERCENTILE = 98
 """Percentile of the training boxes' longer sides by which neighbouring tiles overlap."""
 
+MIN_MEDIAN_PX = 24
+"""Longer side of the median box from which images may be downsampled to it: a red blood cell of BCCD at a quarter of
+its size (RESULTS.md)."""
+
 
 def initial_detector(stage: TrainDetector, reader: ImageReader, labelled: LabelledImages) -> Detector:
     """Return a detector with new weights on the given encoder, or on a ResNet."""
     encoder = load_model(stage.encoder, Encoder)
-    model_input = _model_input(stage, encoder, reader, labelled.train)
+    model_input = _model_input(stage, encoder, reader, labelled)
     queries = chosen_queries(stage, labelled, model_input)
-    processing = DetectorPostProcessing(overlap_px=_longest_side(labelled, model_input))
+    processing = DetectorPostProcessing(overlap_px=_overlap(labelled, model_input))
     if stage.weights:
         if stage.backbone != "encoder" or stage.backbone_weights:
             raise UserError("--weights, --backbone: the weights have a backbone of their own; give one of the two")
@@ -72,21 +76,36 @@ def crop_size(reader: ImageReader, keys: list[str], crop: int, downsample: int) 
     return height, width
 
 
-def _longest_side(labelled: LabelledImages, model_input: ModelInput) -> int:
-    """Longer side of most training boxes, px of the network's input."""
+def _longer_side(labelled: LabelledImages, percentile: float) -> float:
+    """Percentile of the longer side of the training boxes, px of the image."""
     sides = [max(one.bbox[2:]) for key in labelled.train for one in labelled.objects[key] if not one.iscrowd]
-    return math.ceil(float(np.percentile(sides, LONG_SIDE_PERCENTILE)) / model_input.downsample)
+    return float(np.percentile(sides, percentile))
 
 
-def _model_input(stage: TrainDetector, encoder: Encoder, reader: ImageReader, keys: list[str]) -> ModelInput:
-    given = encoder.config.input
+def _downsample(stage: TrainDetector, labelled: LabelledImages) -> int:
+    """The stage's factor; auto: the largest that leaves half of the boxes `MIN_MEDIAN_PX` long."""
+    if stage.downsample != "auto":
+        return int(stage.downsample)
+    side = _longer_side(labelled, 50)
+    factor = next((factor for factor in (4, 2) if side / factor >= MIN_MEDIAN_PX), 1)
+    log.info("images are downsampled by %d: half of the boxes are longer than %.0f px", factor, side)
+    return factor
+
+
+def _overlap(labelled: LabelledImages, model_input: ModelInput) -> int:
+    """Overlap of tiles, px of the network's input, in which most objects are whole."""
+    return math.ceil(_longer_side(labelled, LONG_SIDE_PERCENTILE) / model_input.downsample)
+
+
+def _model_input(stage: TrainDetector, encoder: Encoder, reader: ImageReader, labelled: LabelledImages) -> ModelInput:
+    given, keys = encoder.config.input, labelled.train
     channels = {reader.entries[key].channels for key in keys}
     if max(channels) > given.channels and given.channels > 1:
         raise UserError(
             f"--encoder: it takes {given.channels} channels, the images have {max(channels)}; pretrain an encoder on "
             "these images"
         )
-    downsample = given.downsample if stage.downsample == "auto" else int(stage.downsample)
+    downsample = _downsample(stage, labelled)
     changes = {
         "downsample": downsample,
         "crop_px": max(crop_size(reader, keys, stage.crop, downsample)),

@@ -52,7 +52,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "Otsu": ("set=fluo",),
 }
 """Variant -> settings of `train_detector`, and of this script: set, encoder, labels (%), unlabelled."""
-PRETRAIN = {"bccd": ("--steps", "400", "--downsample", "4"), "fluo": ("--steps", "400")}
+PRETRAIN = {"bccd": ("--steps", "400", "--downsample", "2"), "fluo": ("--steps", "400")}
 
 
 def main() -> int:

@@ -277,6 +277,19 @@ def test_queries_follow_from_the_densest_tile(data, caplog):
     assert 1.5 * fullest * 10 <= wanted <= 1.5 * fullest * 10 + 10
 
 
+@pytest.mark.parametrize(("zoom", "expected"), [(1, 1), (2, 2), (5, 4), (20, 4)])
+def test_images_of_large_objects_are_downsampled(data, tmp_path, zoom, expected):
+    """Nuclei of about 25 px, as if they were larger."""
+    boxes = {
+        key: [replace(one, bbox=tuple(zoom * side for side in one.bbox)) for one in found]
+        for key, found in data.boxes.items()
+    }
+    reader, truth = ImageReader(data.images), write_boxes(tmp_path / "truth", boxes)
+    detector = initial_detector(stage(data, crop=64), reader, learned(data, truth=truth))
+    given = initial_detector(stage(data, crop=64, downsample="2"), reader, learned(data))
+    assert (detector.config.input.downsample, given.config.input.downsample) == (expected, 2)
+
+
 def test_rates_of_the_encoder(data):
     """Frozen, or slower layer by layer towards the input."""
     detector = initial_detector(stage(data, crop=64), ImageReader(data.images), learned(data))
