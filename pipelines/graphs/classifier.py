@@ -34,7 +34,7 @@ def build(config: Config) -> Any:
         trained = step(config, TrainClassifier, images=images, truth=truth, encoder=encoder, **schedule)
         model = trained.outputs["classifier"]
         step(config, Evaluate, images=images, truth=truth, model=model)
-        exported = step(config, ExportModel, images=images, model=model)
+        exported = step(config, ExportModel, images=images, truth=truth, model=model)
         step(config, Infer, images=images, classifier=exported.outputs["exported"])
 
     return dsl.pipeline(name="classifier", description=(__doc__ or "").splitlines()[0])(classifier)

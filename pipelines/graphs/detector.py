@@ -39,7 +39,7 @@ def build(config: Config) -> Any:
         trained = step(config, TrainDetector, **learned, encoder=encoder, **schedule, defaults=SUPERVISED)
         model = trained.outputs["detector"]
         step(config, Evaluate, images=images, truth=truth, model=model)
-        exported = step(config, ExportModel, images=images, model=model)
+        exported = step(config, ExportModel, images=images, truth=truth, model=model)
         step(config, Infer, images=images, detector=exported.outputs["exported"])
 
     return dsl.pipeline(name="detector", description=(__doc__ or "").splitlines()[0])(detector)

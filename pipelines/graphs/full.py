@@ -55,10 +55,9 @@ def build(config: Config) -> Any:
         }
         exported = {}
         for kind, model in models.items():
-            scored = {"images": images, "truth": truth, "model": model, "use_labels": use_labels}
-            step(config, Evaluate, name=f"evaluate-{kind}", **scored)
-            made = step(config, ExportModel, name=f"export-{kind}", images=images, model=model)
-            exported[kind] = made.outputs["exported"]
+            given = {"images": images, "truth": truth, "model": model}
+            step(config, Evaluate, name=f"evaluate-{kind}", **given, use_labels=use_labels)
+            exported[kind] = step(config, ExportModel, name=f"export-{kind}", **given).outputs["exported"]
         step(config, Infer, images=images, **exported)
 
     rounds = em_rounds(config)  # after the defaults above, which tell the config what the run-time parameters feed

@@ -39,7 +39,7 @@ def build(config: Config) -> Any:
         settings = {"k": k, "use_labels": use_labels, "train_steps": train_steps, "stop_agreement": stop_agreement}
         best = run_rounds(rounds, data, encoder, **settings, seed=seed).best
         found = step(config, Infer, images=images, segmentor=best)
-        step(config, ExportModel, images=images, model=best)
+        step(config, ExportModel, images=images, truth=truth, model=best)
         scored = {"images": images, "truth": truth, "predictions": found.outputs["predictions"]}
         step(config, Evaluate, name="evaluate-predictions", **scored, use_labels=use_labels)
 
