@@ -148,9 +148,9 @@ def test_a_tasks_setting_wins_over_its_stages(tmp_path):
 
 
 def test_a_task_outside_the_rounds_has_settings_of_its_own(tmp_path):
-    graph = compiled(tmp_path, "rounds=1", "evaluate-predictions.max_images=3", "export-model.max_images=2")
+    graph = compiled(tmp_path, "rounds=1", "evaluate-predictions.max_images=3", "export-model.batch_size=2")
     assert constants(graph, "evaluate", "max_images") == {"em-0/evaluate": "20", "evaluate-predictions": "3"}
-    assert constants(graph, "export_model", "max_images") == {"export-model": 2}
+    assert constants(graph, "export_model", "batch_size") == {"export-model": 2}
 
 
 def test_rounds_share_one_definition_but_those_with_settings_of_their_own(tmp_path):

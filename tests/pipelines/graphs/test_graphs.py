@@ -87,9 +87,9 @@ def test_the_rounds_of_full_are_those_of_label_free(tmp_path):
 
 
 def test_tasks_of_one_stage_have_settings_of_their_own(tmp_path):
-    settings = ("export_model.max_images=3", "export-detector.max_images=2")
+    settings = ("export_model.batch_size=3", "export-detector.batch_size=2")
     graph = compiled("full", tmp_path, "rounds=1", *settings)
-    found = {kind: graph.tasks[f"export-{kind}"].parameters["max_images"] for kind in KINDS}
+    found = {kind: graph.tasks[f"export-{kind}"].parameters["batch_size"] for kind in KINDS}
     assert found == {"classifier": Constant(3), "detector": Constant(2), "segmentor": Constant(3)}
 
 
