@@ -9,7 +9,7 @@ from torch import nn
 
 from shared.system.errors import UserError
 from shared.training.moving_average import update_average
-from shared.training.optimiser import parameter_groups, scale_part
+from shared.training.optimiser import layer_decay_groups, parameter_groups, scale_part
 from shared.training.schedule import cosine, set_learning_rate
 from shared.training.seeds import step_generator, torch_generator
 from shared.training.watchdog import watch_loss, watch_spread
@@ -83,3 +83,14 @@ def test_a_part_has_its_own_learning_rate() -> None:
     assert [rates[id(p)] for p in model.parameters()] == [0.2, 0.2, 0.8, 0.8]
     decays = {id(p): group["weight_decay"] for group in optimiser.param_groups for p in group["params"]}
     assert [decays[id(p)] for p in model.parameters()] == [0.1, 0.0, 0.1, 0.0]
+
+
+def test_each_layer_learns_slower_than_the_next() -> None:
+    model = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2), nn.Linear(2, 2), nn.Linear(2, 1))
+    groups = layer_decay_groups(parameter_groups(model, 0.1), [model[0], model[1], model[2]], 0.5)
+    optimiser = torch.optim.AdamW(groups)
+    set_learning_rate(optimiser, 0.8)
+    rates = {id(p): group["lr"] for group in optimiser.param_groups for p in group["params"]}
+    assert [rates[id(p)] for p in model.parameters()] == [0.1, 0.1, 0.2, 0.2, 0.4, 0.4, 0.8, 0.8]
+    decays = {id(p): group["weight_decay"] for group in optimiser.param_groups for p in group["params"]}
+    assert [decays[id(p)] for p in model.parameters()] == [0.1, 0.0] * 4
