@@ -58,7 +58,10 @@ def test_each_round_works_from_the_one_before(tmp_path):
 def test_every_stage_that_reads_labels_gets_the_number_to_learn_from(tmp_path):
     tasks = compiled(tmp_path, "rounds=2").tasks
     fed = {name for name, task in tasks.items() if task.parameters.get("use_labels") == Parameter("use_labels")}
-    assert fed == {name for name, task in tasks.items() if "truth" in task.artifacts} and "evaluate-predictions" in fed
+    readers = {name for name, task in tasks.items() if "truth" in task.artifacts and "use_labels" in task.kinds}
+    assert fed == readers and "evaluate-predictions" in fed
+    others = {task.stage for name, task in tasks.items() if "truth" in task.artifacts and name not in fed}
+    assert others == {"export_model"}, "it compares files with the weights on the same images"
 
 
 def test_settings_are_constants_and_the_command_line_wins_over_the_file(tmp_path):
