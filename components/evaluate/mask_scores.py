@@ -55,6 +55,7 @@ def score_masks(stage: Evaluate, subject: Subject, images: ImageReader, truth: L
             rows.append(row)
             draw = partial(draw_panel, item.image, item.truth, predicted.labels)
             panels.add(ranking_score(row), item.entry.source, draw)
+    level = 2 if subject.scored_by == ("masks",) else 3
     remark = _remark(chosen, len(chosen.keys) - len(left))
     return ScoredPart(
         title="Masks",
@@ -62,7 +63,7 @@ def score_masks(stage: Evaluate, subject: Subject, images: ImageReader, truth: L
         columns=COLUMNS,
         rows=rows,
         classification=Classification(labels=["background", "cell"], confusion=total.confusion, roc=histogram.roc()),
-        show=partial(show_masks, total=total, rows=rows, panels=panels, remark=remark),
+        show=partial(show_masks, total=total, rows=rows, panels=panels, remark=remark, level=level),
         counts={"true_objects": total.true, "predicted_objects": total.predicted},
         learned_from=chosen.learned_from,
         remark=remark,

@@ -11,6 +11,10 @@ IOU_THRESHOLD = 0.5
 """IoU from which two boxes match."""
 
 
+_ROWS = 256
+"""Predicted boxes whose IoU with all true ones are in memory at a time."""
+
+
 @dataclass(frozen=True)
 class BoxMatches:
     """The predicted boxes of one image and one class, by descending score, and what each one matches."""
@@ -66,12 +70,13 @@ def match_boxes(
     scores = np.array([1.0 if item.score is None else item.score for item in found], np.float64)
     order = np.argsort(-scores, kind="stable")
     crowd = np.array([bool(item.iscrowd) for item in true], bool)
-    iou, free = box_iou(true, found), ~crowd
-    partner, ignored = np.full(len(found), -1), np.zeros(len(found), bool)
-    for rank, number in enumerate(order):
-        chosen = _best(iou[number], free, threshold)
+    free, partner, ignored = ~crowd, np.full(len(found), -1), np.zeros(len(found), bool)
+    for rank in range(len(found)):
+        if rank % _ROWS == 0:  # a part of the matrix at a time: crowded images have ten thousands of boxes
+            iou = box_iou(true, [found[number] for number in order[rank : rank + _ROWS]])
+        chosen = _best(iou[rank % _ROWS], free, threshold)
         if chosen < 0:
-            chosen = _best(iou[number], crowd, threshold)
+            chosen = _best(iou[rank % _ROWS], crowd, threshold)
             ignored[rank] = chosen >= 0
         else:
             free[chosen] = False

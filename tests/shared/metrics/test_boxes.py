@@ -97,6 +97,9 @@ def test_more_boxes_than_cocos_limit(most):
     evaluation = theirs(crowded, found, most or len(found["all"]))
     for name, value in ours.items():
         assert value == pytest.approx(expected(evaluation, name), abs=1e-9), name
+    if most is None:
+        recall = precision_recall(crowded, found)["RBC"].recall[-1]
+        assert recall == pytest.approx(evaluation.eval["recall"][0, BCCD_CLASSES.index("RBC"), 0, -1])
     assert ours["ap50_RBC"] > 0.98 if most is None else ours["ap50_RBC"] < 0.95
 
 
