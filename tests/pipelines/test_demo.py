@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.demo import SAMPLES, fetch_samples
+from pipelines.demo import DEMOS, SAMPLES, fetch_samples
+from pipelines.graphs import PRESETS
 from shared.artifacts.manifest import sha256_file
 from shared.system.errors import UserError
 
@@ -82,6 +83,14 @@ def test_a_wheel_without_the_image(index, tmp_path):
     make_wheel(index, "stardist==0.9.2", {})
     with pytest.raises(UserError, match=r"no stardist/data/images/img2d\.tif in it"):
         fetch_samples(tmp_path / "images", STARDIST)
+
+
+@pytest.mark.parametrize("demo", DEMOS)
+def test_a_demo_has_a_preset_of_its_graph(demo):
+    graph, name = DEMOS[demo]
+    header = (PRESETS / f"{name}.yaml").read_text().partition("\n\n")[0]
+    assert f"cytoloom run {graph} --source runs/demo-images" in header and f"--out runs/{name}" in header
+    assert ("make run," in header) == (demo == "segmentor") and (f"DEMO={demo}" in header) == (demo != "segmentor")
 
 
 def test_offline_it_says_so(index, tmp_path):
