@@ -147,10 +147,13 @@ def classification(keys: LabelledKeys, predictions: dict[str, ClassPrediction]) 
 
 
 def remark(keys: LabelledKeys) -> str:
-    """What a user should know of the splits: classes that a split lacks."""
+    """What a user should know: classes that a split lacks, and the smallest target error of abstention."""
     absent = {
         split: [name for name, count in zip(keys.classes, keys.counts(members), strict=True) if not count]
         for split, members in keys.scored().items()
     }
-    lacking = [f"{split} has no image of {', '.join(names)}" for split, names in absent.items() if names]
-    return f"{'; '.join(lacking)}: scores of such splits say less." if lacking else ""
+    told = [f"{split} has no image of {', '.join(names)}." for split, names in absent.items() if names]
+    counts = keys.counts(keys.calibration)
+    rarest, smallest = keys.classes[int(counts.argmin())], int(counts.min())
+    images = "1 calibration image" if smallest == 1 else f"{smallest} calibration images"
+    return " ".join([*told, f"With {images} of {rarest}, infer keeps target errors from {1 / (smallest + 1):.2g} on."])

@@ -86,7 +86,7 @@ def test_a_part_has_its_own_learning_rate() -> None:
 
 
 def test_each_layer_learns_slower_than_the_next() -> None:
-    model = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2), nn.Linear(2, 2), nn.Linear(2, 1))
+    model = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2), nn.Linear(2, 2), nn.Linear(2, 2))
     groups = layer_decay_groups(parameter_groups(model, 0.1), [model[0], model[1], model[2]], 0.5)
     optimiser = torch.optim.AdamW(groups)
     set_learning_rate(optimiser, 0.8)
