@@ -3,6 +3,15 @@
 Hybrid encoder, decoder, heads, matcher and losses are those of the library transformers (Apache-2.0), with its
 parameter names: the corresponding weights of published RT-DETRv2 models load. transformers takes 5 s to import, so that
 it is imported when a detector is created.
+
+Size small with 100 queries, CPU time of one thread (AMD EPYC, 2026-11-29), for a training step of 4 images and for the
+prediction of one:
+
+| backbone | 256 x 320 px | 480 x 640 px |
+|---|---|---|
+| ViT nano, patch 16 | 0.8 s, 0.07 s | 3.7 s, 0.29 s |
+| ViT nano, patch 8 | 2.4 s, 0.19 s | |
+| ResNet 18 | 1.3 s, 0.14 s | 4.8 s, 0.41 s |
 """
 
 import copy

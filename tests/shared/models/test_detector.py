@@ -184,7 +184,7 @@ def test_onnx_runtime_gives_the_same_boxes() -> None:
     """For any number of images of any size."""
     import onnxruntime
 
-    module = ScoredBoxes(randomise(Detector(config(decoder_layers=1))).eval())
+    module = ScoredBoxes(randomise(Detector(config(decoder_layers=1)))).eval()
     dynamic = dict.fromkeys((0, 2, 3), torch.export.Dim.DYNAMIC)
     with torch.no_grad():
         program = torch.onnx.export(
