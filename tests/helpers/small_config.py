@@ -9,6 +9,7 @@ SMALL: dict[str, Any] = {
     "cluster": {"k": 6, "pca_components": 8},
     "train_segmentor": {"steps": 4, "crop": 64, "batch_size": 4},
     "evaluate": {"tile": 128},
+    "export_model": {"int8": "never"},
     "infer": {"tile": 128},
 }
 SMALL_CLASSIFIER: dict[str, Any] = {
