@@ -103,7 +103,8 @@ def _divide(
     """Divide images in two, the second of about this share of each class; images of one group stay together.
 
     Groups are taken in order of their size, a random one of equals first, to where they bring the shares of the
-    classes nearer to those wanted. Images are divided one by one where all are of one group.
+    classes nearer to those wanted; the first of a class to the first part. Images are divided one by one where all are
+    of one group.
     """
     groups: dict[str, list[str]] = {}
     for key in keys:
@@ -121,7 +122,7 @@ def _divide(
     for name in sorted(order, key=lambda name: -len(groups[name])):
         own = count[name] > 0
         filled = {side: float((have[side][own] / wanted[side][own]).max()) for side in taken}
-        side = filled[True] < filled[False]
+        side = bool((have[False][own] > 0).all()) and filled[True] < filled[False]
         taken[side] += groups[name]
         have[side] += count[name]
     return sorted(taken[False]), sorted(taken[True])

@@ -241,6 +241,13 @@ def test_without_val_a_fifth_of_the_groups_takes_its_place(encoder: Path, tmp_pa
     assert others.val != keys.val
 
 
+def test_a_class_of_one_group_is_learned(encoder: Path, tmp_path: Path) -> None:
+    rows = [("a", "train", "1")] * 9 + [("a", "train", "2")] * 2 + [("b", "train", "2")] * 4 + [("a", "train", "3")] * 2
+    data = Labelled(tmp_path / "data").write(pictures(*rows))
+    keys = choose_images(data.stage(tmp_path / "a", encoder), ImageReader(data.images), data.classes)
+    assert keys.counts(keys.train).tolist() == [11, 4] and keys.counts(keys.val).tolist() == [2, 0]
+
+
 def test_labels_are_limited_by_the_share_of_each_class(data: Labelled, encoder: Path, tmp_path: Path) -> None:
     rows = pictures(
         *(("rare" if i % 10 == 0 else "common", "train", "") for i in range(100)), *[("rare", "val", "")] * 2
