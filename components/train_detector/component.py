@@ -51,7 +51,7 @@ class TrainDetector(Stage):
     """How the transformer's single map becomes three: learned, or resampled."""
     queries: PositiveInt | Literal["auto"] = "auto"
     """Objects that can be found in a tile. auto: 1.5 times those of the training images' densest tile, at least 50."""
-    crop: int = Field(320, ge=64, multiple_of=32)
+    crop: int = Field(256, ge=64, multiple_of=32)
     """Side of a training crop, px after downsampling; less where all images are smaller. Large images are predicted in
     tiles of this side."""
     downsample: Literal["auto", "1", "2", "4"] = "auto"

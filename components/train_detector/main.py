@@ -1,4 +1,8 @@
-"""Train a detector on boxes."""
+"""Train a detector on boxes.
+
+Defaults (2000 steps of 8 crops, ViT nano with patch 8, small decoder) on crops of 160 x 128 px: about 0.9 s per step on
+one core (AMD EPYC, 2026-11); the time grows with the pixels of a crop.
+"""
 
 import cv2
 
