@@ -1,7 +1,7 @@
 """Apply a network in the place of a model's own to images, and keep its raw outputs and what they mean."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -46,12 +46,15 @@ class Predictions:
 
 
 def predict_images(
-    network: Network, subject: Exportable, images: Sequence[np.ndarray], *, tile: int, batch_size: int, name: str
+    network: Network, subject: Exportable, images: Sequence[np.ndarray], *, tile: int, batch_size: int, name: str = ""
 ) -> Predictions:
-    """Apply a network to images (H, W, C); tile: see TilingOptions; name: what progress messages call it."""
+    """Apply a network to images (H, W, C); tile: see TilingOptions.
+
+    name: what progress messages call it; empty: no messages.
+    """
     found, config = Predictions(), subject.config
     recorded = found.record(network)
-    tracked: Iterator[np.ndarray] = iter(track(images, f"export_model: {name}", len(images)))
+    tracked = iter(track(images, f"export_model: {name}", len(images)) if name else images)
     if isinstance(config, ClassifierConfig):
         found.probability = ClassPredictor(recorded, config, batch_size)(list(tracked)).probability
     elif isinstance(config, DetectorConfig):
@@ -78,9 +81,9 @@ def network_inputs(
         return network(batch)
 
     per_image = max(1, count // max(len(images), 1))
-    for image in images:
+    for image in track(images, "export_model: calibration", len(images)):
         before = len(tiles)
-        predict_images(recorded, subject, [image], tile=tile, batch_size=batch_size, name="calibration")
+        predict_images(recorded, subject, [image], tile=tile, batch_size=batch_size)
         chosen = tiles[before:]
         del tiles[before:]
         tiles.extend(chosen[i] for i in np.linspace(0, len(chosen) - 1, min(per_image, len(chosen))).astype(int))
