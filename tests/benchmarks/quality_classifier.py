@@ -280,7 +280,8 @@ def abstention(folder: Path, data: Path) -> dict[str, float]:
 def other_images() -> Iterator[tuple[str, list[np.ndarray]]]:
     """(name, images) of kinds that are not malaria."""
     for name, pattern in (("tissue", "dsb2018/histo_*/*_img.png"), ("fluo", "dsb2018/fluo/*_img.png")):
-        yield name, [imagecodecs.imread(str(path)) for path in sorted(DATA.glob(pattern))[:150]]
+        images = (imagecodecs.imread(str(path)) for path in sorted(DATA.glob(pattern))[:150])
+        yield name, [image[..., None] if image.ndim == 2 else image[..., :3] for image in images]
 
 
 # --- peers ------------------------------------------------------------------------------------------------------------
