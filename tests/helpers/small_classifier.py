@@ -14,7 +14,7 @@ from shared.models.classifier import Classifier
 from shared.models.config import ClassifierConfig, ModelInput, VitArchitecture
 from shared.models.files import save_model
 
-SIDE, STEPS, BATCH = 32, 60, 32
+SIDE, STEPS, BATCH = 32, 100, 32
 CLASSES = ("negative", "positive")
 MIN_SHARE, MAX_SHARE = 0.35, 0.05
 """Share of nucleus pixels from which on a crop is positive, and up to which it is negative."""
@@ -29,13 +29,16 @@ CONFIG = ClassifierConfig(
 
 
 def crops(count: int, part: str, seed: int = 0) -> tuple[list[np.ndarray], np.ndarray]:
-    """`count` crops (48, 48, 1) of the upper or the lower half, and their classes (count,), half of each."""
+    """`count` crops (48, 48, 1) of a part of the image, and their classes (count,), half of each.
+
+    Trained on are crops of `upper`, calibrated on `left`, the lower left; neither has seen `lower`, the lower right.
+    """
     image, truth = wheel_nuclei()
-    rows = slice(0, 256) if part == "upper" else slice(256, 512)
-    image, mask, rng = image[rows], truth[rows] > 0, np.random.default_rng(seed)
+    place = {"upper": np.s_[:256], "left": np.s_[256:, :256], "lower": np.s_[256:, 256:]}[part]
+    image, mask, rng = image[place], truth[place] > 0, np.random.default_rng(seed)
     found: dict[int, list[np.ndarray]] = {0: [], 1: []}
     while min(map(len, found.values())) < (count + 1) // 2:
-        y, x = rng.integers(256 - 48), rng.integers(512 - 48)
+        y, x = (int(rng.integers(length - 48)) for length in image.shape)
         share = mask[y : y + 48, x : x + 48].mean()
         if share >= MIN_SHARE or share <= MAX_SHARE:
             found[int(share >= MIN_SHARE)].append(image[y : y + 48, x : x + 48, None])
@@ -45,14 +48,15 @@ def crops(count: int, part: str, seed: int = 0) -> tuple[list[np.ndarray], np.nd
 
 @cache
 def trained() -> Classifier:
-    """Train on crops of the upper half; calibrate on others of it."""
+    """Train on crops of the upper half; calibrate on others."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     images, truth = crops(400, "upper")
     x = torch.from_numpy(np.stack([network_input(image, CONFIG.input) for image in images]).transpose(0, 3, 1, 2))
     network, y = Classifier(CONFIG).train(), torch.from_numpy(truth)
     optimiser, rng = torch.optim.AdamW(network.parameters(), lr=1e-3), np.random.default_rng(0)
-    for _ in range(STEPS):
+    for step in range(STEPS):
+        optimiser.param_groups[0]["lr"] = 1e-3 * (1 - step / STEPS)  # the batch norms' statistics catch up
         batch = rng.integers(len(y), size=BATCH)
         loss = torch.nn.functional.cross_entropy(network(x[batch]), y[batch])
         optimiser.zero_grad()
@@ -65,7 +69,7 @@ def trained() -> Classifier:
 
 
 def _calibrated(network: Classifier) -> Classifier:
-    images, truth = crops(240, "upper", seed=1)
+    images, truth = crops(240, "left", seed=1)
     found = ClassPredictor.of(network, "cpu")(images)
     scores = [sorted(found.probability[truth == k, k].tolist()) for k in (0, 1)]
     settings = {"calibration": scores, "calibration_distances": sorted(found.distance.tolist())}
