@@ -28,7 +28,7 @@ class GraphRun:
         return [str(word) for word in (*command, "--config", self.config, *more)]
 
     def __call__(self, *more: object) -> subprocess.CompletedProcess:
-        return subprocess.run(self.words(*more), cwd=ROOT, env=self.env, capture_output=True, text=True, timeout=600)
+        return subprocess.run(self.words(*more), cwd=ROOT, env=self.env, capture_output=True, text=True, timeout=1200)
 
     def tasks(self) -> dict[str, record.TaskRecord]:
         return record.load(self.out).tasks

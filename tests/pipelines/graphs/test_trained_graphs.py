@@ -19,6 +19,7 @@ from shared.artifacts.label_set import LabelReader
 from shared.artifacts.manifest import read_manifest
 from shared.models.files import is_absent
 
+pytestmark = pytest.mark.timeout(1500)
 CROPS = {"train": 12, "valid": 10, "test": 8}
 """Crops of each class."""
 SMEARS = {"train": 8, "val": 4}
@@ -136,7 +137,7 @@ def full(tmp_path_factory, nuclei) -> GraphRun:
     import stardist
     import tifffile
 
-    small = {**SMALL, "train_detector": SMALL_DETECTOR["train_detector"], "rounds": 1}
+    small = {**SMALL, **{stage: SMALL_DETECTOR[stage] for stage in ("train_detector", "export_model")}, "rounds": 1}
     run = GraphRun(tmp_path_factory.mktemp("full"), "full", small)
     for split in ("train", "test"):
         (run.source / split).mkdir(parents=True)
