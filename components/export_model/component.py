@@ -47,7 +47,7 @@ class ExportModel(TilingOptions, Stage):
     """Agreement with the weights required without a truth: Dice, F1 of instances, accuracy, AP, or cosine of features,
     where what the weights find is taken as the truth."""
     min_speedup: PositiveFloat = 1.4
-    """Throughput required of `model.int8.onnx`, relative to `model.onnx`."""
+    """Speed required of `model.int8.onnx` relative to `model.onnx`, by CPU time for a batch on this machine."""
     max_images: PositiveInt | Literal["auto"] = "auto"
     """Images to compare on, evenly spread over the set. auto: 8, and 512 for a classifier."""
     calibration_images: PositiveInt = 16

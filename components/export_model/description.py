@@ -101,7 +101,7 @@ def remark(files: Sequence[ExportedFile], missing: str) -> str:
 
 
 def _sentence(file: ExportedFile) -> str:
-    speed = "" if file.speedup is None else f", {file.speedup:.2f} times the throughput of {ONNX_FILE}"
+    speed = "" if file.speedup is None else f", {file.speedup:.2f} times the speed of {ONNX_FILE}"
     if not file.accepted:
         return f"{file.name} is deleted: {file.rejection}{speed}."
     higher = f" ({file.precision}; {'; '.join(file.attempts)})" if file.attempts else ""

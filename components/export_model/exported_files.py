@@ -54,7 +54,7 @@ class ExportedFile:
     attempts: tuple[str, ...] = ()
     """What was tried before and refused, and why."""
     speedup: float | None = None
-    """Throughput relative to `model.onnx`, where that decides."""
+    """CPU time of `model.onnx` for a batch over that of this file, where that decides."""
 
     @property
     def accepted(self) -> bool:
@@ -126,6 +126,11 @@ class ModelExport:
             batches = tuple(sorted({1, self.stage.batch_size}))
             self.timings |= time_networks(networks, self.calibration_tiles[0], batches)
 
+    def compare_network(self, network: Network, name: str) -> tuple[Predictions, Comparison]:
+        """Predict the images with a network, and compare with the weights; name: in progress messages."""
+        predictions = self._predict(network, name)
+        return predictions, compare(predictions, self.weights, self.subject, self.images)
+
     # --- one file -------------------------------------------------------------------------------------------------
 
     def _int8(self, quantisation: Quantisation) -> ExportedFile:
@@ -139,7 +144,7 @@ class ModelExport:
         for name in (WEIGHTS, onnx.name, file.name):
             self.timings.pop(name, None)
         self.measure([onnx, file])
-        speedup = self.timings[file.name][-1].per_second / self.timings[onnx.name][-1].per_second
+        speedup = self.timings[onnx.name][-1].cpu_ms / self.timings[file.name][-1].cpu_ms
         rejection = "" if speedup >= self.stage.min_speedup else TOO_SLOW.format(self.stage.min_speedup)
         return replace(file, speedup=speedup, rejection=rejection)
 
@@ -168,8 +173,7 @@ class ModelExport:
         seconds = time.monotonic() - started
         log.info("%s written in %.1f s", name, seconds)
         network = load(path)
-        predictions = self._predict(network, f"{name}, {precision}")
-        compared = compare(predictions, self.weights, self.subject, self.images)
+        predictions, compared = self.compare_network(network, f"{name}, {precision}")
         rejection = rejection_reason(self.stage, precision, compared)
         return ExportedFile(name, precision, compared, network, predictions, seconds, rejection)
 

@@ -25,6 +25,8 @@ class Timing:
     """Of a batch."""
     p95_ms: float
     """Of a batch: 95 % take at most this long."""
+    cpu_ms: float
+    """CPU time of a batch, all threads together, median. Other work on the machine disturbs it little."""
 
     @property
     def per_second(self) -> float:
@@ -42,22 +44,23 @@ def time_networks(
     found: dict[str, list[Timing]] = {name: [] for name in networks}
     for batch in track(batches, "export_model: timing", len(batches)):
         images = np.ascontiguousarray(np.repeat(tile, batch, axis=0))
-        for name, seconds in _alternate(networks, images).items():
+        for name, runs in _alternate(networks, images).items():
+            seconds, cpu = zip(*runs, strict=True)
             median, p95 = (float(np.percentile(seconds, percent)) * 1e3 for percent in (50, 95))
-            found[name].append(Timing(batch, len(seconds), median, p95))
+            found[name].append(Timing(batch, len(runs), median, p95, float(np.median(cpu)) * 1e3))
     return found
 
 
-def _alternate(networks: Mapping[str, Network], images: np.ndarray) -> dict[str, list[float]]:
-    """Seconds of each run of each network."""
-    seconds: dict[str, list[float]] = {name: [] for name in networks}
+def _alternate(networks: Mapping[str, Network], images: np.ndarray) -> dict[str, list[tuple[float, float]]]:
+    """Seconds and CPU seconds of each run of each network."""
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in networks}
     for run in range(_WARM_UP + _MAX_RUNS):
         for name, network in networks.items():
-            started = time.perf_counter()
+            started, cpu = time.perf_counter(), time.process_time()
             network(images)
             if run >= _WARM_UP:
-                seconds[name].append(time.perf_counter() - started)
-        spent = sum(map(sum, seconds.values()))
+                found[name].append((time.perf_counter() - started, time.process_time() - cpu))
+        spent = sum(seconds for runs in found.values() for seconds, _ in runs)
         if run + 1 >= _WARM_UP + _MIN_RUNS and spent >= _SECONDS * len(networks):
             break
-    return seconds
+    return found

@@ -9,7 +9,6 @@ import numpy as np
 import onnx
 import pytest
 import tifffile
-import torch
 from real_labels import wheel_nuclei
 from small_classifier import crops, trained, write_classifier
 from small_export import DETECTOR, export, export_spoilt, write_random_detector
@@ -17,7 +16,9 @@ from small_segmentor import write_images
 
 from components.export_model.card import usage_program
 from components.export_model.component import ExportModel
+from components.export_model.evaluation_set import EvaluationSet
 from components.export_model.exportable import load_exportable
+from components.export_model.exported_files import ModelExport
 from components.export_model.gate import rejection_reason
 from components.export_model.onnx_export import write_onnx
 from shared.artifacts.kinds import LabelSet
@@ -25,6 +26,7 @@ from shared.artifacts.label_set import LabelWriter
 from shared.artifacts.manifest import seal
 from shared.models.box_predictor import BoxPredictor
 from shared.models.class_predictor import ClassPredictor
+from shared.models.runtimes.onnx_runtime import onnx_network
 from shared.models.runtimes.runtime import open_model
 
 NUCLEI = wheel_nuclei()[0][..., None]
@@ -173,15 +175,32 @@ def test_the_program_of_a_detectors_card_runs(detector, tmp_path):
     assert set(found["names"]) <= {"large", "small"}
 
 
+def write_shifted(model: Path, path: Path, shift: float) -> None:
+    """Write the graph of a detector with all boxes moved to the right by a share of the tile."""
+    graph = onnx.load(model / "model.onnx")
+    boxes = graph.graph.output[1].name
+    for node in graph.graph.node:
+        node.output[:] = ["boxes_before" if name == boxes else name for name in node.output]
+    offset = onnx.numpy_helper.from_array(np.array([shift, 0, shift, 0], np.float32), "offset")
+    graph.graph.initializer.append(offset)
+    graph.graph.node.append(onnx.helper.make_node("Add", ["boxes_before", "offset"], [boxes]))
+    onnx.save(graph, path)
+
+
 def test_shifted_boxes_are_refused(detector, tmp_path):
     """By the raw output, and where its limit is wide by AP relative to what the weights find."""
-    shift = torch.tensor([0.06, 0.0, 0.06, 0.0])
     images = [NUCLEI[:64, :128], NUCLEI[64:128, :128]]
-    file = export_spoilt(detector, tmp_path, images, [], behind=lambda outputs: (outputs[0], outputs[1] + shift))
-    assert "--max_difference" in file.rejection
-    given = {"images": tmp_path, "model": detector, "exported": tmp_path, "accepted": tmp_path, "max_difference": 1}
-    assert "--min_agreement" in rejection_reason(ExportModel(**given), "float32", file.compared)
-    assert file.compared.reference["ap"] == 1 and file.compared.metrics["ap"] < 0.9
+    given = {"images": tmp_path, "model": detector, "exported": tmp_path, "accepted": tmp_path, "batch_size": 4}
+    made = ModelExport(ExportModel(**given), load_exportable(detector), EvaluationSet(images, [], images), "cpu")
+    write_shifted(detector, tmp_path / "shifted.onnx", 0.06)
+    found = made.compare_network(onnx_network(tmp_path / "shifted.onnx"), "shifted")[1]
+    assert "--max_difference" in rejection_reason(made.stage, "float32", found)
+    wide = ExportModel(**given, max_difference=1)
+    assert "--min_agreement" in rejection_reason(wide, "float32", found)
+    assert found.reference["ap"] == 1 and found.metrics["ap"] < 0.9
+    write_shifted(detector, tmp_path / "same.onnx", 0.0)
+    same = made.compare_network(onnx_network(tmp_path / "same.onnx"), "same")[1]
+    assert rejection_reason(made.stage, "float32", same) == ""
 
 
 def test_export_json_names_what_was_quantised(exported):
