@@ -41,7 +41,7 @@ class TrainClassifier(Stage):
     """Which blocks of the encoder are trained. none: a linear layer on the frozen encoder (linear probe)."""
     last_blocks: PositiveInt = 2
     """Number of blocks that `tune=last` trains."""
-    layer_decay: float = Field(0.75, gt=0, le=1)
+    layer_decay: float = Field(0.5, gt=0, le=1)
     """Factor on the learning rate from each block to the one before it (Bao et al. 2022, arXiv:2106.08254)."""
     stem: bool = True
     """Train a small ConvNet beside the transformer, for details smaller than a patch; only with `tune=all`."""
@@ -49,7 +49,7 @@ class TrainClassifier(Stage):
     """What of the patch tokens the last layer sees."""
     size: Annotated[int, Field(ge=16, le=512)] | Literal["auto"] = "auto"
     """Side to which images are resized, px, a multiple of the encoder's patch. auto: about theirs, from 32 to 128."""
-    steps: PositiveInt = 1000
+    steps: PositiveInt = 1200
     """Optimiser steps at most."""
     batch_size: PositiveInt = 32
     """Images in a step."""
@@ -66,7 +66,7 @@ class TrainClassifier(Stage):
     balance: Literal["sampling", "loss", "none"] = "sampling"
     """For classes of different frequency: draw rare classes more often, or weigh their loss more. The probabilities are
     corrected to the frequencies of the training images afterwards."""
-    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    label_smoothing: float = Field(0.05, ge=0, lt=1)
     """Share of the target's probability that is spread over all classes."""
     max_labels: PositiveInt = 1_000_000
     """Labelled training images that are used at most, each class by its share."""
