@@ -22,7 +22,7 @@ from timm.models.vision_transformer import VisionTransformer
 
 from components.pretrain.component import Pretrain
 from components.pretrain.foreign_weights import adapt_checkpoint
-from components.pretrain.model_input import choose_downsample
+from components.pretrain.model_input import MIN_CROP_PX, choose_downsample, crop_side
 from components.pretrain.patch_embedding import fit_channels
 from shared import store
 from shared.artifacts.image_set import ImageReader, ImageWriter
@@ -212,6 +212,21 @@ def test_large_cells_are_seen_at_half_the_size(tmp_path: Path, folder: str, down
     given = Pretrain(images=images, encoder=tmp_path)
     assert choose_downsample(given, reader, reader.keys()) == downsample
     assert choose_downsample(given.model_copy(update={"downsample": "4"}), reader, reader.keys()) == 4
+
+
+@pytest.mark.parametrize(("objective", "patch"), [("mae", 4), ("mae", 8), ("dino", 8)])
+def test_crops_are_no_larger_than_images_of_single_cells(tmp_path: Path, objective: str, patch: int) -> None:
+    """Cells that fill images of 50 px are learned from at full size, in crops of 48 px; larger images as asked."""
+    image = wheel_nuclei()[0]
+    cells = [image[y : y + 50, x : x + 50] for y in (0, 100) for x in (0, 100)]
+    images = write_images(tmp_path / "images", cells)
+    pretrain(images, tmp_path / "encoder", objective=objective, patch=patch, crop=128)
+    found = load_config(tmp_path / "encoder", EncoderConfig)
+    assert (found.input.crop_px, found.input.downsample, found.architecture.patch) == (48, 1, patch)
+    reader = ImageReader(write_images(tmp_path / "mixed", [image[:20, :90], image[:300, :300], image[:200, :140]]))
+    assert crop_side(128, reader, reader.keys()) == 128
+    assert crop_side(256, reader, reader.keys()) == 128
+    assert crop_side(128, reader, reader.keys()[:1]) == MIN_CROP_PX
 
 
 def test_the_pixel_size_of_the_training_images_is_stored(tmp_path: Path) -> None:
