@@ -86,7 +86,7 @@ def test_clusters_are_as_tight(monkeypatch: pytest.MonkeyPatch) -> None:
     assert inertia["cuda"] == pytest.approx(inertia["cpu"], rel=0.01)
 
 
-@pytest.mark.parametrize("precision", ["float32", "float16"])
+@pytest.mark.parametrize("precision", ["float32", "float16", "int8"])
 def test_the_engine_finds_the_same_cells(data: Data, precision: str, tmp_path: Path) -> None:
     if missing := missing_requirement("cuda"):
         pytest.skip(f"{missing}; the image `export` has them")
