@@ -73,8 +73,8 @@ def train(
     optimiser = _optimiser(stage, classifier)
     checkpoint = Checkpoint(classifier=classifier, mean=average, best=best, early=early, optimiser=optimiser)
     first, history = checkpoint.resume()
-    network, every = data_parallel(classifier), max(1, stage.steps // SCORES)
-    weights = _loss_weights(stage, keys).to(where)
+    network, weights = data_parallel(classifier), _loss_weights(stage, keys).to(where)
+    every, stops = max(1, stage.steps // SCORES), stage.early_stop and keys.can_select
     progress = Progress("train_classifier", stage.steps, "steps", first)
     for step, (inputs, labels) in enumerate(_batches(stage, images, keys, first), first):
         set_learning_rate(optimiser, cosine(step, stage.steps, peak=stage.learning_rate, warmup=_warmup(stage)))
@@ -91,14 +91,14 @@ def train(
         update_average(average, classifier, min(AVERAGE_DECAY, (1 + step) / (10 + step)))
         history.append((step, loss.item()))
         progress.update(step + 1, f"loss {history[-1][1]:.4f}")
-        if stage.early_stop and ((step + 1) % every == 0 or step + 1 == stage.steps):
+        if stops and ((step + 1) % every == 0 or step + 1 == stage.steps):
             if early.add(step + 1, score(stage, average, images, keys, where)):
                 best.load_state_dict(average.state_dict())
             if early.over:  # before the checkpoint is saved: a training that goes on from it stops here again
                 break
         checkpoint.save_if_due(step + 1, history)
     progress.finish()
-    return (best if stage.early_stop else average).eval(), history, early.scores
+    return (best if stops else average).eval(), history, early.scores
 
 
 def _warmup(stage: TrainClassifier) -> int:

@@ -116,7 +116,8 @@ def calibrate(
     trained.fit_reference(embeddings_and_features(trained, images, evenly_spaced(keys.train, REFERENCES), where)[1])
     trained.head.bias.add_(torch.from_numpy(prior_correction(stage, keys.counts(keys.train))).to(where))
     logits, labels = predict_logits(trained, images, keys.selection, where), keys.labels(keys.selection)
-    settings = ClassifierPostProcessing(temperature=round(fit_temperature(logits, labels), 4))
+    temperature = round(fit_temperature(logits, labels), 4) if keys.can_select else 1.0
+    settings = ClassifierPostProcessing(temperature=temperature)
     trained.config = trained.config.model_copy(update={"postprocessing": settings})
     found = predict(ClassPredictor.of(trained, where), images, keys.calibration)
     settings = with_scores(settings, found.probability, found.distance, keys.labels(keys.calibration))

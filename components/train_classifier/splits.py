@@ -39,6 +39,11 @@ class LabelledKeys:
         """Images (K,) of each class."""
         return np.bincount(self.labels(keys), minlength=len(self.classes))
 
+    @property
+    def can_select(self) -> bool:
+        """Whether val has images of all classes, without which it can neither stop nor scale a training."""
+        return bool((self.counts(self.selection) > 0).all())
+
     def scored(self) -> dict[str, list[str]]:
         """Split -> keys, of the splits that are scored and not empty."""
         splits = {"train": self.train, "val": self.val, "test": self.test}
@@ -75,6 +80,8 @@ def choose_images(stage: TrainClassifier, reader: ImageReader, classes: dict[str
     if not _all_classes(selection, index, names) or not _all_classes(calibration, index, names):
         log.warning("val is too small for two halves with all classes; all of it stops and calibrates the training")
         selection = calibration = val
+        if not _all_classes(val, index, names):
+            log.warning("val lacks a class: training is not stopped by it, and the temperature stays 1")
     return LabelledKeys(names, index, train, val, selection, calibration, by_split["test"])
 
 
@@ -89,8 +96,6 @@ def _check_classes(train: list[str], index: dict[str, int], names: tuple[str, ..
                 f"--truth: no image of the class {name!r} is in the split train; move some of them there, or remove "
                 "the class from the other splits"
             )
-        if counts[number] < 2:
-            raise UserError(f"--truth: a single image of the class {name!r} is in the split train; label two or more")
 
 
 def _all_classes(keys: list[str], index: dict[str, int], names: tuple[str, ...]) -> bool:

@@ -132,7 +132,7 @@ def measure(run: dict, out: Path) -> dict:
 
 
 def prepare(run: dict, out: Path) -> Path:
-    """Ingest a set, of BCCD and Usiigaci with as many labelled training images of each class as the run has."""
+    """Ingest a set, of BCCD and Usiigaci with as many labelled training images as the run has."""
     if run["set"] == "malaria":
         ingest(DATA / "malaria", out, "--group_pattern", "(?i)([^/]*?)thin")
         return out
@@ -143,10 +143,12 @@ def prepare(run: dict, out: Path) -> Path:
     few = out / f"labels-{run['labels']}-{run['seed']}"
     if not few.is_dir():
         rng = np.random.default_rng(run["seed"])
-        for folder in sorted((source / "train").iterdir()):
-            files = sorted(folder.iterdir())
-            for number in rng.permutation(len(files))[: int(run["labels"]) // 2]:
-                link(files[number], few / "source" / "train" / folder.name)
+        files = sorted((source / "train").rglob("*.png"))
+        chosen: list[Path] = []
+        while len({path.parent.name for path in chosen}) < 2:  # as they come, but some of both classes
+            chosen = [files[number] for number in rng.permutation(len(files))[: int(run["labels"])]]
+        for path in chosen:
+            link(path, few / "source" / "train" / path.parent.name)
         for path in sorted((source / "test").rglob("*.png")):
             link(path, few / "source" / "test" / path.parent.name)
     ingest(few / "source", few)

@@ -248,6 +248,16 @@ def test_a_class_of_one_group_is_learned(encoder: Path, tmp_path: Path) -> None:
     assert keys.counts(keys.train).tolist() == [11, 4] and keys.counts(keys.val).tolist() == [2, 0]
 
 
+def test_a_class_of_one_image_is_learned(encoder: Path, tmp_path: Path) -> None:
+    """Val has none of it, so it neither stops the training nor sets the temperature."""
+    data = Labelled(tmp_path / "data").write(pictures(*[("a", "train", "")] * 15, ("b", "train", "")))
+    result = data.train(tmp_path / "a", encoder, steps=12)
+    settings = load_model(tmp_path / "a", Classifier).config.postprocessing
+    assert result.metrics["steps"] == 12 and settings.temperature == 1
+    assert [len(scores) for scores in settings.calibration] == [3, 0]
+    assert "With 0 calibration images of b" in result.remark
+
+
 def test_labels_are_limited_by_the_share_of_each_class(data: Labelled, encoder: Path, tmp_path: Path) -> None:
     rows = pictures(
         *(("rare" if i % 10 == 0 else "common", "train", "") for i in range(100)), *[("rare", "val", "")] * 2
@@ -284,7 +294,6 @@ def test_without_two_classes_it_fails_or_writes_an_absent_model(encoder, tmp_pat
     [
         ([("a", "val", ""), ("b", "val", "")] * 3, "none of the labelled images is in the split train"),
         ([("a", "train", "")] * 3 + [("b", "test", "")] * 3, "no image of the class 'b' is in the split train"),
-        ([("a", "train", "")] * 3 + [("b", "train", "")], "a single image of the class 'b' is in the split train"),
     ],
 )
 def test_splits_that_cannot_be_learned_from_are_named(encoder, tmp_path, rows, message) -> None:
