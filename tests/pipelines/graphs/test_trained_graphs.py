@@ -108,27 +108,22 @@ def test_the_page_of_a_run_begins_with_its_headlines_and_shows_what_was_found(na
     assert f"{Evaluate.headlines[metric]} {value}" in lines[0]
 
 
-def test_models_of_earlier_runs_predict_new_images(classifier, detector, tmp_path):
-    """The lineage leads back: the imported models have the digests under which they were exported."""
-    run = GraphRun(tmp_path, "infer", {})
-    shutil.copytree(detector.source / "val", run.source)
-    models = {
-        kind: made.out / made.tasks()["export-model"].outputs["exported"].path
-        for kind, made in (("classifier", classifier), ("detector", detector))
-    }
-    finished(run, *(word for kind, path in models.items() for word in ("--param", f"{kind}={path}")))
-    tasks = run.tasks()
-    for kind, path in models.items():
-        assert tasks["infer"].inputs[kind].digest == read_manifest(path).digest
-    absent = run.out / tasks["import-segmentor"].outputs["model"].path
-    assert is_absent(absent) and tasks["import-segmentor"].skipped == "no segmentor is given"
+def test_a_model_of_an_earlier_run_predicts_new_images(classifier, tmp_path):
+    """The lineage leads back: the imported model has the digest under which it was exported."""
+    run = GraphRun(tmp_path, "infer", {"infer": SMALL_CLASSIFIER["infer"]})
+    shutil.copytree(classifier.source / "test", run.source)
+    exported = classifier.out / classifier.tasks()["export-model"].outputs["exported"].path
+    finished(run, "--param", f"classifier={exported}")
+    tasks, digest = run.tasks(), read_manifest(exported).digest
     predictions = run.out / tasks["infer"].outputs["predictions"].path
-    assert read_manifest(predictions).inputs["detector"] == read_manifest(models["detector"]).digest
-    classes = LabelReader(predictions).image_classes()
-    assert len(classes) == SMEARS["val"]
-    assert set(LabelReader(predictions).annotations()) == {k for k, one in classes.items() if one.outcome == "positive"}
-    done = run("--param", f"segmentor={models['detector']}")
-    assert done.returncode == 1 and "a model of kind 'detector'; give one of kind 'segmentor'" in done.stderr
+    assert tasks["infer"].inputs["classifier"].digest == read_manifest(predictions).inputs["classifier"] == digest
+    for kind in ("detector", "segmentor"):
+        assert is_absent(run.out / tasks[f"import-{kind}"].outputs["model"].path)
+        assert tasks[f"import-{kind}"].skipped == f"no {kind} is given"
+    assert len(LabelReader(predictions).classes()) == 2 * CROPS["test"]
+    assert "accuracy" in tasks["evaluate-predictions"].metrics, "these images have classes"
+    done = run("--param", f"segmentor={exported}")
+    assert done.returncode == 1 and "a model of kind 'classifier'; give one of kind 'segmentor'" in done.stderr
 
 
 @pytest.fixture(scope="module")
