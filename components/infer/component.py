@@ -53,7 +53,7 @@ class Infer(PostProcessingOptions, PredictionOptions, Stage):
     has an ONNX file, else PyTorch."""
     target_error: Annotated[float, Field(gt=0, lt=1)] | Literal["none"] = 0.05
     """Share of the images of each class whose class may be missed, by split conformal prediction on the classifier's
-    calibration images. An image for which no class or several are plausible then is abstained from. none: the most
+    calibration images. An image for which several classes are plausible then is abstained from. none: the most
     probable class is the answer."""
     distance_quantile: Annotated[float, Field(gt=0, lt=1)] | Literal["none"] = 0.99
     """An image is abstained from if it is farther from the training images than this share of the calibration images.

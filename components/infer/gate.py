@@ -7,7 +7,7 @@ import numpy as np
 
 from components.infer.component import Infer
 from shared.artifacts.annotation import ImageClass, Outcome
-from shared.metrics.conformal import class_thresholds, distance_limit, plausible_classes
+from shared.metrics.conformal import class_thresholds, distance_limit, prediction_sets
 from shared.models.config import ClassifierConfig
 from shared.system.errors import UserError
 from shared.system.suggestions import alternatives
@@ -70,14 +70,12 @@ class Gate:
             return best, "abstain", f"unlike the training images: {limit}"
         if self.thresholds is None:
             return best, self._side(best), f"{name} is the most probable class"
-        plausible = np.flatnonzero(plausible_classes(chances, self.thresholds)).tolist()
-        if not plausible:
-            needed = f"{name} has the probability {chances[best]:.4f} and needs {self.thresholds[best]:.4f}"
-            return best, "abstain", f"no class is plausible: {needed}"
+        plausible = np.flatnonzero(prediction_sets(chances[None], self.thresholds)).tolist()
         if len(plausible) > 1:
             return best, "abstain", f"several classes are plausible: {', '.join(self.classes[k] for k in plausible)}"
         [answer] = plausible
-        return answer, self._side(answer), f"{self.classes[answer]} alone is plausible"
+        known = "alone is plausible" if chances[answer] >= self.thresholds[answer] else "is the most probable class"
+        return answer, self._side(answer), f"{self.classes[answer]} {known}"
 
     def _side(self, number: int) -> Outcome:
         return "positive" if self.classes[number] in self.positive else "negative"

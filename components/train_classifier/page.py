@@ -13,7 +13,7 @@ from components.train_classifier.saliency import saliency
 from components.train_classifier.splits import LabelledKeys
 from shared.imaging.overlays import to_rgb8
 from shared.metrics.classes import NAMES, class_metrics, confusion_matrix, reliability, roc_curve
-from shared.metrics.conformal import class_thresholds, min_calibration_images, plausible_classes
+from shared.metrics.conformal import class_thresholds, min_calibration_images, prediction_sets
 from shared.models.class_predictor import ClassPrediction
 from shared.models.classifier import Classifier
 from shared.reporting.page import Page
@@ -111,13 +111,13 @@ def _abstention(page: Page, trained: TrainedClassifier, split: str) -> None:
         if smallest < min_calibration_images(target):
             rows.append([target, f"needs {min_calibration_images(target)} calibration images of each class", ""])
             continue
-        plausible = plausible_classes(trained.predictions[split].probability, class_thresholds(calibration, target))
+        plausible = prediction_sets(trained.predictions[split].probability, class_thresholds(calibration, target))
         answered = plausible.sum(axis=1) == 1
         wrong = plausible.argmax(axis=1)[answered] != labels[answered]
         rows.append([target, float(answered.mean()), float(wrong.mean()) if len(wrong) else ""])
     page.table(["target error", f"answered of {split}", "wrong among the answered"], rows)
     page.text(
-        f"`infer` abstains where no class or several are plausible at the target error. The thresholds are those of "
+        f"`infer` abstains where several classes are plausible at the target error. The thresholds are those of "
         f"split conformal prediction on {len(trained.keys.calibration)} images of val, {smallest} of the rarest class."
     )
 

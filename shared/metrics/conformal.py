@@ -50,9 +50,20 @@ def class_thresholds(
 def plausible_classes(probability: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
     """Return (n, K) bool, which classes are plausible: those whose probability (n, K) reaches the threshold (K,).
 
-    A row without any is an image unlike the calibration images of every class; one with several is ambiguous.
+    A row with several is ambiguous. Rows without any are common where the classifier errs less than the target error.
     """
     return np.asarray(probability >= thresholds)
+
+
+def prediction_sets(probability: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
+    """Return `plausible_classes` (n, K) bool, and the most probable class in rows that would have none.
+
+    Sets only grow by that, so the true class is missing no more often.
+    """
+    sets = plausible_classes(probability, thresholds)
+    empty = ~sets.any(axis=1)
+    sets[empty, probability[empty].argmax(axis=1)] = True
+    return sets
 
 
 def distance_limit(distances: Sequence[float], quantile: float) -> float:

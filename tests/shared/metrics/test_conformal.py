@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 from crepes import ConformalClassifier
 
-from shared.metrics.conformal import class_thresholds, distance_limit, min_calibration_images, plausible_classes
+from shared.metrics.conformal import (
+    class_thresholds,
+    distance_limit,
+    min_calibration_images,
+    plausible_classes,
+    prediction_sets,
+)
 from shared.system.errors import UserError
 
 
@@ -75,6 +81,14 @@ def test_the_true_class_is_missing_as_often_as_promised_in_each_class(target_err
         sets = plausible_classes(NEW, thresholds)
         missing += [1 - sets[k == NEW_TRUTH, k].mean() for k in range(3)]
     assert (missing / 40 < target_error + 0.01).all() and (missing / 40 > target_error - 0.02).all()
+
+
+def test_the_most_probable_class_fills_empty_sets_and_changes_no_others():
+    plausible = plausible_classes(NEW, thresholds := np.array([0.9, 0.8, 0.7]))
+    sets, empty = prediction_sets(NEW, thresholds), ~plausible.any(axis=1)
+    assert 0 < empty.mean() < 1
+    assert np.array_equal(sets[~empty], plausible[~empty])
+    assert np.array_equal(sets[empty], np.eye(3, dtype=bool)[NEW[empty].argmax(axis=1)])
 
 
 def test_few_calibration_images_are_refused_with_the_number_needed():
