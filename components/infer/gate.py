@@ -62,7 +62,7 @@ class Gate:
         return ImageClass(self.classes[answer], float(chances[answer]), named, outcome, reason, distance)
 
     def _outcome(self, chances: np.ndarray, distance: float) -> tuple[int, Outcome, str]:
-        """Class that is answered, or else is most probable; outcome; reason."""
+        """Class that is answered, or else the most probable one; outcome; reason."""
         best = int(chances.argmax())
         name = self.classes[best]
         if distance > self.max_distance:

@@ -50,19 +50,19 @@ def class_thresholds(
 def plausible_classes(probability: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
     """Return (n, K) bool, which classes are plausible: those whose probability (n, K) reaches the threshold (K,).
 
-    A row with several is ambiguous. Rows without any are common where the classifier errs less than the target error.
+    A row with several is ambiguous.
     """
     return np.asarray(probability >= thresholds)
 
 
 def prediction_sets(probability: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
-    """Return `plausible_classes` (n, K) bool, and the most probable class in rows that would have none.
+    """Return `plausible_classes` (n, K) bool, and the most probable class of each row.
 
-    Sets only grow by that, so the true class is missing no more often.
+    Sets only grow by that, so the true class is missing no more often. A row without plausible classes, common where
+    the classifier errs less than the target error, has one answer then; a less probable class never is the answer.
     """
     sets = plausible_classes(probability, thresholds)
-    empty = ~sets.any(axis=1)
-    sets[empty, probability[empty].argmax(axis=1)] = True
+    sets[np.arange(len(sets)), probability.argmax(axis=1)] = True
     return sets
 
 
