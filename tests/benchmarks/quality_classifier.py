@@ -34,7 +34,7 @@ from components.registry import declaration  # noqa: E402
 from shared.artifacts.image_set import ImageReader  # noqa: E402
 from shared.artifacts.label_set import LabelReader  # noqa: E402
 from shared.metrics.classes import class_metrics  # noqa: E402
-from shared.metrics.conformal import class_thresholds, distance_limit, plausible_classes  # noqa: E402
+from shared.metrics.conformal import class_thresholds, distance_limit, prediction_sets  # noqa: E402
 from shared.models.class_predictor import ClassPredictor, network_input  # noqa: E402
 from shared.models.classifier import Classifier  # noqa: E402
 from shared.models.config import ModelInput  # noqa: E402
@@ -269,7 +269,7 @@ def abstention(folder: Path, data: Path) -> dict[str, float]:
     limit = distance_limit(settings.calibration_distances, DISTANCE_QUANTILE)
     images, truth, _ = arrays(data, "test")
     found = predictor(images)
-    plausible = plausible_classes(found.probability, class_thresholds(settings.calibration, TARGET_ERROR))
+    plausible = prediction_sets(found.probability, class_thresholds(settings.calibration, TARGET_ERROR))
     answered = (plausible.sum(axis=1) == 1) & (found.distance <= limit)
     scores = {
         "answered": float(answered.mean()),
