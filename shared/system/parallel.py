@@ -18,18 +18,20 @@ def in_order(
     call: Callable[[A], B],
     items: Iterable[A],
     cost: Callable[[A], int] = lambda item: 0,
-    max_bytes: int = MAX_BYTES_IN_FLIGHT,
+    max_bytes: int | None = None,
 ) -> Iterator[B]:
     """Map like `pool.map`, but with a bounded number of calls and bytes in progress.
 
-    cost: bytes of an item; those in progress stay below `max_bytes` together, unless a single one exceeds it.
+    cost: bytes of an item; those in progress stay below `max_bytes` together, unless a single one exceeds it. None:
+    `MAX_BYTES_IN_FLIGHT`.
     """
     waiting: deque[tuple[Future[B], int]] = deque()
+    limit = MAX_BYTES_IN_FLIGHT if max_bytes is None else max_bytes
     max_ahead, held = 4 * threads(), 0
     try:
         for item in items:
             size = cost(item)
-            while waiting and (held + size > max_bytes or len(waiting) >= max_ahead):
+            while waiting and (held + size > limit or len(waiting) >= max_ahead):
                 future, freed = waiting.popleft()
                 held -= freed
                 yield future.result()
