@@ -215,20 +215,20 @@ def test_addressing_style_comes_from_the_environment(s3: str, monkeypatch: pytes
 
 def test_plain_objects(s3: str, tmp_path: Path) -> None:
     for name in ("a.tif", "plate1/a.tif", "plate1/b.tif", "plate10/c.tif"):
-        store.put(f"{s3}/images/{name}", name.encode())
-    assert [name for name, _, _ in store.listing(f"{s3}/images")] == [
+        store.put(f"{s3}/plain-objects/{name}", name.encode())
+    assert [name for name, _, _ in store.listing(f"{s3}/plain-objects")] == [
         "a.tif",
         "plate1/a.tif",
         "plate1/b.tif",
         "plate10/c.tif",
     ]
-    assert [(name, size) for name, size, _ in store.listing(f"{s3}/images/plate1")] == [("a.tif", 12), ("b.tif", 12)]
-    store.fetch_prefix(f"{s3}/images/plate1/", tmp_path / "plate")
+    assert [(name, size) for name, size, _ in store.listing(f"{s3}/plain-objects/plate1")] == [("a.tif", 12), ("b.tif", 12)]
+    store.fetch_prefix(f"{s3}/plain-objects/plate1/", tmp_path / "plate")
     assert sorted(p.name for p in (tmp_path / "plate").iterdir()) == ["a.tif", "b.tif"]
-    store.fetch_prefix(f"{s3}/images/a.tif", tmp_path / "one")
+    store.fetch_prefix(f"{s3}/plain-objects/a.tif", tmp_path / "one")
     assert (tmp_path / "one/a.tif").read_bytes() == b"a.tif"
     with pytest.raises(UserError, match="no object there"):
-        store.fetch_prefix(f"{s3}/images/plate2", tmp_path / "none")
+        store.fetch_prefix(f"{s3}/plain-objects/plate2", tmp_path / "none")
 
 
 @pytest.mark.usefixtures("small_parts")
