@@ -222,7 +222,10 @@ def test_plain_objects(s3: str, tmp_path: Path) -> None:
         "plate1/b.tif",
         "plate10/c.tif",
     ]
-    assert [(name, size) for name, size, _ in store.listing(f"{s3}/plain-objects/plate1")] == [("a.tif", 12), ("b.tif", 12)]
+    assert [(name, size) for name, size, _ in store.listing(f"{s3}/plain-objects/plate1")] == [
+        ("a.tif", 12),
+        ("b.tif", 12),
+    ]
     store.fetch_prefix(f"{s3}/plain-objects/plate1/", tmp_path / "plate")
     assert sorted(p.name for p in (tmp_path / "plate").iterdir()) == ["a.tif", "b.tif"]
     store.fetch_prefix(f"{s3}/plain-objects/a.tif", tmp_path / "one")
