@@ -21,20 +21,16 @@ Norm = Callable[[int], nn.Module]
 
 
 class _Residual(nn.Module):
-    """Residual connection around the layers of a block; the block before the addition is `branch`."""
+    """Residual connection around the layers of a block, whose output is `branch`."""
 
     def __init__(self, inside: int, out: int, stride: int, norm: Norm, variant: str) -> None:
         super().__init__()
         changes = stride > 1 or inside != out or variant == "rt_detr"
         self.downsample = _shortcut(inside, out, stride, norm, variant) if changes else None
 
-    def branch(self, x: Tensor) -> Tensor:
-        """(N, inside, H, W) -> (N, out, H / stride, W / stride)."""
-        raise NotImplementedError
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, inside, H, W) -> (N, out, H / stride, W / stride)."""
-        return F.relu(self.branch(x) + (x if self.downsample is None else self.downsample(x)))
+    def add_input(self, x: Tensor, branch: Tensor) -> Tensor:
+        """Input (N, inside, H, W), branch (N, out, H / stride, W / stride) -> rectified sum, as branch."""
+        return F.relu(branch + (x if self.downsample is None else self.downsample(x)))
 
 
 class BasicBlock(_Residual):
@@ -49,9 +45,9 @@ class BasicBlock(_Residual):
         self.conv2 = nn.Conv2d(width, width, 3, 1, 1, bias=False)
         self.bn2 = norm(width)
 
-    def branch(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """(N, inside, H, W) -> (N, width, H / stride, W / stride)."""
-        return self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
+        return self.add_input(x, self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x))))))
 
 
 class Bottleneck(_Residual):
@@ -68,10 +64,10 @@ class Bottleneck(_Residual):
         self.conv3 = nn.Conv2d(width, 4 * width, 1, bias=False)
         self.bn3 = norm(4 * width)
 
-    def branch(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """(N, inside, H, W) -> (N, 4 * width, H / stride, W / stride)."""
-        x = F.relu(self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x))))))
-        return self.bn3(self.conv3(x))
+        inner = F.relu(self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x))))))
+        return self.add_input(x, self.bn3(self.conv3(inner)))
 
 
 class ResNet(nn.Module):
