@@ -57,25 +57,23 @@ class Gate:
                 yield self._answer(chances, float(far))
 
     def _answer(self, chances: np.ndarray, distance: float) -> ImageClass:
-        answer, outcome, reason = self._outcome(chances, distance)
-        named = {name: float(value) for name, value in zip(self.classes, chances, strict=True)}
-        return ImageClass(self.classes[answer], float(chances[answer]), named, outcome, reason, distance)
-
-    def _outcome(self, chances: np.ndarray, distance: float) -> tuple[int, Outcome, str]:
-        """Class that is answered, or else the most probable one; outcome; reason."""
         best = int(chances.argmax())
+        outcome, reason = self._outcome(chances, distance, best)
+        named = {name: float(value) for name, value in zip(self.classes, chances, strict=True)}
+        return ImageClass(self.classes[best], float(chances[best]), named, outcome, reason, distance)
+
+    def _outcome(self, chances: np.ndarray, distance: float, best: int) -> tuple[Outcome, str]:
+        """Outcome and reason; best: number of the most probable class, which is always in the prediction set."""
         name = self.classes[best]
         if distance > self.max_distance:
-            limit = f"distance {distance:.3g}, limit {self.max_distance:.3g}"
-            return best, "abstain", f"unlike the training images: {limit}"
+            return "abstain", f"unlike the training images: distance {distance:.3g}, limit {self.max_distance:.3g}"
         if self.thresholds is None:
-            return best, self._side(best), f"{name} is the most probable class"
+            return self._side(best), f"{name} is the most probable class"
         plausible = np.flatnonzero(prediction_sets(chances[None], self.thresholds)).tolist()
         if len(plausible) > 1:
-            return best, "abstain", f"several classes are plausible: {', '.join(self.classes[k] for k in plausible)}"
-        [answer] = plausible
-        known = "alone is plausible" if chances[answer] >= self.thresholds[answer] else "is the most probable class"
-        return answer, self._side(answer), f"{self.classes[answer]} {known}"
+            return "abstain", f"several classes are plausible: {', '.join(self.classes[k] for k in plausible)}"
+        known = "alone is plausible" if chances[best] >= self.thresholds[best] else "is the most probable class"
+        return self._side(best), f"{name} {known}"
 
     def _side(self, number: int) -> Outcome:
         return "positive" if self.classes[number] in self.positive else "negative"
