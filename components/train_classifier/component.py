@@ -68,7 +68,7 @@ class TrainClassifier(Stage):
     corrected to the frequencies of the training images afterwards."""
     label_smoothing: float = Field(0.05, ge=0, lt=1)
     """Share of the target's probability that is spread over all classes."""
-    max_labels: PositiveInt = 1_000_000
+    max_labels: PositiveInt | Literal["all"] = "all"
     """Labelled training images that are used at most, each class by its share."""
     without_labels: Literal["fail", "skip"] = "fail"
     """Where no two classes are known: fail, or write an absent model, which later stages ignore."""

@@ -75,7 +75,8 @@ def choose_images(stage: TrainClassifier, reader: ImageReader, classes: dict[str
     if not val:
         train, val = _divide(train, index, reader, VAL_SHARE, stage.seed)
         log.info("no split val: %d training images take its place, by group", len(val))
-    train = _limit(train, index, len(names), stage.max_labels, stage.seed)
+    if stage.max_labels != "all":
+        train = _limit(train, index, len(names), stage.max_labels, stage.seed)
     selection, calibration = _divide(val, index, reader, 0.5, stage.seed)
     if not _all_classes(selection, index, names) or not _all_classes(calibration, index, names):
         log.warning("val is too small for two halves with all classes; all of it stops and calibrates the training")
