@@ -131,9 +131,7 @@ def _columns(matches: Any) -> tuple[list[int], list[int], list[bool], list[bool]
 
 
 def _remark(chosen: SplitImages, abstained: int, on_classes: str) -> str:
-    texts = [] if chosen.split == "all" else [f"Images of the split {chosen.split}."]
-    if chosen.learned_from:
-        texts.append("The model may have learned from their labels, so the scores may be too high.")
+    texts = chosen.remarks()
     if abstained:
         texts.append(f"{abstained} more images are left out, because the classifier abstained from them.")
     return " ".join([*texts, *([on_classes] if on_classes else [])])

@@ -107,9 +107,7 @@ def _row(images: ImageReader, key: str, true: str, number: int, predicted: Predi
 
 
 def _remark(chosen: SplitImages, unknown: set[str]) -> str:
-    texts = [] if chosen.split == "all" else [f"Images of the split {chosen.split}."]
-    if chosen.learned_from:
-        texts.append("The model may have learned from their labels, so the scores may be too high.")
+    texts = chosen.remarks()
     if unknown:
         listed = ", ".join(sorted(unknown))
         texts.append(f"Classes that are not known to the model: {listed}; their images count as wrong.")

@@ -48,6 +48,13 @@ class SplitImages:
     learned_from: bool
     """Whether the model learned from their labels: they are of the split train, for lack of others."""
 
+    def remarks(self) -> list[str]:
+        """Sentences on which images these are."""
+        texts = [] if self.split == "all" else [f"Images of the split {self.split}."]
+        if self.learned_from:
+            texts.append("The model may have learned from their labels, so the scores may be too high.")
+        return texts
+
 
 def choose_split(labelled: Collection[str], images: ImageReader, split: Split) -> SplitImages:
     """Choose among labelled images. auto: those of test, else of val, else of train.

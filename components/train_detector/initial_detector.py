@@ -12,6 +12,7 @@ from shared.artifacts.image_set import ImageReader, median_um_per_px
 from shared.data.boxes import densest
 from shared.models.backbones.resnet import ResNet
 from shared.models.backbones.vit import Encoder
+from shared.models.box_predictor import positions
 from shared.models.config import (
     DetectorArchitecture,
     DetectorConfig,
@@ -120,12 +121,12 @@ def chosen_queries(stage: TrainDetector, labelled: LabelledImages, model_input: 
     side = model_input.crop_px or stage.crop
     most = {key: densest([one], side * model_input.downsample) for key, one in boxes.items()}
     fullest = max(most, key=lambda key: (most[key], key))
-    positions = sum((side // stride) ** 2 for stride in (8, 16, 32))
+    most_queries = positions(side)
     if stage.queries == "auto":
         wanted = math.ceil(QUERY_MARGIN * most[fullest] / QUERY_STEP) * QUERY_STEP
-        queries = min(positions, max(MIN_QUERIES, wanted))
-    elif stage.queries > positions:
-        raise UserError(f"--queries: {stage.queries} exceed the {positions} positions of a crop; raise --crop")
+        queries = min(most_queries, max(MIN_QUERIES, wanted))
+    elif stage.queries > most_queries:
+        raise UserError(f"--queries: {stage.queries} exceed the {most_queries} positions of a crop; raise --crop")
     else:
         queries = stage.queries
     if most[fullest] > queries:
