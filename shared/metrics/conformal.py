@@ -83,5 +83,5 @@ def _threshold(probabilities: Sequence[float], target_error: float) -> float:
 
 
 def _smallest_target_error(count: int) -> str:
-    """The smallest target error that so many images allow, rounded up to three digits."""
+    """Return the smallest target error that `count` images allow, rounded up to three digits."""
     return f"{math.ceil(1000 / (count + 1)) / 1000:g}"

@@ -210,7 +210,7 @@ def stage(name: str, log: Path, *words: object) -> None:
 def arrays(
     data: Path, split: str, labels: str = "all", seed: int = 0
 ) -> tuple[list[np.ndarray], np.ndarray, list[str]]:
-    """Images, classes and keys of a split; labels: so many of malaria's training images, half of each class."""
+    """Images, classes and keys of a split; labels: number of malaria's training images, half of each class, or all."""
     reader, classes = ImageReader(data / "images"), LabelReader(data / "labels").classes()
     names, keys = sorted(set(classes.values())), reader.keys(split)
     if labels != "all" and split == "train" and len(keys) > int(labels):

@@ -39,7 +39,7 @@ def randomise(network: nn.Module) -> nn.Module:
 
 
 def targets(counts: tuple[int, ...], classes: int = 3) -> list[Target]:
-    """Boxes anywhere in images of so many objects."""
+    """Random boxes, for each image as many as `counts` says."""
     generator = torch.Generator().manual_seed(2)
     found = []
     for count in counts:
