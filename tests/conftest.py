@@ -138,3 +138,12 @@ def stage_images(docker_engine) -> dict[str, str]:
     from docker_engine import images
 
     return images("cpu", "torch", "export")
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """Compute in one thread: a loaded machine is much slower with more."""
+    before = os.environ.get("CYTOLOOM_THREADS")
+    os.environ["CYTOLOOM_THREADS"] = "1"
+    yield
+    os.environ.pop("CYTOLOOM_THREADS") if before is None else os.environ.update(CYTOLOOM_THREADS=before)

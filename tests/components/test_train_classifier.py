@@ -2,15 +2,14 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from killed_training import assert_killed_training_resumes
 from loop_artifacts import payload
 from real_labels import ROOT, real_data
 from safetensors.torch import load_file
@@ -27,7 +26,7 @@ from components.train_classifier.splits import choose_images
 from shared.artifacts.image_set import ImageReader, ImageWriter
 from shared.artifacts.kinds import ImageSet, LabelSet, Model
 from shared.artifacts.label_set import LabelWriter
-from shared.artifacts.manifest import read_manifest, seal
+from shared.artifacts.manifest import seal
 from shared.metrics.classes import class_metrics
 from shared.metrics.conformal import class_thresholds, plausible_classes
 from shared.models.backbones.vit import Encoder
@@ -39,16 +38,9 @@ from shared.models.load import load_model
 from shared.stage.declaration import Result
 from shared.system.errors import UserError
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 QUICK = {"steps": 4, "batch_size": 8}
 VIT = VitArchitecture.preset("nano", 8).model_copy(update={"depth": 2})
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = os.environ.get("CYTOLOOM_THREADS")
-    os.environ["CYTOLOOM_THREADS"] = "1"  # a loaded machine is much slower with more
-    yield
-    os.environ.pop("CYTOLOOM_THREADS") if before is None else os.environ.update(CYTOLOOM_THREADS=before)
 
 
 class Labelled:
@@ -438,23 +430,7 @@ def command(data: Labelled, encoder: Path, out: Path, **options) -> list[str]:
 
 
 def test_killed_and_started_again_it_ends_in_the_same_weights(data: Labelled, encoder: Path, tmp_path: Path) -> None:
-    """kill -9 once a checkpoint is there; the same command goes on from it."""
-    environment = {**os.environ, "CYTOLOOM_CHECKPOINTS": str(tmp_path / "kept"), "CYTOLOOM_CHECKPOINT_SECONDS": "0"}
-    options = {"cwd": ROOT, "env": environment, "stderr": subprocess.PIPE, "text": True}
-    unbroken = subprocess.run(command(data, encoder, tmp_path / "unbroken"), **options, timeout=300)
-    assert unbroken.returncode == 0, unbroken.stderr
-    killed = subprocess.Popen(command(data, encoder, tmp_path / "resumed"), **options)
-    deadline = time.monotonic() + 300
-    while not list((tmp_path / "kept").rglob("checkpoint.pt")) and killed.poll() is None:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    killed.send_signal(signal.SIGKILL)
-    killed.communicate()
-    assert killed.returncode == -signal.SIGKILL and not (tmp_path / "resumed").exists()
-    again = subprocess.run(command(data, encoder, tmp_path / "resumed"), **options, timeout=300)
-    assert again.returncode == 0, again.stderr
-    assert "resuming from the checkpoint" in again.stderr
-    assert read_manifest(tmp_path / "resumed").digest == read_manifest(tmp_path / "unbroken").digest
+    assert_killed_training_resumes(lambda out: command(data, encoder, out), tmp_path)
 
 
 @pytest.mark.timeout(600)

@@ -1,17 +1,14 @@
 """train_segmentor: it learns, resumes bit for bit, passes a model through, and names errors."""
 
 import itertools
-import os
-import signal
-import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
 import torch
+from killed_training import assert_killed_training_resumes
 from loop_artifacts import Data, dice, payload
-from real_labels import ROOT, wheel_nuclei
+from real_labels import wheel_nuclei
 from skimage import measure
 from small_segmentor import write_images, write_truth
 from torch.optim.optimizer import register_optimizer_step_post_hook
@@ -26,7 +23,7 @@ from components.train_segmentor.plan import REDUCTION, Plan
 from shared.artifacts.image_set import ImageReader
 from shared.artifacts.kinds import LabelSet, Model
 from shared.artifacts.label_set import NOTE_BORDER_REFINEMENT, NOTE_HAND_LABELLED, LabelReader, LabelWriter
-from shared.artifacts.manifest import read_manifest, seal
+from shared.artifacts.manifest import seal
 from shared.imaging.normalise import Normalisation
 from shared.instances.postprocess import find_foreground, split_instances
 from shared.metrics.tally import tally
@@ -41,15 +38,8 @@ from shared.targets import TARGETS
 from shared.training.seeds import step_generator
 
 TARGET = TARGETS["foreground_distance"]
+pytestmark = pytest.mark.usefixtures("one_thread")
 QUICK = {"steps": 4, "batch_size": 2, "crop": 64}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = os.environ.get("CYTOLOOM_THREADS")
-    os.environ["CYTOLOOM_THREADS"] = "1"  # a loaded machine is much slower with more
-    yield
-    os.environ.pop("CYTOLOOM_THREADS") if before is None else os.environ.update(CYTOLOOM_THREADS=before)
 
 
 @pytest.fixture(scope="module")
@@ -296,24 +286,7 @@ def command(data: Data, out) -> list[str]:
 
 
 def test_killed_and_started_again_it_ends_in_the_same_weights(data, tmp_path):
-    """kill -9 once a checkpoint is there; the same command goes on from it."""
-    environment = {**os.environ, "CYTOLOOM_CHECKPOINTS": str(tmp_path / "kept"), "CYTOLOOM_CHECKPOINT_SECONDS": "0"}
-    options = {"cwd": ROOT, "env": environment, "stderr": subprocess.PIPE, "text": True}
-    unbroken = subprocess.run(command(data, tmp_path / "unbroken"), **options, timeout=300)
-    assert unbroken.returncode == 0, unbroken.stderr
-    killed = subprocess.Popen(command(data, tmp_path / "resumed"), **options)
-    deadline = time.monotonic() + 300
-    while not list((tmp_path / "kept").rglob("checkpoint.pt")) and killed.poll() is None:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    killed.send_signal(signal.SIGKILL)
-    killed.communicate()
-    assert killed.returncode == -signal.SIGKILL
-    assert not (tmp_path / "resumed").exists()
-    again = subprocess.run(command(data, tmp_path / "resumed"), **options, timeout=300)
-    assert again.returncode == 0, again.stderr
-    assert "resuming from the checkpoint" in again.stderr
-    assert read_manifest(tmp_path / "resumed").digest == read_manifest(tmp_path / "unbroken").digest
+    assert_killed_training_resumes(lambda out: command(data, out), tmp_path)
 
 
 def test_masks_are_cut_and_oriented_with_their_images(tmp_path):
