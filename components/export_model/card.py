@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from components.export_model.exportable import Exportable
+from shared.imaging.normalise import Normalisation
 from shared.models.runtimes import INPUT, INT8_FILE, ONNX_FILE
 
 
@@ -25,15 +26,14 @@ Inside the graph: {", ".join(metadata.inside)}. Left to the program: {", ".join(
 
 def usage_program(subject: Exportable, file: str) -> str:
     """Write a Python program that applies `file` to `image.tif`; it needs numpy, tifffile and onnxruntime alone."""
-    expected = subject.config.input
-    low, high, clip = expected.normalisation.low, expected.normalisation.high, expected.normalisation.clip
+    expected, clip = subject.config.input, subject.config.input.normalisation.clip
     return f"""import numpy as np
 import onnxruntime
 import tifffile
 
 image = tifffile.imread("image.tif")
 image = image.reshape(*image.shape[:2], -1).astype(np.float32)  # height, width, {expected.channels} channels
-low, high = np.percentile(image, [{low:g}, {high:g}], axis=(0, 1))
+low, high = {_limits(expected.normalisation)}
 image = np.clip((image - low) / np.maximum(high - low, 1e-6), {clip[0]:g}, {clip[1]:g})
 height, width = image.shape[:2]
 {_PREPARATIONS[subject.kind](subject)}
@@ -41,6 +41,13 @@ session = onnxruntime.InferenceSession("{file}")
 outputs = session.run(None, {{"{INPUT}": image.transpose(2, 0, 1)[None].astype(np.float32)}})
 {_RESULTS[subject.kind](subject)}
 """
+
+
+def _limits(normalisation: Normalisation) -> str:
+    """Expression for what becomes 0 and 1 in each channel."""
+    if normalisation.fixed:
+        return f"np.array({[list(pair) for pair in normalisation.fixed]}).T"
+    return f"np.percentile(image, [{normalisation.low:g}, {normalisation.high:g}], axis=(0, 1))"
 
 
 def _features_output(subject: Exportable) -> str:
@@ -81,8 +88,21 @@ def axis(old, new):  # matrix (new, old) that resizes an axis: mean of areas dow
     return np.clip(1 - np.abs(centre - np.arange(old)), 0, 1)
 
 
-rows, columns = axis(height, {subject.metadata.tile}), axis(width, {subject.metadata.tile})
-image = np.einsum("ij,jkc,lk->ilc", rows, image, columns)"""
+{_placed(subject.metadata.tile, subject.config.input.window_px)}"""
+
+
+def _placed(side: int, window: int | None) -> str:
+    """Lines that resize an image by `axis` to `side` px, or with a window into the middle of a square of that side."""
+    resize = 'image = np.einsum("ij,jkc,lk->ilc", axis(height, rows), image, axis(width, columns))'
+    if window is None:
+        return f"rows, columns = {side}, {side}\n{resize}"
+    return f"""factor = min({side} / {window}, {side} / max(height, width))
+rows, columns = max(1, round(height * factor)), max(1, round(width * factor))
+border = np.median(np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]]), axis=0)
+{resize}
+square, top, left = np.tile(border, ({side}, {side}, 1)), ({side} - rows) // 2, ({side} - columns) // 2
+square[top : top + rows, left : left + columns] = image
+image = square"""
 
 
 def _padded_tile(subject: Exportable) -> str:

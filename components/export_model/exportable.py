@@ -28,12 +28,12 @@ _INSIDE = {
 }
 """Kind -> what its graph computes besides the network."""
 _OUTSIDE = {
-    "encoder": ("normalisation by percentiles of the whole image",),
-    "segmentor": ("normalisation by percentiles of the whole image", "tiles", "instances"),
-    "classifier": ("normalisation by percentiles of the whole image", "resizing", "thresholds"),
-    "detector": ("normalisation by percentiles of the whole image", "tiles and their merging", "score threshold"),
+    "encoder": (),
+    "segmentor": ("tiles", "instances"),
+    "classifier": ("resizing", "thresholds"),
+    "detector": ("tiles and their merging", "score threshold"),
 }
-"""Kind -> what is left to the program that runs the graph."""
+"""Kind -> what, besides the normalisation, is left to the program that runs the graph."""
 
 
 @dataclass(frozen=True)
@@ -79,9 +79,15 @@ def load_exportable(folder: Path, tile: int = 128) -> Exportable:
         normalisation=config.input.normalisation,
         postprocessing=config.postprocessing.model_dump(mode="json"),
         inside=tuple(name for name in _INSIDE[config.kind] if config.input.downsample > 1 or "sampling" not in name),
-        outside=_OUTSIDE[config.kind],
+        outside=_outside(config),
     )
     return Exportable(load_output_module(folder), config, metadata)
+
+
+def _outside(config: NetworkConfig) -> tuple[str, ...]:
+    """What is left to the program that runs the graph."""
+    limits = "fixed limits" if config.input.normalisation.fixed else "percentiles of the whole image"
+    return f"normalisation by {limits}", *_OUTSIDE[config.kind]
 
 
 def _sides(config: NetworkConfig, tile: int) -> tuple[int | None, int]:

@@ -22,6 +22,20 @@ def prior_correction(stage: TrainClassifier, counts: np.ndarray) -> np.ndarray:
     return np.log(counts * len(counts) / counts.sum()).astype(np.float32)
 
 
+def fit_probabilities(logits: np.ndarray, labels: np.ndarray, correction: np.ndarray) -> tuple[np.ndarray, float]:
+    """Choose what makes logits (n, K) likely for labels (n,): the prior correction (K,) or none, and a temperature.
+
+    From few images of a rare class a network learns too uncertain logits for the correction, which then hides the
+    class. Returns what is added to the logits (K,), and the temperature.
+    """
+    found = []
+    for added in (correction, np.zeros_like(correction)):
+        temperature = fit_temperature(logits + added, labels)
+        found.append((negative_log_likelihood(logits + added, labels, temperature), added, temperature))
+    _, added, temperature = min(found, key=lambda one: one[0])
+    return added, temperature
+
+
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     """Temperature with the lowest negative log-likelihood (Guo et al. 2017); logits (n, K), labels (n,).
 

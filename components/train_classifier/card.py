@@ -2,7 +2,8 @@
 
 from components.train_classifier.component import TrainClassifier
 from components.train_classifier.splits import LabelledKeys
-from shared.models.config import ClassifierConfig
+from shared.imaging.normalise import Normalisation
+from shared.models.config import ClassifierConfig, ModelInput
 
 _TUNED = {"all": "all blocks", "last": "the last blocks", "none": "the last layer alone"}
 
@@ -15,13 +16,27 @@ def model_card(stage: TrainClassifier, config: ClassifierConfig, keys: LabelledK
 
 Classes: {", ".join(keys.classes)}.
 
-- Input: {given.channels} channels, each scaled so that its {given.normalisation.low:g} and \
-{given.normalisation.high:g} percentiles become 0 and 1{scale}; resized to {given.crop_px} x {given.crop_px} px
+- Input: {given.channels} channels, each scaled so that {_limits(given.normalisation)} become 0 and 1{scale}; \
+{_fit(given)} {given.crop_px} x {given.crop_px} px
 - Output: probability of each class, at the temperature {settings.temperature:g}; distance from the training images
 - Training: {len(keys.train)} images, at most {stage.steps} steps of {stage.batch_size}, {_TUNED[stage.tune]} trained
 - Calibration: {len(keys.calibration)} images, {", ".join(str(len(scores)) for scores in settings.calibration)} of the \
 classes
 {_quality(metrics)}"""
+
+
+def _limits(normalisation: Normalisation) -> str:
+    """What becomes 0 and 1."""
+    if normalisation.fixed:
+        return ", ".join(f"{low:g} and {high:g}" for low, high in normalisation.fixed) + " (by channel)"
+    return f"its {normalisation.low:g} and {normalisation.high:g} percentiles"
+
+
+def _fit(given: ModelInput) -> str:
+    """What is done to an image before it has the network's size."""
+    if given.window_px is None:
+        return "resized to"
+    return f"centred in {given.window_px} x {given.window_px} px, which are resized to"
 
 
 def _quality(metrics: dict[str, float]) -> str:

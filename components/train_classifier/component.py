@@ -14,7 +14,8 @@ class TrainClassifier(Stage):
     It learns from the labelled images of the split train. Those of val are divided into two halves, by group: one
     decides when training stops and sets the temperature of the probabilities; the other, which decides nothing, holds
     the scores and distances by which `infer` abstains. Without a split val, both are made of a fifth of the training
-    images, by group. Images of the split test are scored only.
+    images, by group; if these are too few for that, all of them are learned from, and `infer` cannot abstain. Images of
+    the split test are scored only.
     """
 
     image: ClassVar[str] = "torch"
@@ -49,6 +50,14 @@ class TrainClassifier(Stage):
     """What of the patch tokens the last layer sees."""
     size: Annotated[int, Field(ge=16, le=512)] | Literal["auto"] = "auto"
     """Side to which images are resized, px, a multiple of the encoder's patch. auto: about theirs, from 32 to 128."""
+    fit: Literal["auto", "stretch", "window"] = "auto"
+    """stretch: every image is resized to a square. window: all are resized by one factor and centred in a square as
+    large as the largest, so that large objects look larger than small ones. auto: window where the images are of at
+    most 512 px and their sizes differ, as crops of single objects do; otherwise stretch."""
+    intensity: Literal["set", "image"] = "set"
+    """What becomes 0 and 1 in the network's input. set: the same values in all images, the medians of the training
+    images' percentiles, so that brightness, colour and contrast tell classes apart. image: the percentiles of each
+    image, for images whose exposure or stain varies and means nothing."""
     steps: PositiveInt = 1200
     """Optimiser steps at most."""
     batch_size: PositiveInt = 32
@@ -65,7 +74,7 @@ class TrainClassifier(Stage):
     little, and all get other contrast, brightness and gamma, some a blur."""
     balance: Literal["sampling", "loss", "none"] = "sampling"
     """For classes of different frequency: draw rare classes more often, or weigh their loss more. The probabilities are
-    corrected to the frequencies of the training images afterwards."""
+    corrected to the frequencies of the training images afterwards, if that makes val more likely."""
     label_smoothing: float = Field(0.05, ge=0, lt=1)
     """Share of the target's probability that is spread over all classes."""
     max_labels: PositiveInt | Literal["all"] = "all"

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from components.train_classifier.calibration import fit_temperature, negative_log_likelihood, prior_correction
+from components.train_classifier.calibration import fit_probabilities, negative_log_likelihood, prior_correction
 from components.train_classifier.component import TrainClassifier
 from components.train_classifier.labelled_images import LabelledImages, TrainingBatches
 from components.train_classifier.splits import LabelledKeys
@@ -167,7 +167,7 @@ def predict_logits(classifier: Classifier, images: LabelledImages, keys: list[st
 def score(
     stage: TrainClassifier, classifier: Classifier, images: LabelledImages, keys: LabelledKeys, where: str
 ) -> float:
-    """Negative log-likelihood of the selection images at the best temperature."""
+    """Negative log-likelihood of the selection images with the best correction and temperature."""
     logits, labels = predict_logits(classifier, images, keys.selection, where), keys.labels(keys.selection)
-    logits = logits + prior_correction(stage, keys.counts(keys.train))
-    return negative_log_likelihood(logits, labels, fit_temperature(logits, labels))
+    added, temperature = fit_probabilities(logits, labels, prior_correction(stage, keys.counts(keys.train)))
+    return negative_log_likelihood(logits + added, labels, temperature)

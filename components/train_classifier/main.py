@@ -1,17 +1,17 @@
 """Train a classifier on labelled images."""
 
 import cv2
-import numpy as np
 import torch
 
-from components.train_classifier.calibration import fit_temperature, prior_correction, with_scores
+from components.train_classifier.calibration import fit_probabilities, prior_correction, with_scores
 from components.train_classifier.card import model_card
 from components.train_classifier.component import TrainClassifier
 from components.train_classifier.labelled_images import LabelledImages
 from components.train_classifier.loop import embeddings_and_features, predict_logits, train
+from components.train_classifier.model_input import choose_input
 from components.train_classifier.page import TrainedClassifier, make_page
 from components.train_classifier.splits import LabelledKeys, choose_images, nothing_to_learn
-from shared.artifacts.image_set import ImageReader, median_um_per_px
+from shared.artifacts.image_set import ImageReader
 from shared.artifacts.keys import evenly_spaced
 from shared.artifacts.label_set import LabelReader
 from shared.metrics.classes import class_metrics, confusion_matrix, roc_curve
@@ -19,7 +19,7 @@ from shared.metrics.classification import Classification
 from shared.models.backbones.vit import Encoder
 from shared.models.class_predictor import ClassPrediction, ClassPredictor
 from shared.models.classifier import REFERENCES, Classifier
-from shared.models.config import ClassifierArchitecture, ClassifierConfig, ClassifierPostProcessing, ModelInput
+from shared.models.config import ClassifierArchitecture, ClassifierConfig, ClassifierPostProcessing
 from shared.models.files import save_absent, save_model
 from shared.models.load import load_model
 from shared.stage.declaration import Result
@@ -28,8 +28,6 @@ from shared.system.errors import UserError
 from shared.training.history import first_and_last_loss
 from shared.training.seeds import seed_everything
 
-MIN_SIZE, MAX_SIZE = 32, 128
-"""Limits of the side to which images are resized where `size` is auto, px."""
 MAX_ROC_POINTS = 200
 """Points of the ROC curve in the output `classification`."""
 
@@ -73,31 +71,13 @@ def new_classifier(stage: TrainClassifier, encoder: Encoder, reader: ImageReader
             f"--encoder: {stage.encoder}: made for {given.channels} channels, the images have up to {channels}; give "
             "an encoder that was pretrained on such images"
         )
-    model_input = ModelInput(
-        channels=given.channels,
-        normalisation=given.normalisation,
-        um_per_px=median_um_per_px(reader, keys.train) or given.um_per_px,
-        crop_px=choose_size(stage, reader, keys.train, given, vit.patch),
-    )
+    model_input = choose_input(stage, reader, keys.train, given, vit.patch)
     architecture = ClassifierArchitecture(
         encoder=vit, classes=keys.classes, pooling=stage.pooling, stem=stage.stem and stage.tune == "all"
     )
     classifier = Classifier(ClassifierConfig(architecture=architecture, input=model_input))
     classifier.encoder.load_state_dict(encoder.state_dict())
     return classifier
-
-
-def choose_size(stage: TrainClassifier, reader: ImageReader, keys: list[str], given: ModelInput, patch: int) -> int:
-    """Return the side to which images are resized, px."""
-    if stage.size != "auto":
-        if stage.size % patch:
-            raise UserError(
-                f"--size: {stage.size} is no multiple of the encoder's patch, {patch} px; give "
-                f"{max(1, stage.size // patch) * patch} or {(stage.size // patch + 1) * patch}"
-            )
-        return stage.size
-    shorter = np.median([min(reader.entries[key].height, reader.entries[key].width) for key in keys])
-    return max(1, int(np.clip(shorter / given.downsample, MIN_SIZE, MAX_SIZE)) // patch) * patch
 
 
 def fit_standardisation(classifier: Classifier, images: LabelledImages, keys: list[str], where: str) -> None:
@@ -112,12 +92,17 @@ def fit_standardisation(classifier: Classifier, images: LabelledImages, keys: li
 def calibrate(
     stage: TrainClassifier, trained: Classifier, images: LabelledImages, keys: LabelledKeys, where: str
 ) -> None:
-    """Correct the prior; set the temperature, the reference of distances, and the calibration images' scores."""
+    """Set the reference of distances, prior correction and temperature, and the calibration images' scores.
+
+    Without images to choose by, nothing is corrected: the probabilities are those for classes of equal frequency.
+    """
     trained.fit_reference(embeddings_and_features(trained, images, evenly_spaced(keys.train, REFERENCES), where)[1])
-    trained.head.bias.add_(torch.from_numpy(prior_correction(stage, keys.counts(keys.train))).to(where))
-    logits, labels = predict_logits(trained, images, keys.selection, where), keys.labels(keys.selection)
-    temperature = round(fit_temperature(logits, labels), 4) if keys.can_select else 1.0
-    settings = ClassifierPostProcessing(temperature=temperature)
+    temperature = 1.0
+    if keys.can_select:
+        logits, labels = predict_logits(trained, images, keys.selection, where), keys.labels(keys.selection)
+        added, temperature = fit_probabilities(logits, labels, prior_correction(stage, keys.counts(keys.train)))
+        trained.head.bias.add_(torch.from_numpy(added).to(where))
+    settings = ClassifierPostProcessing(temperature=round(temperature, 4))
     trained.config = trained.config.model_copy(update={"postprocessing": settings})
     found = predict(ClassPredictor.of(trained, where), images, keys.calibration)
     settings = with_scores(settings, found.probability, found.distance, keys.labels(keys.calibration))
@@ -139,8 +124,8 @@ def metrics(keys: LabelledKeys, predictions: dict[str, ClassPrediction]) -> dict
 
 
 def classification(keys: LabelledKeys, predictions: dict[str, ClassPrediction]) -> Classification:
-    """Confusion matrix, and of two classes the ROC curve, of test or else of val."""
-    split = "test" if "test" in predictions else "val"
+    """Confusion matrix, and of two classes the ROC curve, of the split that is shown."""
+    split = keys.shown
     probability, labels = predictions[split].probability, keys.labels(getattr(keys, split))
     roc = roc_curve(probability[:, 1], labels == 1) if len(keys.classes) == 2 else []
     matrix = confusion_matrix(probability, labels).astype(float).tolist()
@@ -155,6 +140,8 @@ def remark(keys: LabelledKeys) -> str:
     }
     told = [f"{split} has no image of {', '.join(names)}." for split, names in absent.items() if names]
     counts = keys.counts(keys.calibration)
+    if not keys.calibration:
+        return " ".join([*told, "There is no calibration image, without which infer needs target_error=none."])
     rarest, smallest = keys.classes[int(counts.argmin())], int(counts.min())
     images = "1 calibration image" if smallest == 1 else f"{smallest} calibration images"
     return " ".join([*told, f"With {images} of {rarest}, infer keeps target errors from {1 / (smallest + 1):.2g} on."])

@@ -52,7 +52,7 @@ def make_page(stage: TrainClassifier, trained: TrainedClassifier, where: str) ->
     page.plot("loss", {"train": plot_points(trained.history)}, x="step", y="loss")
     if trained.scores:
         page.plot("early stop", {"val": trained.scores}, x="step", y="negative log-likelihood")
-    shown = "test" if "test" in trained.predictions else "val"
+    shown = keys.shown
     _confusion(page, trained, shown)
     _curves(page, trained)
     _abstention(page, trained, shown)
@@ -85,7 +85,9 @@ def _confusion(page: Page, trained: TrainedClassifier, split: str) -> None:
 
 
 def _curves(page: Page, trained: TrainedClassifier) -> None:
-    """Reliability diagram and ROC curves of val and test."""
+    """Reliability diagram and ROC curves of val and test, if there are any."""
+    if trained.keys.shown == "train":
+        return
     page.heading("Reliability and ROC")
     keys, parts = trained.keys, {"ideal": [(0.0, 0.0), (1.0, 1.0)]}
     curves = {}

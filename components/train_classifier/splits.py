@@ -44,6 +44,11 @@ class LabelledKeys:
         """Whether val has images of all classes, without which it can neither stop nor scale a training."""
         return bool((self.counts(self.selection) > 0).all())
 
+    @property
+    def shown(self) -> str:
+        """The split that examples and the confusion matrix are of: test, or val, or else train."""
+        return next(name for name in ("test", "val", "train") if getattr(self, name))
+
     def scored(self) -> dict[str, list[str]]:
         """Split -> keys, of the splits that are scored and not empty."""
         splits = {"train": self.train, "val": self.val, "test": self.test}
@@ -73,17 +78,31 @@ def choose_images(stage: TrainClassifier, reader: ImageReader, classes: dict[str
     train, val = by_split["train"], by_split["val"]
     _check_classes(train, index, names)
     if not val:
-        train, val = _divide(train, index, reader, VAL_SHARE, stage.seed)
-        log.info("no split val: %d training images take its place, by group", len(val))
+        train, val = _make_val(train, index, names, reader, stage.seed)
     if stage.max_labels != "all":
         train = _limit(train, index, len(names), stage.max_labels, stage.seed)
     selection, calibration = _divide(val, index, reader, 0.5, stage.seed)
-    if not _all_classes(selection, index, names) or not _all_classes(calibration, index, names):
+    if val and not (_all_classes(selection, index, names) and _all_classes(calibration, index, names)):
         log.warning("val is too small for two halves with all classes; all of it stops and calibrates the training")
         selection = calibration = val
         if not _all_classes(val, index, names):
             log.warning("val lacks a class: training is not stopped by it, and the temperature stays 1")
     return LabelledKeys(names, index, train, val, selection, calibration, by_split["test"])
+
+
+def _make_val(
+    train: list[str], index: dict[str, int], names: tuple[str, ...], reader: ImageReader, seed: int
+) -> tuple[list[str], list[str]]:
+    """Divide the training images into train and val; val stays empty where it would lack a class."""
+    rest, val = _divide(train, index, reader, VAL_SHARE, seed)
+    if not _all_classes(val, index, names):
+        log.warning(
+            "no split val, and too few images or groups of a class to make one: all are learned from, none stops or "
+            "calibrates the training; `infer` answers with target_error=none alone"
+        )
+        return train, []
+    log.info("no split val: %d training images take its place, by group", len(val))
+    return rest, val
 
 
 def _check_classes(train: list[str], index: dict[str, int], names: tuple[str, ...]) -> None:
@@ -112,6 +131,8 @@ def _divide(
     classes nearer to those wanted; the first of a class to the first part. Images are divided one by one where all are
     of one group.
     """
+    if not keys:
+        return [], []
     groups: dict[str, list[str]] = {}
     for key in keys:
         groups.setdefault(reader.entries[key].group or key, []).append(key)

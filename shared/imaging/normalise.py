@@ -17,22 +17,35 @@ class Normalisation(BaseModel):
     """Percentile of each channel that becomes 1."""
     clip: tuple[float, float] = (-0.5, 1.5)
     """Range of the normalised values; outliers are clipped to it."""
+    fixed: tuple[tuple[float, float], ...] = ()
+    """Values of each channel that become 0 and 1 in every image. Empty: each image has its own percentiles."""
 
     @model_validator(mode="after")
     def _ordered(self) -> "Normalisation":
         if not (self.low < self.high and self.clip[0] <= 0 < 1 <= self.clip[1]):
             raise ValueError(f"low {self.low} must be below high {self.high}, clip {self.clip} must contain 0 and 1")
+        if any(not low <= high for low, high in self.fixed):
+            raise ValueError(f"fixed {self.fixed}: the first value of a channel must not be above the second")
         return self
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
-        """Normalise an image (H, W, C) of any dtype, each channel by its own percentiles: float32 within `clip`.
+        """Normalise an image (H, W, C) of any dtype, each channel by its `limits`: float32 within `clip`.
 
         A constant channel, nan and minus infinity become 0; infinity becomes 1.
         """
         return self.apply(image, self.limits(image))
 
     def limits(self, image: np.ndarray) -> list[tuple[float, float]]:
-        """Return the values of each channel of an image (H, W, C) that become 0 and 1; equal in a constant channel."""
+        """Return the values of each channel of an image (H, W, C) that become 0 and 1; equal in a constant channel.
+
+        With `fixed`, a grey image that stands for colours has the mean of their limits, and colours that stand for a
+        grey image have its limits.
+        """
+        channels, known = image.shape[2], len(self.fixed)
+        if known == 1 or 1 < channels <= known:
+            return [*self.fixed, *self.fixed[:1] * (channels - 1)][:channels]
+        if known and channels == 1:
+            return [(sum(low for low, _ in self.fixed) / known, sum(high for _, high in self.fixed) / known)]
         return [_limits(image[..., c], self.low, self.high) for c in range(image.shape[2])]
 
     def apply(self, image: np.ndarray, limits: list[tuple[float, float]]) -> np.ndarray:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from shared.imaging.normalise import match_channels
-from shared.imaging.resize import resize
+from shared.imaging.resize import resize, resize_into
 from shared.models.config import ClassifierConfig, ModelInput
 from shared.models.network import Network, as_network
 
@@ -64,8 +64,13 @@ class ClassPredictor:
 
 
 def network_input(image: np.ndarray, expected: ModelInput) -> np.ndarray:
-    """Normalise an image (H, W, C) and resize it to the model's `crop_px` on both sides: (S, S, channels) float32."""
+    """Normalise an image (H, W, C) and resize it to the model's `crop_px` on both sides: (S, S, channels) float32.
+
+    With `window_px` all images are resized by one factor, except those that are larger than the window.
+    """
     if expected.crop_px is None:
         raise ValueError("the config of a classifier states crop_px")
     matched = match_channels(expected.normalisation(image), expected.channels)
-    return resize(matched, (expected.crop_px, expected.crop_px))
+    if expected.window_px is None:
+        return resize(matched, (expected.crop_px, expected.crop_px))
+    return resize_into(matched, expected.crop_px, expected.crop_px / expected.window_px)

@@ -59,11 +59,13 @@ PRETRAIN = {
     "bccd": ("--steps", "600"),
     "usiigaci": ("--steps", "600"),
 }
+SIZE = {"malaria": "48", "bccd": "auto", "usiigaci": "auto"}
 STEPS = {"all": 2000, "500": 800, "100": 400, "20": 200}
 """Labels -> steps of 32 images."""
 TARGET_ERROR, DISTANCE_QUANTILE = 0.05, 0.99
 TILE, MIN_CELLS = 128, 0.1
-"""Usiigaci: side of a tile, px, and share of cell pixels from which on a tile shows cells."""
+"""Usiigaci: side of a tile, px, and share of cell pixels from which on a tile shows cells; tiles with fewer but some
+are left out."""
 
 
 def main() -> int:
@@ -181,7 +183,10 @@ def write_tiles(target: Path) -> None:
         )
         for y in range(0, image.shape[0] - TILE + 1, TILE):
             for x in range(0, image.shape[1] - TILE + 1, TILE):
-                name = "cells" if (mask[y : y + TILE, x : x + TILE] > 0).mean() >= MIN_CELLS else "none"
+                share = (mask[y : y + TILE, x : x + TILE] > 0).mean()
+                if 0 < share < MIN_CELLS:
+                    continue
+                name = "cells" if share else "none"
                 folder = target / ("test" if number % 3 == 2 else "train") / name
                 write(folder / f"{path.stem}_{y}_{x}.png", image[y : y + TILE, x : x + TILE])
 
@@ -252,7 +257,7 @@ def classifier(run: dict, data: Path, out: Path) -> dict[str, float]:
         "--metrics",
         folder.with_suffix(".json"),
         "--size",
-        48,
+        SIZE[run["set"]],
     ]
     if run["labels"] != "all":
         words += ["--early_stop", "false"] + (["--max_labels", run["labels"]] if run["set"] == "malaria" else [])

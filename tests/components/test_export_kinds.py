@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +25,11 @@ from components.export_model.onnx_export import write_onnx
 from shared.artifacts.kinds import LabelSet
 from shared.artifacts.label_set import LabelWriter
 from shared.artifacts.manifest import seal
+from shared.imaging.normalise import Normalisation
 from shared.models.box_predictor import BoxPredictor
 from shared.models.class_predictor import ClassPredictor
+from shared.models.classifier import ClassProbabilities
+from shared.models.network import as_network
 from shared.models.runtimes.onnx_runtime import onnx_network
 from shared.models.runtimes.runtime import open_model
 
@@ -114,12 +118,19 @@ def test_swapped_classes_are_refused(classifier, tmp_path):
     assert file.compared.metrics["accuracy"] < 0.2 < 0.8 < file.compared.reference["accuracy"]
 
 
-def run_program(model: Path, folder: Path, image: np.ndarray, results: str) -> dict[str, np.ndarray]:
-    """Run the program of the model card on an image with numpy, tifffile and onnxruntime alone."""
+def run_program(
+    model: Path, folder: Path, image: np.ndarray, results: str, **expected: object
+) -> dict[str, np.ndarray]:
+    """Run the program of the model card on an image with numpy, tifffile and onnxruntime alone.
+
+    expected: changes of the config's `input`.
+    """
     tifffile.imwrite(folder / "image.tif", image, photometric="minisblack")
     (folder / "model.onnx").write_bytes((model / "model.onnx").read_bytes())
     saved = ", ".join(f"{name}={name}" for name in results.split())
-    program = usage_program(load_exportable(model), "model.onnx")
+    subject = load_exportable(model)
+    config = subject.config.model_copy(update={"input": subject.config.input.model_copy(update=expected)})
+    program = usage_program(replace(subject, config=config), "model.onnx")
     (folder / "use.py").write_text(f"{program}np.savez('result.npz', {saved})\n")
     subprocess.run([sys.executable, "-I", "use.py"], cwd=folder, check=True)
     return dict(np.load(folder / "result.npz"))
@@ -133,6 +144,19 @@ def test_the_program_of_a_classifiers_card_runs(exported, tmp_path, side):
     np.testing.assert_allclose(found["probability"], expected.probability[0], atol=1e-3)
     np.testing.assert_allclose(found["distance"], expected.distance[0], rtol=1e-3)
     assert str(found["name"]) == ("negative", "positive")[expected.probability[0].argmax()]
+
+
+@pytest.mark.parametrize("shape", [(20, 30), (48, 40)], ids=["smaller", "larger than the window"])
+def test_the_program_of_a_classifier_with_fixed_limits_and_a_window_runs(exported, tmp_path, shape):
+    image = crops(2, "lower")[0][1][: shape[0], : shape[1]]
+    given = {"normalisation": Normalisation(fixed=((90.0, 400.0),)), "window_px": 40}
+    found = run_program(exported, tmp_path, image, "probability distance", **given)
+    network = trained()
+    config = network.config.model_copy(update={"input": network.config.input.model_copy(update=given)})
+    expected = ClassPredictor(as_network(ClassProbabilities(network.eval()), "cpu"), config)([image])
+    np.testing.assert_allclose(found["probability"], expected.probability[0], atol=1e-3)
+    np.testing.assert_allclose(found["distance"], expected.distance[0], rtol=1e-3)
+    assert load_exportable(exported).metadata.outside[0] == "normalisation by percentiles of the whole image"
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,12 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 from small_classifier import crops
 
-from components.train_classifier.calibration import fit_temperature, negative_log_likelihood, prior_correction
+from components.train_classifier.calibration import (
+    fit_probabilities,
+    fit_temperature,
+    negative_log_likelihood,
+    prior_correction,
+)
 from components.train_classifier.component import TrainClassifier
 from components.train_classifier.labelled_images import LabelledImages, TrainingBatches, augment
 from components.train_classifier.main import run
@@ -237,17 +242,19 @@ def test_a_class_of_one_group_is_learned(encoder: Path, tmp_path: Path) -> None:
     rows = [("a", "train", "1")] * 9 + [("a", "train", "2")] * 2 + [("b", "train", "2")] * 4 + [("a", "train", "3")] * 2
     data = Labelled(tmp_path / "data").write(pictures(*rows))
     keys = choose_images(data.stage(tmp_path / "a", encoder), ImageReader(data.images), data.classes)
-    assert keys.counts(keys.train).tolist() == [11, 4] and keys.counts(keys.val).tolist() == [2, 0]
+    assert keys.counts(keys.train).tolist() == [13, 4] and keys.val == [], "a val would lack the class b"
 
 
 def test_a_class_of_one_image_is_learned(encoder: Path, tmp_path: Path) -> None:
-    """Val has none of it, so it neither stops the training nor sets the temperature."""
+    """No val can be made, so nothing stops the training or sets the temperature, and nothing hides the class."""
     data = Labelled(tmp_path / "data").write(pictures(*[("a", "train", "")] * 15, ("b", "train", "")))
     result = data.train(tmp_path / "a", encoder, steps=12)
     settings = load_model(tmp_path / "a", Classifier).config.postprocessing
     assert result.metrics["steps"] == 12 and settings.temperature == 1
-    assert [len(scores) for scores in settings.calibration] == [3, 0]
-    assert "With 0 calibration images of b" in result.remark
+    assert [len(scores) for scores in settings.calibration] == [0, 0]
+    assert "no calibration image" in result.remark and "val_accuracy" not in result.metrics
+    assert result.classification is not None and sum(map(sum, result.classification.confusion)) == 16
+    assert "Confusion matrix, train" in titles(result.page.html())
 
 
 def test_labels_are_limited_by_the_share_of_each_class(data: Labelled, encoder: Path, tmp_path: Path) -> None:
@@ -355,6 +362,36 @@ def test_probabilities_follow_the_frequencies_of_the_classes(encoder: Path, tmp_
     reader, predictor = ImageReader(data.images), ClassPredictor.of(load_model(tmp_path / "a", Classifier), "cpu")
     found = predictor([reader.read(key) for key in reader.keys("val")]).probability
     assert found[:, 0].mean() == pytest.approx(0.2, abs=0.08)
+
+
+def test_a_rare_class_is_not_hidden_where_val_shows_that_the_correction_would() -> None:
+    """Unsure logits, of a network that saw few images: the correction calls every image common."""
+    correction, labels = np.log([1.9, 0.1]), np.array([0] * 19 + [1])
+    unsure = np.where(labels[:, None] == [0, 1], 0.8, -0.8)
+    added, temperature = fit_probabilities(unsure, labels, correction)
+    assert not added.any() and ((unsure + added) / temperature).argmax(axis=1).tolist() == labels.tolist()
+    noise = np.random.default_rng(0).normal(0, 1, (20, 2))
+    assert fit_probabilities(noise, labels, correction)[0] is correction, "logits that know nothing"
+
+
+def test_crops_of_different_size_keep_their_sizes(encoder: Path, tmp_path: Path) -> None:
+    """Discs that fill the same share of their crops; the larger ones are of another class."""
+    rng, rows = np.random.default_rng(0), []
+    for number in range(120):
+        name, side = (("small", 24), ("large", 60))[number % 2]
+        distance = np.hypot(*(np.indices((side, side)) - side / 2))
+        image = np.where(distance < side / 3, 160, 40) + rng.normal(0, 8, (side, side))
+        split = ("train", "val", "test")[number // 2 % 3]
+        rows.append((image.clip(0, 255).astype(np.uint8)[..., None], name, split, ""))
+    data = Labelled(tmp_path / "data").write(rows)
+    result = data.train(tmp_path / "a", encoder, steps=40, size=32, tune="none", early_stop=False)
+    given = load_model(tmp_path / "a", Classifier).config.input
+    assert given.window_px == 60 and result.metrics["test_accuracy"] > 0.95
+    small, large = (ImageReader(data.images).read(key) for key in sorted(data.classes)[:2])
+    bright = [float((network_input(one, given) > 0.5).mean()) for one in (small, large)]
+    assert bright[1] / bright[0] == pytest.approx((60 / 24) ** 2, rel=0.2)
+    data.train(tmp_path / "b", encoder, fit="stretch", steps=2, tune="none")
+    assert load_model(tmp_path / "b", Classifier).config.input.window_px is None
 
 
 def test_the_temperature_is_that_of_a_general_minimiser() -> None:

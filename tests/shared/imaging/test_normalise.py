@@ -27,6 +27,24 @@ def test_channels_are_normalised_each_by_itself(nuclei):
     np.testing.assert_allclose(out[..., 0], out[..., 1], atol=1e-4)
 
 
+def test_fixed_limits_keep_what_differs_between_images(nuclei):
+    fixed = PLAIN.model_copy(update={"fixed": ((100.0, 300.0),)})
+    np.testing.assert_allclose(fixed(np.full((4, 4, 1), 200, np.uint16)), 0.5)
+    np.testing.assert_allclose(fixed(nuclei), np.clip((nuclei - 100.0) / 200, -0.5, 1.5), atol=1e-6)
+    assert fixed.limits(np.zeros((4, 4, 3))) == [(100, 300)] * 3, "colours that stand for a grey image"
+
+
+def test_fixed_limits_fit_images_with_fewer_and_more_channels():
+    image = np.arange(80, dtype=np.uint8).reshape(4, 4, 5)
+    colours = PLAIN.model_copy(update={"fixed": ((0.0, 10.0), (20.0, 40.0), (1.0, 1.0))})
+    assert colours.limits(image[..., :1]) == [(7, 17)], "grey that stands for colours"
+    assert colours.limits(image[..., :2]) == [(0, 10), (20, 40)]
+    assert colours.limits(image) == PLAIN.limits(image), "of other images than those that the limits are of"
+    assert not colours(image[..., :3])[..., 2].any()
+    with pytest.raises(ValidationError, match="must not be above"):
+        Normalisation(fixed=((2.0, 1.0),))
+
+
 @pytest.mark.parametrize("value", [0, 7, 65535])
 def test_a_constant_image_becomes_0(value):
     assert not PLAIN(np.full((20, 30, 1), value, np.uint16)).any()
