@@ -31,6 +31,8 @@ sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 from quality_rows import machine  # noqa: E402
 
 from components.registry import declaration  # noqa: E402
+from components.train_classifier.component import TrainClassifier  # noqa: E402
+from components.train_classifier.splits import choose_images  # noqa: E402
 from shared.artifacts.image_set import ImageReader  # noqa: E402
 from shared.artifacts.label_set import LabelReader  # noqa: E402
 from shared.metrics.classes import class_metrics  # noqa: E402
@@ -215,16 +217,12 @@ def stage(name: str, log: Path, *words: object) -> None:
 def arrays(
     data: Path, split: str, labels: str = "all", seed: int = 0
 ) -> tuple[list[np.ndarray], np.ndarray, list[str]]:
-    """Images, classes and keys of a split; labels: number of malaria's training images, half of each class, or all."""
+    """Images, classes and keys of a split; labels: number of malaria's training images, those of ours, or all."""
     reader, classes = ImageReader(data / "images"), LabelReader(data / "labels").classes()
     names, keys = sorted(set(classes.values())), reader.keys(split)
     if labels != "all" and split == "train" and len(keys) > int(labels):
-        rng = np.random.default_rng(seed)
-        keys = sorted(
-            key
-            for name in names
-            for key in rng.permutation([k for k in keys if classes[k] == name])[: int(labels) // 2]
-        )
+        limited = TrainClassifier.model_construct(max_labels=int(labels), seed=seed)
+        keys = choose_images(limited, reader, classes).train
     return [reader.read(key) for key in keys], np.array([names.index(classes[key]) for key in keys]), keys
 
 
