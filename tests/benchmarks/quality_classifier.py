@@ -32,6 +32,7 @@ from quality_rows import machine  # noqa: E402
 
 from components.registry import declaration  # noqa: E402
 from components.train_classifier.component import TrainClassifier  # noqa: E402
+from components.train_classifier.model_input import choose_input  # noqa: E402
 from components.train_classifier.splits import choose_images  # noqa: E402
 from shared.artifacts.image_set import ImageReader  # noqa: E402
 from shared.artifacts.label_set import LabelReader  # noqa: E402
@@ -293,14 +294,19 @@ def other_images() -> Iterator[tuple[str, list[np.ndarray]]]:
 
 
 def conv_net(run: dict, data: Path) -> dict[str, float]:
-    """Train a small ConvNet from scratch: three convolutions of 32, 64 and 128 channels, flips and turns."""
+    """Train a small ConvNet from scratch: three convolutions of 32, 64 and 128 channels, flips and turns.
+
+    It sees the images as ours does: with the same limits, window and size.
+    """
     import torch
     from torch import nn
 
     torch.set_num_threads(threads())
     torch.manual_seed(run["seed"])
-    images, truth, _ = arrays(data, "train", run["labels"], run["seed"])
-    expected = ModelInput(channels=images[0].shape[2], crop_px=48)
+    images, truth, keys = arrays(data, "train", run["labels"], run["seed"])
+    given, size = ModelInput(channels=images[0].shape[2]), SIZE[run["set"]]
+    ours = TrainClassifier.model_construct(size="auto" if size == "auto" else int(size))
+    expected = choose_input(ours, ImageReader(data / "images"), keys, given, patch=8)
     x, y = (tensor(images, expected), torch.from_numpy(truth))
     layers: list[nn.Module] = []
     for before, after in ((expected.channels, 32), (32, 64), (64, 128)):
