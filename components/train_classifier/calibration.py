@@ -1,12 +1,17 @@
 """Calibrate a trained classifier: the prior of the classes, the temperature, and what abstention is decided by."""
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 
 from components.train_classifier.component import TrainClassifier
 from shared.models.config import ClassifierPostProcessing
 
+TOKEN_WEIGHTS = (1.0, 0.3, 0.1, 0.0)
+"""Factors on the tokens' part of the logits."""
+MIN_WEIGHING_IMAGES = 50
+"""Images from which on that factor is chosen; it is 1 with fewer."""
 TEMPERATURES = (0.1, 20.0)
 """Lowest and highest temperature."""
 
@@ -22,18 +27,36 @@ def prior_correction(stage: TrainClassifier, counts: np.ndarray) -> np.ndarray:
     return np.log(counts * len(counts) / counts.sum()).astype(np.float32)
 
 
-def fit_probabilities(logits: np.ndarray, labels: np.ndarray, correction: np.ndarray) -> tuple[np.ndarray, float]:
-    """Choose what makes logits (n, K) likely for labels (n,): the prior correction (K,) or none, and a temperature.
+@dataclass(frozen=True)
+class FittedProbabilities:
+    """How parts of logits become probabilities."""
 
-    From few images of a rare class a network learns too uncertain logits for the correction, which then hides the
-    class. Returns what is added to the logits (K,), and the temperature.
+    loss: float
+    """Mean negative log-likelihood of the images that it is fitted to."""
+    token_weight: float
+    """Factor on the tokens' part."""
+    added: np.ndarray
+    """(K,) what is added to the logits."""
+    temperature: float
+
+
+def fit_probabilities(
+    of_tokens: np.ndarray, rest: np.ndarray, labels: np.ndarray, correction: np.ndarray, with_stem: bool
+) -> FittedProbabilities:
+    """Choose what makes parts of logits, each (n, K), likely for labels (n,).
+
+    Chosen are a temperature, the prior correction (K,) or none, and with a stem and MIN_WEIGHING_IMAGES a weight of the
+    tokens. From few images of a rare class a network learns too uncertain logits for the correction, which then hides
+    the class; from few images in all, tokens often tell less than the stem does.
     """
     found = []
-    for added in (correction, np.zeros_like(correction)):
-        temperature = fit_temperature(logits + added, labels)
-        found.append((negative_log_likelihood(logits + added, labels, temperature), added, temperature))
-    _, added, temperature = min(found, key=lambda one: one[0])
-    return added, temperature
+    for weight in TOKEN_WEIGHTS if with_stem and len(labels) >= MIN_WEIGHING_IMAGES else (1.0,):
+        for added in (correction, np.zeros_like(correction)):
+            logits = weight * of_tokens + rest + added
+            temperature = fit_temperature(logits, labels)
+            loss = negative_log_likelihood(logits, labels, temperature)
+            found.append(FittedProbabilities(loss, weight, added, temperature))
+    return min(found, key=lambda one: one.loss)
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:

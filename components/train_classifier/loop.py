@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from components.train_classifier.calibration import fit_probabilities, negative_log_likelihood, prior_correction
+from components.train_classifier.calibration import fit_probabilities, prior_correction
 from components.train_classifier.component import TrainClassifier
 from components.train_classifier.labelled_images import LabelledImages, TrainingBatches
 from components.train_classifier.splits import LabelledKeys
@@ -73,14 +73,14 @@ def train(
     optimiser = _optimiser(stage, classifier)
     checkpoint = Checkpoint(classifier=classifier, mean=average, best=best, early=early, optimiser=optimiser)
     first, history = checkpoint.resume()
-    network, weights = data_parallel(classifier), _loss_weights(stage, keys).to(where)
+    network, weights = data_parallel(_Parts(classifier)), _loss_weights(stage, keys).to(where)
     every, stops = max(1, stage.steps // SCORES), stage.early_stop and keys.can_select
     progress = Progress("train_classifier", stage.steps, "steps", first)
     for step, (inputs, labels) in enumerate(_batches(stage, images, keys, first), first):
         set_learning_rate(optimiser, cosine(step, stage.steps, peak=stage.learning_rate, warmup=_warmup(stage)))
         with torch.autocast("cuda", torch.bfloat16, enabled=where.startswith("cuda")):
-            logits = network(to_device(inputs, where))
-        loss = _loss(stage, logits.float(), torch.from_numpy(labels).to(where), weights)
+            parts = network(to_device(inputs, where))
+        loss = _loss(stage, parts, torch.from_numpy(labels).to(where), weights)
         watch_loss(loss.item(), step)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -136,10 +136,27 @@ def _loss_weights(stage: TrainClassifier, keys: LabelledKeys) -> Tensor:
     return counts.sum() / (len(counts) * counts)
 
 
-def _loss(stage: TrainClassifier, logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
-    """Cross-entropy over the images of all processes."""
-    losses = F.cross_entropy(logits, labels, reduction="none", label_smoothing=stage.label_smoothing)
-    return mean(losses * weights[labels])
+class _Parts(nn.Module):
+    """A classifier whose output is the parts of its logits."""
+
+    def __init__(self, classifier: Classifier) -> None:
+        super().__init__()
+        self.classifier = classifier
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Images (N, C, S, S) -> parts of the logits (N, K), see `Classifier.logits_of_parts`."""
+        return self.classifier.logits_of_parts(x)
+
+
+def _loss(stage: TrainClassifier, parts: tuple[Tensor, Tensor], labels: Tensor, weights: Tensor) -> Tensor:
+    """Cross-entropy over the images of all processes; with a stem, half of it is that of the stem alone.
+
+    So the stem learns what it can even where the tokens of few training images seem to tell their classes apart.
+    """
+    of_tokens, rest = parts[0].float(), parts[1].float()
+    answers = (of_tokens + rest, rest) if stage.stem and stage.tune == "all" else (of_tokens + rest,)
+    losses = [F.cross_entropy(one, labels, reduction="none", label_smoothing=stage.label_smoothing) for one in answers]
+    return mean(torch.stack(losses).mean(dim=0) * weights[labels])
 
 
 @torch.no_grad()
@@ -154,20 +171,23 @@ def embeddings_and_features(
 
 
 @torch.no_grad()
-def predict_logits(classifier: Classifier, images: LabelledImages, keys: list[str], where: str) -> np.ndarray:
-    """Logits (n, K) float32 of the images."""
+def predict_parts(
+    classifier: Classifier, images: LabelledImages, keys: list[str], where: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Parts of the logits of the images, each (n, K) float32, see `Classifier.logits_of_parts`."""
     training = classifier.training
     classifier.eval()
     batches = images.batches(keys, BATCH_SIZE)
-    logits = [classifier(torch.from_numpy(batch).to(where)).float().cpu() for batch in batches]
+    parts = [classifier.logits_of_parts(torch.from_numpy(batch).to(where)) for batch in batches]
     classifier.train(training)
-    return torch.cat(logits).numpy()
+    of_tokens, rest = (torch.cat(part).float().cpu().numpy() for part in zip(*parts, strict=True))
+    return of_tokens, rest
 
 
 def score(
     stage: TrainClassifier, classifier: Classifier, images: LabelledImages, keys: LabelledKeys, where: str
 ) -> float:
-    """Negative log-likelihood of the selection images with the best correction and temperature."""
-    logits, labels = predict_logits(classifier, images, keys.selection, where), keys.labels(keys.selection)
-    added, temperature = fit_probabilities(logits, labels, prior_correction(stage, keys.counts(keys.train)))
-    return negative_log_likelihood(logits + added, labels, temperature)
+    """Negative log-likelihood of the selection images by what `fit_probabilities` chooses."""
+    parts, labels = predict_parts(classifier, images, keys.selection, where), keys.labels(keys.selection)
+    correction = prior_correction(stage, keys.counts(keys.train))
+    return fit_probabilities(*parts, labels, correction, classifier.stem is not None).loss

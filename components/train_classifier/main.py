@@ -7,7 +7,7 @@ from components.train_classifier.calibration import fit_probabilities, prior_cor
 from components.train_classifier.card import model_card
 from components.train_classifier.component import TrainClassifier
 from components.train_classifier.labelled_images import LabelledImages
-from components.train_classifier.loop import embeddings_and_features, predict_logits, train
+from components.train_classifier.loop import embeddings_and_features, predict_parts, train
 from components.train_classifier.model_input import choose_input
 from components.train_classifier.page import TrainedClassifier, make_page
 from components.train_classifier.splits import LabelledKeys, choose_images, nothing_to_learn
@@ -17,7 +17,7 @@ from shared.artifacts.label_set import LabelReader
 from shared.metrics.classes import class_metrics, confusion_matrix, roc_curve
 from shared.metrics.classification import Classification
 from shared.models.backbones.vit import Encoder
-from shared.models.class_predictor import ClassPrediction, ClassPredictor
+from shared.models.class_predictor import BATCH_SIZE, ClassPrediction, ClassPredictor
 from shared.models.classifier import REFERENCES, Classifier
 from shared.models.config import ClassifierArchitecture, ClassifierConfig, ClassifierPostProcessing
 from shared.models.files import save_absent, save_model
@@ -25,6 +25,7 @@ from shared.models.load import load_model
 from shared.stage.declaration import Result
 from shared.system.devices import device, threads
 from shared.system.errors import UserError
+from shared.system.log import log
 from shared.training.history import first_and_last_loss
 from shared.training.seeds import seed_everything
 
@@ -81,11 +82,11 @@ def new_classifier(stage: TrainClassifier, encoder: Encoder, reader: ImageReader
 
 
 def fit_standardisation(classifier: Classifier, images: LabelledImages, keys: list[str], where: str) -> None:
-    """Fit the standardisation of the embedding to the training images."""
+    """Fit the contrast of the input and the standardisation of the embedding to the training images."""
     classifier.to(where)
-    classifier.fit_standardisation(
-        embeddings_and_features(classifier, images, evenly_spaced(keys, REFERENCES), where)[0]
-    )
+    some = evenly_spaced(keys, REFERENCES)
+    classifier.fit_contrast(torch.cat([torch.from_numpy(batch) for batch in images.batches(some, BATCH_SIZE)]))
+    classifier.fit_standardisation(embeddings_and_features(classifier, images, some, where)[0])
 
 
 @torch.no_grad()
@@ -99,9 +100,13 @@ def calibrate(
     trained.fit_reference(embeddings_and_features(trained, images, evenly_spaced(keys.train, REFERENCES), where)[1])
     temperature = 1.0
     if keys.can_select:
-        logits, labels = predict_logits(trained, images, keys.selection, where), keys.labels(keys.selection)
-        added, temperature = fit_probabilities(logits, labels, prior_correction(stage, keys.counts(keys.train)))
-        trained.head.bias.add_(torch.from_numpy(added).to(where))
+        parts, labels = predict_parts(trained, images, keys.selection, where), keys.labels(keys.selection)
+        correction = prior_correction(stage, keys.counts(keys.train))
+        fitted = fit_probabilities(*parts, labels, correction, trained.stem is not None)
+        trained.head.bias.add_(torch.from_numpy(fitted.added).to(where))
+        trained.weigh_tokens(fitted.token_weight)
+        temperature = fitted.temperature
+        log.info("weight of the tokens: %g, of 1; temperature %.3g", fitted.token_weight, temperature)
     settings = ClassifierPostProcessing(temperature=round(temperature, 4))
     trained.config = trained.config.model_copy(update={"postprocessing": settings})
     found = predict(ClassPredictor.of(trained, where), images, keys.calibration)

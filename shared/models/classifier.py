@@ -20,6 +20,8 @@ STEM_CHANNELS = 32, 128
 """Channels of the stem's first convolution, and at most; each further one has twice as many."""
 REFERENCES = 1024
 """Training images that are kept for the distance."""
+MIN_VARIANCE = 1e-5
+"""What is added to the variance of an image, so that a constant one has none."""
 CELLS = 4
 """Rows and columns of cells in `coarse_statistics`."""
 
@@ -63,15 +65,22 @@ class Classifier(nn.Module):
     feature_mean: Tensor
     feature_deviation: Tensor
     reference: Tensor
+    image_mean: Tensor
+    image_deviation: Tensor
 
     def __init__(self, config: ClassifierConfig) -> None:
         super().__init__()
         self.config = config
         vit, channels = config.architecture.encoder, config.input.channels
         self.encoder = Encoder(config.encoder)
-        self.stem = ConvolutionalStem(channels, vit.width, vit.patch) if config.architecture.stem else None
+        self.own_contrast = config.architecture.stem and bool(config.input.normalisation.fixed)
+        """Whether the network sees every image with a contrast of its own as well, see `with_own_contrast`."""
+        seen = 2 * channels if self.own_contrast else channels
+        self.stem = ConvolutionalStem(seen, vit.width, vit.patch) if config.architecture.stem else None
         width = vit.width * (2 if config.architecture.pooling == "mean_and_max" else 1)
         width += 2 * self.stem.channels if self.stem else 0
+        self.token_width = width - (2 * self.stem.channels if self.stem else 0)
+        """Part of the embedding that comes from the tokens; the rest comes from the stem."""
         self.head = nn.Linear(width, len(config.architecture.classes))
         nn.init.trunc_normal_(self.head.weight, std=0.01)
         nn.init.zeros_(self.head.bias)
@@ -81,11 +90,25 @@ class Classifier(nn.Module):
         for name, size in (("embedding", width), ("feature", features)):
             self.register_buffer(f"{name}_mean", torch.zeros(size))
             self.register_buffer(f"{name}_deviation", torch.ones(size))
+        for name, values in (("mean", torch.zeros(channels)), ("deviation", torch.ones(channels))):
+            self.register_buffer(f"image_{name}", values)
         self.register_buffer("reference", torch.zeros(REFERENCES, features))
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) float32, normalised, H and W multiples of the patch -> logits (N, classes)."""
         return self.head(self.standardised(self.embedding(x)))
+
+    def logits_of_parts(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Images (N, C, H, W) -> parts of the logits (N, classes): of the tokens, and of the stem with the bias."""
+        embedding, weight = self.standardised(self.embedding(x)), self.head.weight
+        of_tokens = embedding[:, : self.token_width] @ weight[:, : self.token_width].T
+        rest = embedding[:, self.token_width :] @ weight[:, self.token_width :].T
+        return of_tokens, rest + self.head.bias
+
+    @torch.no_grad()
+    def weigh_tokens(self, factor: float) -> None:
+        """Multiply the tokens' part of the logits."""
+        self.head.weight[:, : self.token_width] *= factor
 
     def embedding(self, x: Tensor) -> Tensor:
         """Images (N, C, H, W) -> pooled tokens, and the stem's map pooled (N, embedding width)."""
@@ -93,9 +116,11 @@ class Classifier(nn.Module):
 
     def embedding_and_features(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Images (N, C, H, W) -> pooled tokens (N, embedding width), and what `distance` compares (N, features)."""
-        encoder, early = self.encoder, x
-        details = None if self.stem is None else self.stem(x)
-        tokens, cos_sin = encoder.prepend_special_tokens(self.embed(x, details)), encoder.rotations(encoder.grid(x))
+        encoder, early, own = self.encoder, x, x
+        if self.own_contrast:
+            own = self.with_own_contrast(x)
+        details = None if self.stem is None else self.stem(torch.cat([own, x], dim=1) if self.own_contrast else x)
+        tokens, cos_sin = encoder.prepend_special_tokens(self.embed(own, details)), encoder.rotations(encoder.grid(x))
         for number, block in enumerate(encoder.blocks, 1):
             tokens = block(tokens, cos_sin)
             if number == self.early_block:
@@ -104,6 +129,15 @@ class Classifier(nn.Module):
         if details is not None:
             pooled += [details.mean(dim=(2, 3)), details.amax(dim=(2, 3))]
         return torch.cat(pooled, dim=1), torch.cat([early, coarse_statistics(x)], dim=1)
+
+    def with_own_contrast(self, x: Tensor) -> Tensor:
+        """Images (N, C, H, W) by limits of the set -> each channel with the mean and deviation of the training images'.
+
+        So the encoder sees images as in its pretraining, and the stem also sees what is hidden in a dark or faint one.
+        """
+        deviation, mean = torch.var_mean(x, dim=(2, 3), correction=0, keepdim=True)
+        standard = (x - mean) / (deviation + MIN_VARIANCE).sqrt()
+        return standard * self.image_deviation[:, None, None] + self.image_mean[:, None, None]
 
     def embed(self, x: Tensor, details: Tensor | None) -> Tensor:
         """Images (N, C, H, W) and the stem's map of them -> patch tokens (N, T, width) before the first block."""
@@ -138,10 +172,17 @@ class Classifier(nn.Module):
 
         The stem's part is left as it is: batch norms have no statistics of a network that is not trained.
         """
-        tokens = slice(0, len(self.embedding_mean) - (2 * self.stem.channels if self.stem else 0))
+        tokens = slice(0, self.token_width)
         deviation = embedding[:, tokens].std(dim=0)
         self.embedding_mean[tokens] = embedding[:, tokens].mean(dim=0)
         self.embedding_deviation[tokens] = deviation.clamp_min(1e-3 * float(deviation.mean()) + 1e-6)
+
+    @torch.no_grad()
+    def fit_contrast(self, images: Tensor) -> None:
+        """Fit `with_own_contrast` to training images (n, C, H, W)."""
+        deviation, mean = torch.var_mean(images, dim=(2, 3), correction=0)
+        self.image_mean.copy_(mean.mean(dim=0))
+        self.image_deviation.copy_(deviation.sqrt().mean(dim=0))
 
     @torch.no_grad()
     def fit_reference(self, features: Tensor) -> None:

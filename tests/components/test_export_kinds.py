@@ -10,7 +10,9 @@ import numpy as np
 import onnx
 import pytest
 import tifffile
+import torch
 from real_labels import wheel_nuclei
+from small_classifier import CONFIG as CLASSIFIER
 from small_classifier import crops, trained, write_classifier
 from small_export import DETECTOR, export, export_spoilt, write_random_detector
 from small_segmentor import write_images
@@ -22,13 +24,14 @@ from components.export_model.exportable import load_exportable
 from components.export_model.exported_files import ModelExport
 from components.export_model.gate import rejection_reason
 from components.export_model.onnx_export import write_onnx
-from shared.artifacts.kinds import LabelSet
+from shared.artifacts.kinds import LabelSet, Model
 from shared.artifacts.label_set import LabelWriter
 from shared.artifacts.manifest import seal
 from shared.imaging.normalise import Normalisation
 from shared.models.box_predictor import BoxPredictor
 from shared.models.class_predictor import ClassPredictor
-from shared.models.classifier import ClassProbabilities
+from shared.models.classifier import Classifier, ClassProbabilities
+from shared.models.files import save_model
 from shared.models.network import as_network
 from shared.models.runtimes.onnx_runtime import onnx_network
 from shared.models.runtimes.runtime import open_model
@@ -146,10 +149,27 @@ def test_the_program_of_a_classifiers_card_runs(exported, tmp_path, side):
     assert str(found["name"]) == ("negative", "positive")[expected.probability[0].argmax()]
 
 
+def test_a_classifier_with_fixed_limits_gives_the_same_from_its_graph(tmp_path):
+    given = CLASSIFIER.input.model_copy(update={"normalisation": Normalisation(fixed=((8.0, 206.0),)), "window_px": 50})
+    network, (images, _) = Classifier(CLASSIFIER.model_copy(update={"input": given})), crops(12, "lower")
+    network.fit_contrast(torch.rand(8, 1, 32, 32))
+    network.fit_reference(torch.randn(40, network.feature_mean.numel()))
+    save_model(tmp_path, network.state_dict(), network.config, "# Classifier")
+    seal(tmp_path, Model)
+    subject = load_exportable(tmp_path)
+    write_onnx(subject, tmp_path / "model.onnx")
+    assert subject.metadata.outside[0] == "normalisation by fixed limits"
+    by = {name: open_model(tmp_path, runtime=name) for name in ("pytorch", "onnx")}
+    found, expected = (ClassPredictor(by[name].network, by[name].config)(images) for name in ("onnx", "pytorch"))
+    np.testing.assert_allclose(found.probability, expected.probability, atol=1e-4)
+    np.testing.assert_allclose(found.distance, expected.distance, rtol=1e-3)
+    assert np.ptp(found.probability[:, 0]) > 1e-3
+
+
 @pytest.mark.parametrize("shape", [(20, 30), (48, 40)], ids=["smaller", "larger than the window"])
 def test_the_program_of_a_classifier_with_fixed_limits_and_a_window_runs(exported, tmp_path, shape):
     image = crops(2, "lower")[0][1][: shape[0], : shape[1]]
-    given = {"normalisation": Normalisation(fixed=((90.0, 400.0),)), "window_px": 40}
+    given = {"normalisation": Normalisation(fixed=((8.0, 206.0),)), "window_px": 40}
     found = run_program(exported, tmp_path, image, "probability distance", **given)
     network = trained()
     config = network.config.model_copy(update={"input": network.config.input.model_copy(update=given)})

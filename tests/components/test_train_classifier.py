@@ -334,10 +334,10 @@ def test_batches_follow_from_the_step_and_rare_classes_are_drawn_as_often(data, 
     keys, labels = reader.keys("train")[:40], np.array([1] * 4 + [0] * 36)
     stage = data.stage(tmp_path / "a", encoder, batch_size=64)
     batches = TrainingBatches(stage, images, keys, labels)
-    whole, drawn = batches.batch(3)
-    part, part_drawn = batches.batch(3, slice(10, 20))
-    assert np.array_equal(whole[10:20], part) and np.array_equal(drawn[10:20], part_drawn)
-    assert whole.shape == (64, 32, 32, 1) and 0.3 < drawn.mean() < 0.7
+    whole, part = batches.batch(3), batches.batch(3, slice(10, 20))
+    assert all(np.array_equal(one[10:20], other) for one, other in zip(whole, part, strict=True))
+    inputs, drawn = whole
+    assert inputs.shape == (64, 32, 32, 1) and 0.3 < drawn.mean() < 0.7
     natural = TrainingBatches(data.stage(tmp_path / "a", encoder, batch_size=64, balance="none"), images, keys, labels)
     assert natural.batch(3)[1].mean() < 0.25
 
@@ -368,10 +368,24 @@ def test_a_rare_class_is_not_hidden_where_val_shows_that_the_correction_would() 
     """Unsure logits, of a network that saw few images: the correction calls every image common."""
     correction, labels = np.log([1.9, 0.1]), np.array([0] * 19 + [1])
     unsure = np.where(labels[:, None] == [0, 1], 0.8, -0.8)
-    added, temperature = fit_probabilities(unsure, labels, correction)
-    assert not added.any() and ((unsure + added) / temperature).argmax(axis=1).tolist() == labels.tolist()
+    nothing = np.zeros_like(unsure)
+    fitted = fit_probabilities(unsure, nothing, labels, correction, with_stem=False)
+    assert not fitted.added.any() and fitted.token_weight == 1
+    logits = (unsure + fitted.added) / fitted.temperature
+    assert fitted.loss == pytest.approx(-log_softmax(logits, axis=1)[np.arange(20), labels].mean())
     noise = np.random.default_rng(0).normal(0, 1, (20, 2))
-    assert fit_probabilities(noise, labels, correction)[0] is correction, "logits that know nothing"
+    assert fit_probabilities(noise, nothing, labels, correction, with_stem=False).added is correction, "no knowledge"
+
+
+@pytest.mark.parametrize(("noisy", "weight"), [(0, 0.0), (1, 1.0)])
+def test_the_tokens_count_as_much_as_val_says(noisy: int, weight: float) -> None:
+    """Of tokens and stem, the parts of the logits, one tells the class and one is noise."""
+    rng, labels = np.random.default_rng(0), np.arange(200) % 2
+    parts = [4 * (labels[:, None] == [0, 1]) + rng.normal(0, 1, (200, 2)) for _ in range(2)]
+    parts[noisy] = rng.normal(0, 4, (200, 2))
+    fitted = fit_probabilities(*parts, labels, np.zeros(2), with_stem=True)
+    assert fitted.token_weight == weight
+    assert fit_probabilities(*parts, labels, np.zeros(2), with_stem=False).token_weight == 1
 
 
 def test_crops_of_different_size_keep_their_sizes(encoder: Path, tmp_path: Path) -> None:

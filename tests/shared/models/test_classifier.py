@@ -6,6 +6,7 @@ import torch
 from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import StandardScaler
 
+from shared.imaging.normalise import Normalisation
 from shared.models.class_predictor import ClassPredictor, network_input
 from shared.models.classifier import REFERENCES, Classifier, ClassProbabilities, coarse_statistics
 from shared.models.config import ClassifierConfig, ModelInput, VitArchitecture
@@ -13,12 +14,12 @@ from shared.models.config import ClassifierConfig, ModelInput, VitArchitecture
 VIT = VitArchitecture.preset("nano", 8)
 
 
-def classifier(channels: int = 1, **architecture) -> Classifier:
+def classifier(channels: int = 1, normalisation: Normalisation | None = None, **architecture) -> Classifier:
     """A classifier of random weights for three classes."""
     torch.manual_seed(0)
     config = ClassifierConfig(
         architecture={"encoder": VIT, "classes": ("a", "b", "c"), **architecture},
-        input=ModelInput(channels=channels, crop_px=32),
+        input=ModelInput(channels=channels, crop_px=32, normalisation=normalisation or Normalisation()),
     )
     network = Classifier(config).eval()
     torch.nn.init.normal_(network.head.weight)
@@ -54,6 +55,37 @@ def test_a_new_stem_is_pooled_leaves_the_tokens_and_is_learned(patch: int) -> No
     with_stem(x).square().sum().backward()
     assert with_stem.stem is not None and with_stem.stem.proj.weight.grad is not None
     assert float(with_stem.stem.proj.weight.grad.abs().sum()) > 0
+
+
+def test_logits_have_a_part_of_the_tokens_and_one_of_the_stem() -> None:
+    network, x = classifier(stem=True), torch.randn(2, 1, 32, 32)
+    with torch.no_grad():
+        of_tokens, rest = network.logits_of_parts(x)
+        assert torch.allclose(of_tokens + rest, network(x), atol=1e-4)
+        network.weigh_tokens(0.3)
+        assert torch.allclose(network(x), 0.3 * of_tokens + rest, atol=1e-4)
+        of_tokens, rest = (bare := classifier()).logits_of_parts(x)
+        assert torch.allclose(of_tokens + bare.head.bias, bare(x), atol=1e-4) and torch.equal(rest[0], bare.head.bias)
+
+
+def test_with_fixed_limits_images_also_have_a_contrast_of_their_own() -> None:
+    """The encoder does not see gain and offset of an image, the stem does."""
+    fixed, x = Normalisation(fixed=((0.0, 100.0), (0.0, 50.0))), torch.rand(5, 2, 32, 32)
+    network = classifier(2, stem=True, normalisation=fixed)
+    network.fit_contrast(x)
+    with torch.no_grad():
+        own = network.with_own_contrast(x)
+        deviation, mean = torch.var_mean(own, dim=(0, 2, 3), correction=0)
+        assert torch.allclose(mean, x.mean(dim=(0, 2, 3)), atol=1e-5)
+        assert torch.allclose(deviation.sqrt(), x.std(dim=(2, 3), correction=0).mean(dim=0), rtol=1e-3)
+        assert torch.allclose(network.with_own_contrast(0.4 * x + 0.3), own, atol=1e-3)
+        assert torch.allclose(network.with_own_contrast(torch.full_like(x, 7)), network.image_mean[:, None, None])
+        features, other = (network.embedding(one) for one in (x, 0.4 * x + 0.3))
+        tokens = network.token_width
+        assert torch.allclose(features[:, :tokens], other[:, :tokens], atol=1e-2)
+        assert not torch.allclose(features[:, tokens:], other[:, tokens:], atol=1e-2)
+    assert network.stem is not None and network.stem.layers[0].in_channels == 4
+    assert not classifier(2, stem=True).own_contrast and not classifier(2, normalisation=fixed).own_contrast
 
 
 def test_probabilities_are_the_softmax_at_the_temperature() -> None:
