@@ -151,10 +151,12 @@ class _Parts(nn.Module):
 def _loss(stage: TrainClassifier, parts: tuple[Tensor, Tensor], labels: Tensor, weights: Tensor) -> Tensor:
     """Cross-entropy over the images of all processes; with a stem, half of it is that of the stem alone.
 
-    So the stem learns what it can even where the tokens of few training images seem to tell their classes apart.
+    The stem learns the classes by itself, and the tokens what it leaves to be learned. Trained as one, the tokens of a
+    pretrained encoder soon tell few training images apart, and the stem hardly learns (RESULTS.md, "Constants").
     """
     of_tokens, rest = parts[0].float(), parts[1].float()
-    answers = (of_tokens + rest, rest) if stage.stem and stage.tune == "all" else (of_tokens + rest,)
+    with_stem = stage.stem and stage.tune == "all"
+    answers = (of_tokens + rest.detach(), rest) if with_stem else (of_tokens + rest,)
     losses = [F.cross_entropy(one, labels, reduction="none", label_smoothing=stage.label_smoothing) for one in answers]
     return mean(torch.stack(losses).mean(dim=0) * weights[labels])
 

@@ -140,9 +140,12 @@ class Classifier(nn.Module):
         return standard * self.image_deviation[:, None, None] + self.image_mean[:, None, None]
 
     def embed(self, x: Tensor, details: Tensor | None) -> Tensor:
-        """Images (N, C, H, W) and the stem's map of them -> patch tokens (N, T, width) before the first block."""
+        """Images (N, C, H, W) and the stem's map of them -> patch tokens (N, T, width) before the first block.
+
+        Gradients of the tokens do not reach the stem's map.
+        """
         tokens = self.encoder.embed(x)
-        return tokens if self.stem is None or details is None else tokens + self.stem.tokens(details)
+        return tokens if self.stem is None or details is None else tokens + self.stem.tokens(details.detach())
 
     def pool(self, tokens: Tensor) -> Tensor:
         """Class token and patch tokens (N, 1 + T, width) -> (N, width), or twice the width for mean_and_max."""
