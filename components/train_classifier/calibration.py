@@ -9,7 +9,7 @@ from components.train_classifier.component import TrainClassifier
 from shared.models.config import ClassifierPostProcessing
 
 TOKEN_WEIGHTS = (1.0, 0.3, 0.1, 0.0)
-"""Factors on the tokens' part of the logits."""
+"""Factors on the tokens' part of the logits (RESULTS.md, "Constants")."""
 MIN_WEIGHING_IMAGES = 50
 """Images from which on that factor is chosen; it is 1 with fewer."""
 TEMPERATURES = (0.1, 20.0)

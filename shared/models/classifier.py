@@ -1,4 +1,7 @@
-"""The classifier: a vision transformer, its pooled tokens, and a linear layer; how far an image is from the training's.
+"""The classifier: a vision transformer and a small ConvNet, a linear layer; how far an image is from the training's.
+
+The linear layer sees the pooled tokens of the transformer and the pooled map of the ConvNet, the stem. Its logits are
+the sum of a part of the tokens and a part of the stem.
 
 The distance of an image tells whether it is of another kind than the training images, which probabilities do not tell:
 a network is often certain about what it never saw. It is that to the nearest training image (Sun et al. 2022,
@@ -77,10 +80,9 @@ class Classifier(nn.Module):
         """Whether the network sees every image with a contrast of its own as well, see `with_own_contrast`."""
         seen = 2 * channels if self.own_contrast else channels
         self.stem = ConvolutionalStem(seen, vit.width, vit.patch) if config.architecture.stem else None
-        width = vit.width * (2 if config.architecture.pooling == "mean_and_max" else 1)
-        width += 2 * self.stem.channels if self.stem else 0
-        self.token_width = width - (2 * self.stem.channels if self.stem else 0)
-        """Part of the embedding that comes from the tokens; the rest comes from the stem."""
+        self.token_width = vit.width * (2 if config.architecture.pooling == "mean_and_max" else 1)
+        """Features of the embedding that come from the tokens; the rest comes from the stem."""
+        width = self.token_width + (2 * self.stem.channels if self.stem else 0)
         self.head = nn.Linear(width, len(config.architecture.classes))
         nn.init.trunc_normal_(self.head.weight, std=0.01)
         nn.init.zeros_(self.head.bias)
@@ -116,9 +118,8 @@ class Classifier(nn.Module):
 
     def embedding_and_features(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Images (N, C, H, W) -> pooled tokens (N, embedding width), and what `distance` compares (N, features)."""
-        encoder, early, own = self.encoder, x, x
-        if self.own_contrast:
-            own = self.with_own_contrast(x)
+        encoder, early = self.encoder, x
+        own = self.with_own_contrast(x) if self.own_contrast else x
         details = None if self.stem is None else self.stem(torch.cat([own, x], dim=1) if self.own_contrast else x)
         tokens, cos_sin = encoder.prepend_special_tokens(self.embed(own, details)), encoder.rotations(encoder.grid(x))
         for number, block in enumerate(encoder.blocks, 1):
@@ -131,9 +132,11 @@ class Classifier(nn.Module):
         return torch.cat(pooled, dim=1), torch.cat([early, coarse_statistics(x)], dim=1)
 
     def with_own_contrast(self, x: Tensor) -> Tensor:
-        """Images (N, C, H, W) by limits of the set -> each channel with the mean and deviation of the training images'.
+        """Give every channel of images (N, C, H, W) the mean and deviation of the training images: (N, C, H, W).
 
-        So the encoder sees images as in its pretraining, and the stem also sees what is hidden in a dark or faint one.
+        Brightness and contrast of an image are lost by that (instance normalisation, Ulyanov et al. 2016,
+        arXiv:1607.08022). The encoder sees these images alone, which are like those of its pretraining; the stem sees
+        both (RESULTS.md, "Constants").
         """
         deviation, mean = torch.var_mean(x, dim=(2, 3), correction=0, keepdim=True)
         standard = (x - mean) / (deviation + MIN_VARIANCE).sqrt()

@@ -63,6 +63,7 @@ PRETRAIN = {
     "usiigaci": ("--steps", "600"),
 }
 SIZE = {"malaria": "48", "bccd": "auto", "usiigaci": "auto"}
+"""Set -> `size` of `train_classifier`, for the ConvNet as well."""
 STEPS = {"all": 2000, "500": 800, "100": 400, "20": 200}
 """Labels -> steps of 32 images."""
 TARGET_ERROR, DISTANCE_QUANTILE = 0.05, 0.99
