@@ -52,8 +52,8 @@ class TrainClassifier(Stage):
     """Side to which images are resized, px, a multiple of the encoder's patch. auto: about theirs, from 32 to 128."""
     fit: Literal["auto", "stretch", "window"] = "auto"
     """stretch: every image is resized to a square. window: all are resized by one factor and centred in a square
-    into which 95 % of them fit, so that large objects look larger than small ones. auto: window where the images are of at
-    most 512 px and their sizes differ, as crops of single objects do; otherwise stretch."""
+    into which 95 % of them fit, so that large objects look larger than small ones. auto: window where the images are
+    of at most 512 px and their sizes differ, as crops of single objects do; otherwise stretch."""
     intensity: Literal["set", "image"] = "set"
     """What becomes 0 and 1 in the network's input. set: the same values in all images, the medians of the training
     images' percentiles, so that brightness, colour and contrast tell classes apart. image: the percentiles of each
