@@ -19,6 +19,7 @@ from small_config import SMALL, SMALL_DETECTOR
 from shared import store
 from shared.artifacts.manifest import is_artifact, verify
 from shared.readers.fingerprint import fingerprint
+from shared.system.devices import KERNEL_VARIABLES
 
 ROOT = Path(__file__).parents[1]
 CONFIG = {**SMALL, "train_detector": SMALL_DETECTOR["train_detector"]}
@@ -62,10 +63,14 @@ def graph(tmp_path_factory: pytest.TempPathFactory, stage_images: dict[str, str]
 
 
 def environment(**more: str) -> dict[str, str]:
-    """Thread counts and devices are part of what makes equal bytes; nothing of an earlier run may serve."""
-    left_out = ("CYTOLOOM_CACHE", "CYTOLOOM_CHECKPOINTS", "CYTOLOOM_IMAGE")
+    """Threads, devices and kernels are part of what makes equal bytes; nothing of an earlier run may serve.
+
+    NumPy's kernels are those of a processor without AVX-512: where it has it, the bytes show whether a container knows.
+    """
+    left_out = ("CYTOLOOM_CACHE", "CYTOLOOM_CHECKPOINTS", "CYTOLOOM_IMAGE", *KERNEL_VARIABLES)
     kept = {name: value for name, value in os.environ.items() if name not in left_out}
-    return {**kept, "CYTOLOOM_THREADS": "1", "CYTOLOOM_DEVICE": "cpu", "CUDA_VISIBLE_DEVICES": "", **more}
+    chosen = {"CYTOLOOM_THREADS": "1", "CYTOLOOM_DEVICE": "cpu", "CUDA_VISIBLE_DEVICES": ""}
+    return {**kept, **chosen, "OPENBLAS_CORETYPE": "Haswell", **more}
 
 
 def pipelines(*words: object, **more: str) -> subprocess.CompletedProcess:
@@ -123,7 +128,7 @@ from kfp import components, local
 
 graph, source, root, fingerprint = sys.argv[1:]
 mount = docker.types.Mount(source, source, type="bind", read_only=True)
-names = ("CYTOLOOM_THREADS", "CYTOLOOM_DEVICE", "CUDA_VISIBLE_DEVICES")
+names = ("CYTOLOOM_THREADS", "CYTOLOOM_DEVICE", "CUDA_VISIBLE_DEVICES", "OPENBLAS_CORETYPE")
 runner = local.DockerRunner(
     network_mode="host",
     user=f"{os.getuid()}:{os.getgid()}",

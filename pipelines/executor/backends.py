@@ -16,12 +16,13 @@ from pipelines.ir.task_graph import Graph, Task
 from pipelines.validation import external_parameters
 from shared.stage.version import ROOT, code_version
 from shared.system.child_processes import dies_with
+from shared.system.devices import KERNEL_VARIABLES
 from shared.system.errors import UserError
 
 Process = subprocess.Popen[bytes]
 
-_PASSED_ON = ("CYTOLOOM_", "AWS_")
-"""Prefixes of the environment variables that containers get; by name, so that no list of processes shows a value."""
+_PASSED_ON = ("CYTOLOOM_", "AWS_", *KERNEL_VARIABLES)
+"""Beginnings of the environment variables that containers get; by name, so that no list of processes shows a value."""
 _HOST_ONLY = ("CYTOLOOM_IMAGE", "CYTOLOOM_TARGET", "CYTOLOOM_CACHE", "CYTOLOOM_TMP")
 """Of these, the ones that mean something else inside a container."""
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from shared.stage.declaration import Stage
-from shared.system.devices import THREADS
+from shared.system.devices import KERNEL_VARIABLES, THREADS
 
 _SECRETS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL", "AWS_REGION")
 
@@ -50,7 +50,7 @@ def _mount(mounts: dict[str, str], location: str, direction: str) -> None:
 def _docker_run(mounts: Mapping[str, str]) -> list[str]:
     """Return the words before the image: as the present user, with the environment's secrets by name."""
     words = ["docker", "run", "--rm", "--network", "host", "--user", f"{os.getuid()}:{os.getgid()}"]
-    for name in (*_SECRETS, THREADS):
+    for name in (*_SECRETS, THREADS, *KERNEL_VARIABLES):
         words += ["--env", name] if name in os.environ or name in _SECRETS else []
     for folder, mode in sorted(mounts.items()):
         words += ["--volume", f"{folder}:{folder}" + (":ro" if mode == "ro" else "")]

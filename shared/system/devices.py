@@ -10,6 +10,18 @@ THREADS = "CYTOLOOM_THREADS"
 """Environment variable: number of CPU threads."""
 _LIBRARY_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 """Environment variables that the libraries of NumPy, PyTorch and faiss read when they are loaded."""
+KERNEL_VARIABLES = (
+    "ATEN_CPU_CAPABILITY",
+    "MKL_CBWR",
+    "MKL_ENABLE_INSTRUCTIONS",
+    "NPY_DISABLE_CPU_FEATURES",
+    "NPY_ENABLE_CPU_FEATURES",
+    "ONEDNN_MAX_CPU_ISA",
+    "OPENBLAS_CORETYPE",
+)
+"""Environment variables by which these libraries choose their kernels for the processor. Results depend on them in
+their last digits, so a container gets those of the machine.
+"""
 
 
 def threads() -> int:

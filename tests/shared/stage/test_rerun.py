@@ -68,6 +68,15 @@ def test_uris_and_secrets_are_passed_by_name(tmp_path, monkeypatch):
     assert command[-4:] == ["--images", "s3://b/images", "--labels", "s3://b/labels-again"]
 
 
+def test_what_chooses_kernels_is_passed_on_where_it_is_set(tmp_path, monkeypatch):
+    monkeypatch.delenv("OPENBLAS_CORETYPE", raising=False)
+    places = {"images": f"{tmp_path}/images", "labels": f"{tmp_path}/labels"}
+    assert "OPENBLAS_CORETYPE" not in words(tmp_path, monkeypatch, places)
+    monkeypatch.setenv("OPENBLAS_CORETYPE", "Haswell")
+    command = words(tmp_path, monkeypatch, places)
+    assert command[command.index("OPENBLAS_CORETYPE") - 1] == "--env"
+
+
 def test_an_output_that_is_a_mount_point_gets_one_beside_it(tmp_path, monkeypatch):
     command = words(tmp_path, monkeypatch, {"images": f"{tmp_path}", "labels": "/labels"})
     assert "/labels-again:/labels-again" in volumes(command)
