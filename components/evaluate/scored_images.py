@@ -46,7 +46,7 @@ class SplitImages:
     split: Split
     """Never auto."""
     learned_from: bool
-    """Whether the model learned from their labels: they are of the split train, for lack of others."""
+    """Whether the model may have learned from labels of them: some are of the split train."""
 
     def remarks(self) -> list[str]:
         """Sentences on which images these are."""
@@ -66,7 +66,8 @@ def choose_split(labelled: Collection[str], images: ImageReader, split: Split) -
             raise ArtifactError(_foreign(key, images))
     if split != "auto":
         chosen = images.keys() if split == "all" else images.keys(split)
-        return SplitImages([key for key in chosen if key in labelled], split, False)
+        keys = [key for key in chosen if key in labelled]
+        return SplitImages(keys, split, any(images.entries[key].split == "train" for key in keys))
     tried: tuple[Split, ...] = ("test", "val", "train")
     for name in tried:
         if keys := [key for key in images.keys(name) if key in labelled]:

@@ -238,6 +238,14 @@ def test_a_split_without_classes(nuclei, model, tmp_path):
     assert [row["image"] for row in rows] == ["t"] and scores["scored_on_training_labels"] is True
 
 
+@pytest.mark.parametrize(("split", "flagged"), [("train", True), ("all", True), ("val", False)])
+def test_a_split_that_is_asked_for_is_flagged_where_it_holds_training_images(nuclei, model, tmp_path, split, flagged):
+    truth = write_classes(tmp_path / "t", {"v": "positive", "t": "negative"})
+    result, _, _ = score(tmp_path / "s", nuclei.images, truth, model=model, split=split)
+    assert ("scored_on_training_labels" in result.metrics) == flagged
+    assert ("may have learned from their labels" in result.remark) == flagged
+
+
 def test_predictions_of_other_images_are_refused(nuclei, probability, tmp_path):
     found = predicted(nuclei, probability)
     del found["c007"]
