@@ -46,11 +46,15 @@ class Batches:
         images = len(self.labelled.keys) + sum(len(crops.keys) for crops in self.unlabelled)
         return images / (self.stage.batch_size + self.stage.unlabelled_batch)
 
+    def plain(self, step: int) -> bool:
+        """Whether the crops of a step are neither joined nor mixed."""
+        return step >= (1 - PLAIN_SHARE) * self.stage.steps
+
     def batch(self, step: int) -> Batch:
         """Draw the batch of a step, and cut this process's part of it."""
         rng = step_generator(self.stage.seed, step, LABELLED)
         seeds = rng.integers(2**63, size=self.stage.batch_size)  # so that a crop's numbers do not depend on `part`
-        plain = step >= (1 - PLAIN_SHARE) * self.stage.steps
+        plain = self.plain(step)
         labelled = [self._labelled(np.random.default_rng(seed), plain) for seed in seeds[part(len(seeds))]]
         if not self.unlabelled:
             return Batch(labelled, [], [])

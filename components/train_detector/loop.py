@@ -8,7 +8,7 @@ from torch import nn
 from components.train_detector.batches import Batch, Batches
 from components.train_detector.component import TrainDetector
 from components.train_detector.objective import Objective
-from components.train_detector.pseudo_boxes import mixed, pseudo_boxes, ramp_up
+from components.train_detector.pseudo_boxes import mixed, pseudo_boxes, ramp_up, with_boxes
 from components.train_detector.training_record import TrainingRecord
 from components.train_detector.validation import Validation
 from shared.data.box_crops import BoxCrop
@@ -50,6 +50,7 @@ def train(
         weight = _pseudo_weight(stage, batches, step)
         with torch.autocast("cuda", torch.bfloat16, enabled=where.startswith("cuda")):
             taught = _taught(stage, average, batch, where) if weight else []
+            taught = with_boxes(taught if batches.plain(step) else mixed(taught))
             loss, parts = objective(batch.labelled, taught, weight)
         value = mean(loss.detach()).item()
         watch_loss(value, step)
@@ -97,9 +98,9 @@ def _pseudo_weight(stage: TrainDetector, batches: Batches, step: int) -> float:
 
 
 def _taught(stage: TrainDetector, teacher: Detector, batch: Batch, where: str) -> list[BoxCrop]:
-    """The unlabelled crops as the student learns them: strongly augmented, with pseudo-boxes, mixed."""
+    """The unlabelled crops as the student learns them: strongly augmented, with pseudo-boxes."""
     queries = teacher.config.architecture.queries
     most = queries if stage.max_pseudo_boxes == "auto" else min(queries, stage.max_pseudo_boxes)
     weak = [pixels for pixels, _ in batch.weak]
     boxes = pseudo_boxes(teacher, weak, where, stage.pseudo_threshold, most)
-    return mixed(list(zip(batch.strong, boxes, strict=True)))
+    return list(zip(batch.strong, boxes, strict=True))

@@ -15,7 +15,7 @@ import numpy as np
 
 from shared.imaging.normalise import match_channels
 from shared.imaging.resize import resize
-from shared.imaging.tiling import fitting_tile, tile_spans
+from shared.imaging.tiling import tile_spans
 from shared.instances.detections import Detections, suppress_duplicates
 from shared.instances.tile_merging import merge_tiles
 from shared.models.config import DetectorConfig
@@ -28,6 +28,9 @@ DEFAULT_TILE_PX = 320
 """Side of a tile where the model's config states no training crop."""
 FULL_FRACTION = 0.9
 """A tile is full where this fraction of the queries score at least the model's threshold."""
+MAX_GROWTH = 1.125
+"""An image longer than a tile by at most this factor is one tile. Larger tiles lose objects: there are no more queries
+for them, and the network has not seen so many objects at once (RESULTS.md, "Detectors")."""
 _STRIDES = (8, 16, 32)
 
 
@@ -49,8 +52,7 @@ class BoxPredictor:
     """Normalised tiles (N, C, H, W) -> scores (N, Q, K) in [0, 1] and boxes (N, Q, 4), as ScoredBoxes returns them."""
     config: DetectorConfig
     tile: int | None = None
-    """Side of a tile after downsampling, px; a multiple of 32. Tiles are up to a quarter larger where fewer pixels are
-    computed then. None: the side of the training crops."""
+    """Side of a tile after downsampling, px; a multiple of 32. None: the side of the training crops."""
     batch_size: int = 8
     """Tiles in a forward pass."""
 
@@ -114,8 +116,8 @@ class BoxPredictor:
         """Tiles that cover an image (H, W, C), row by row."""
         axes = []
         for length in (math.ceil(length * scale) for length in image.shape[:2]):
-            side = fitting_tile(length, self._side, self._overlap // 2, self._unit)
-            side = max(min(side, _round_up(length, self._unit)), self._min_side)
+            whole = _round_up(length, self._unit)
+            side = max(whole if length <= MAX_GROWTH * self._side else self._side, self._min_side)
             axes.append([(first, side) for first, *_ in tile_spans(length, side, self._overlap // 2)])
         return [_Tile(y, x, height, width) for y, height in axes[0] for x, width in axes[1]]
 
