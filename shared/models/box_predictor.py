@@ -117,8 +117,11 @@ class BoxPredictor:
         axes = []
         for length in (math.ceil(length * scale) for length in image.shape[:2]):
             whole = _round_up(length, self._unit)
-            side = max(whole if length <= MAX_GROWTH * self._side else self._side, self._min_side)
-            axes.append([(first, side) for first, *_ in tile_spans(length, side, self._overlap // 2)])
+            if length <= MAX_GROWTH * self._side:
+                axes.append([(0, max(whole, self._min_side))])
+            else:
+                spans = tile_spans(length, self._side, self._overlap // 2)
+                axes.append([(first, self._side) for first, *_ in spans])
         return [_Tile(y, x, height, width) for y, height in axes[0] for x, width in axes[1]]
 
     def _split(self, tile: _Tile) -> list[_Tile]:

@@ -13,11 +13,12 @@ import torch
 from detector_training import QUICK, VALID, Data, learned, stage, train, write_data
 from killed_training import assert_killed_training_resumes
 from real_labels import ROOT
+from torch import nn
 
 from components.train_detector.batches import Batches
 from components.train_detector.initial_detector import initial_detector
 from components.train_detector.objective import Objective
-from components.train_detector.pseudo_boxes import mixed, pseudo_boxes, ramp_up
+from components.train_detector.pseudo_boxes import mixed, pseudo_boxes, ramp_up, with_boxes
 from components.train_detector.training_record import TrainingRecord
 from shared.artifacts.image_set import ImageReader
 from shared.data.box_crops import BoxCrops
@@ -139,6 +140,28 @@ def test_pseudo_boxes_are_those_of_high_scores(data, trained):
         assert (more.corners >= 0).all() and (more.corners <= 64).all()
 
 
+class TwiceFound(nn.Module):
+    """A teacher that finds one object twice, another of a second class in the same place, and one elsewhere."""
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        boxes = torch.tensor([[0.5, 0.5, 0.5, 0.5], [0.52, 0.5, 0.5, 0.5], [0.5, 0.5, 0.5, 0.5], [0.2, 0.2, 0.1, 0.1]])
+        logits = torch.tensor([[1.0, -9.0], [2.0, -9.0], [-9.0, 1.0], [0.5, -9.0]])
+        return logits.expand(len(images), -1, -1), boxes.expand(len(images), -1, -1)
+
+
+def test_pseudo_boxes_hold_no_object_twice():
+    crops = [np.zeros((100, 200, 1), np.float32)] * 2
+    for boxes in pseudo_boxes(TwiceFound(), crops, "cpu", 0.5, 4):
+        np.testing.assert_allclose(boxes.corners, [[54, 25, 154, 75], [50, 25, 150, 75], [30, 15, 50, 25]], atol=1e-4)
+        assert boxes.classes.tolist() == [0, 1, 0]
+    assert [len(boxes) for boxes in pseudo_boxes(TwiceFound(), crops, "cpu", 0.7, 4)] == [2, 2]
+
+
+def test_crops_without_pseudo_boxes_are_left_out():
+    pixels, box = np.zeros((8, 8, 1), np.float32), Boxes(np.array([[1, 1, 5, 5]], np.float32), np.array([0]))
+    assert with_boxes([(pixels, Boxes.none()), (pixels, box)]) == [(pixels, box)]
+
+
 def test_pseudo_mixup_and_pseudo_mosaic():
     box = Boxes(np.array([[8, 8, 24, 40]], np.float32), np.array([0]))
     crops = [(np.full((64, 64, 1), float(i), np.float32), box) for i in range(4)]
@@ -148,7 +171,7 @@ def test_pseudo_mixup_and_pseudo_mosaic():
     assert len(made[0][1]) == 2
     starts = np.array([[0, 0], [32, 0], [0, 32], [32, 32]])
     np.testing.assert_array_equal(made[2][1].corners - np.tile(starts, 2), [[4, 4, 12, 20]] * 4)
-    assert mixed([(pixels, Boxes.none()) for pixels, _ in crops]) == []
+    assert mixed(crops[:1]) == crops[:1]
     assert ramp_up(0, 100) < 0.01 and ramp_up(99, 100) == ramp_up(500, 100) == 1.0
 
 

@@ -203,3 +203,12 @@ def test_the_smallest_tile_has_a_place_for_each_query() -> None:
     assert positions(128) == 16 * 16 + 8 * 8 + 4 * 4
     tiles = predictor(Oracle(400), 400, tile=64)._grid(np.zeros((50, 60, 2)), 1.0)
     assert [(tile.height, tile.width) for tile in tiles] == [(160, 160)]
+
+
+SIDES = (200, 256, 280, 300, 1024)
+
+
+def test_tiles_are_those_of_the_training_and_an_image_little_longer_is_one() -> None:
+    predict = predictor(Oracle(20), 20, tile=256)
+    sides = {length: [tile.height for tile in predict._grid(np.zeros((length, 10, 2)), 1.0)] for length in SIDES}
+    assert sides == {200: [224], 256: [256], 280: [288], 300: [256] * 2, 1024: [256] * 5}
