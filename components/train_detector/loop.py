@@ -50,7 +50,7 @@ def train(
         weight = _pseudo_weight(stage, batches, step)
         with torch.autocast("cuda", torch.bfloat16, enabled=where.startswith("cuda")):
             taught = _taught(stage, average, batch, where) if weight else []
-            taught = with_boxes(taught if batches.plain(step) else mixed(taught))
+            taught = with_boxes(mixed(taught))
             loss, parts = objective(batch.labelled, taught, weight)
         value = mean(loss.detach()).item()
         watch_loss(value, step)
@@ -91,8 +91,8 @@ def optimiser_of(stage: TrainDetector, detector: Detector) -> torch.optim.AdamW:
 
 
 def _pseudo_weight(stage: TrainDetector, batches: Batches, step: int) -> float:
-    """Weight of the loss on unlabelled crops."""
-    if not batches.unlabelled:
+    """Weight of the loss on unlabelled crops; 0 in the last steps, which correct what wrong pseudo-boxes taught."""
+    if not batches.unlabelled or batches.plain(step):
         return 0.0
     return stage.unlabelled_weight * ramp_up(step, stage.ramp_up_epochs * batches.epoch)
 
