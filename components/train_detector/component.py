@@ -89,7 +89,8 @@ class TrainDetector(Stage):
     unlabelled_batch: PositiveInt = 8
     """Crops of unlabelled images per step."""
     unlabelled_weight: NonNegativeFloat = 2.0
-    """Weight of the loss on unlabelled crops. 0: they are not used."""
+    """Weight of the loss on unlabelled crops; 0: they are not used. The last fifth of the steps learns from labelled
+    crops alone, and so corrects what wrong pseudo-boxes taught."""
     pseudo_threshold: float = Field(0.4, gt=0, le=1)
     """Score from which a box of the teacher becomes a pseudo-box."""
     max_pseudo_boxes: PositiveInt | Literal["auto"] = "auto"

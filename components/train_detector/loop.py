@@ -8,7 +8,7 @@ from torch import nn
 from components.train_detector.batches import Batch, Batches
 from components.train_detector.component import TrainDetector
 from components.train_detector.objective import Objective
-from components.train_detector.pseudo_boxes import mixed, pseudo_boxes, ramp_up, with_boxes
+from components.train_detector.pseudo_boxes import mixed, pseudo_boxes, ramp_up
 from components.train_detector.training_record import TrainingRecord
 from components.train_detector.validation import Validation
 from shared.data.box_crops import BoxCrop
@@ -47,10 +47,9 @@ def train(
             log.info("step %d: no better average precision in %d measurements; training ends", step, stage.patience)
             break
         set_learning_rate(optimiser, _rate(stage, step))
-        weight = _pseudo_weight(stage, batches, step)
+        weight = pseudo_weight(stage, batches, step)
         with torch.autocast("cuda", torch.bfloat16, enabled=where.startswith("cuda")):
             taught = _taught(stage, average, batch, where) if weight else []
-            taught = with_boxes(mixed(taught))
             loss, parts = objective(batch.labelled, taught, weight)
         value = mean(loss.detach()).item()
         watch_loss(value, step)
@@ -90,7 +89,7 @@ def optimiser_of(stage: TrainDetector, detector: Detector) -> torch.optim.AdamW:
     return torch.optim.AdamW([group for group in groups if group["params"]], lr=stage.learning_rate, fused=True)
 
 
-def _pseudo_weight(stage: TrainDetector, batches: Batches, step: int) -> float:
+def pseudo_weight(stage: TrainDetector, batches: Batches, step: int) -> float:
     """Weight of the loss on unlabelled crops; 0 in the last steps, which correct what wrong pseudo-boxes taught."""
     if not batches.unlabelled or batches.plain(step):
         return 0.0
@@ -98,9 +97,9 @@ def _pseudo_weight(stage: TrainDetector, batches: Batches, step: int) -> float:
 
 
 def _taught(stage: TrainDetector, teacher: Detector, batch: Batch, where: str) -> list[BoxCrop]:
-    """The unlabelled crops as the student learns them: strongly augmented, with pseudo-boxes."""
+    """The unlabelled crops as the student learns them: strongly augmented, with pseudo-boxes, mixed."""
     queries = teacher.config.architecture.queries
     most = queries if stage.max_pseudo_boxes == "auto" else min(queries, stage.max_pseudo_boxes)
     weak = [pixels for pixels, _ in batch.weak]
     boxes = pseudo_boxes(teacher, weak, where, stage.pseudo_threshold, most)
-    return list(zip(batch.strong, boxes, strict=True))
+    return mixed(list(zip(batch.strong, boxes, strict=True)))

@@ -56,18 +56,14 @@ def ramp_up(step: int, steps: float) -> float:
 def mixed(crops: list[BoxCrop]) -> list[BoxCrop]:
     """Pair the crops by pseudo-mixup, and join each four of them to a pseudo-mosaic at half the scale.
 
-    Fewer than two crops stay as they are.
+    Fewer than two crops stay as they are. Crops and mosaics without a box are left out: a teacher that finds nothing
+    yet would teach background alone.
     """
     half = len(crops) // 2
     made = [mixup(one, other) for one, other in zip(crops[:half], crops[half : 2 * half], strict=True)]
     for first in range(0, len(crops) - 3, 4):
         made.append(_mosaic(crops[first : first + 4]))
-    return made or crops
-
-
-def with_boxes(crops: list[BoxCrop]) -> list[BoxCrop]:
-    """Leave out crops without a box: a teacher that finds nothing yet would teach background alone."""
-    return [crop for crop in crops if len(crop[1])]
+    return [crop for crop in made or crops if len(crop[1])]
 
 
 def _mosaic(crops: list[BoxCrop]) -> BoxCrop:

@@ -17,8 +17,9 @@ from torch import nn
 
 from components.train_detector.batches import Batches
 from components.train_detector.initial_detector import initial_detector
+from components.train_detector.loop import pseudo_weight
 from components.train_detector.objective import Objective
-from components.train_detector.pseudo_boxes import mixed, pseudo_boxes, ramp_up, with_boxes
+from components.train_detector.pseudo_boxes import mixed, pseudo_boxes, ramp_up
 from components.train_detector.training_record import TrainingRecord
 from shared.artifacts.image_set import ImageReader
 from shared.data.box_crops import BoxCrops
@@ -157,11 +158,6 @@ def test_pseudo_boxes_hold_no_object_twice():
     assert [len(boxes) for boxes in pseudo_boxes(TwiceFound(), crops, "cpu", 0.7, 4)] == [2, 2]
 
 
-def test_crops_without_pseudo_boxes_are_left_out():
-    pixels, box = np.zeros((8, 8, 1), np.float32), Boxes(np.array([[1, 1, 5, 5]], np.float32), np.array([0]))
-    assert with_boxes([(pixels, Boxes.none()), (pixels, box)]) == [(pixels, box)]
-
-
 def test_pseudo_mixup_and_pseudo_mosaic():
     box = Boxes(np.array([[8, 8, 24, 40]], np.float32), np.array([0]))
     crops = [(np.full((64, 64, 1), float(i), np.float32), box) for i in range(4)]
@@ -172,7 +168,24 @@ def test_pseudo_mixup_and_pseudo_mosaic():
     starts = np.array([[0, 0], [32, 0], [0, 32], [32, 32]])
     np.testing.assert_array_equal(made[2][1].corners - np.tile(starts, 2), [[4, 4, 12, 20]] * 4)
     assert mixed(crops[:1]) == crops[:1]
+    assert mixed([(pixels, Boxes.none()) for pixels, _ in crops]) == []
     assert ramp_up(0, 100) < 0.01 and ramp_up(99, 100) == ramp_up(500, 100) == 1.0
+
+
+def test_unlabelled_crops_count_more_and_more_until_the_last_fifth_of_the_steps(data):
+    made = stage(data, steps=100, unlabelled_weight=2.0, ramp_up_epochs=5.0, batch_size=2, unlabelled_batch=2)
+    found = learned(data)
+    crops = BoxCrops(
+        ImageReader(data.images),
+        found.boxes(found.train),
+        found.train,
+        size=(64, 64),
+        model_input=ModelInput(channels=1),
+    )
+    weights = [pseudo_weight(made, Batches(made, crops, [crops]), step) for step in range(100)]
+    assert weights[:80] == sorted(weights[:80]) and weights[0] < 0.1 and weights[79] == 2
+    assert weights[80:] == [0.0] * 20
+    assert pseudo_weight(made, Batches(made, crops, []), 50) == 0
 
 
 # --- resume -----------------------------------------------------------------------------------------------------------
