@@ -65,7 +65,8 @@ def graph(tmp_path_factory: pytest.TempPathFactory, stage_images: dict[str, str]
 def environment(**more: str) -> dict[str, str]:
     """Threads, devices and kernels are part of what makes equal bytes; nothing of an earlier run may serve.
 
-    NumPy's kernels are those of a processor without AVX-512: where it has it, the bytes show whether a container knows.
+    NumPy uses kernels without AVX-512. On a processor that has it, the bytes differ if a container does not get the
+    variable.
     """
     left_out = ("CYTOLOOM_CACHE", "CYTOLOOM_CHECKPOINTS", "CYTOLOOM_IMAGE", *KERNEL_VARIABLES)
     kept = {name: value for name, value in os.environ.items() if name not in left_out}

@@ -12,7 +12,7 @@ from shared.training.seeds import step_generator
 
 PLAIN_SHARE = 0.2
 """Last share of the steps, without mosaic and mixup, whose crops look unlike images (Ge et al. 2021, YOLOX,
-arXiv:2107.08430, section 2.1)."""
+arXiv:2107.08430, section 2.1), and without unlabelled crops, whose pseudo-boxes are partly wrong."""
 LABELLED, UNLABELLED = 0, 1
 """Random streams."""
 _MOSAIC_ZOOM = 0.8
@@ -47,7 +47,7 @@ class Batches:
         return images / (self.stage.batch_size + self.stage.unlabelled_batch)
 
     def plain(self, step: int) -> bool:
-        """Whether the crops of a step are neither joined nor mixed."""
+        """Whether a step has labelled crops alone, without mosaic and mixup."""
         return step >= (1 - PLAIN_SHARE) * self.stage.steps
 
     def batch(self, step: int) -> Batch:
@@ -56,7 +56,7 @@ class Batches:
         seeds = rng.integers(2**63, size=self.stage.batch_size)  # so that a crop's numbers do not depend on `part`
         plain = self.plain(step)
         labelled = [self._labelled(np.random.default_rng(seed), plain) for seed in seeds[part(len(seeds))]]
-        if not self.unlabelled:
+        if not self.unlabelled or plain:
             return Batch(labelled, [], [])
         seeds = step_generator(self.stage.seed, step, UNLABELLED).integers(2**63, size=self.stage.unlabelled_batch)
         weak, strong = [], []

@@ -4,8 +4,8 @@
 beside each other until they fill a square of `side` px. DETECTOR is a model of `train_detector`; DATA is a folder with
 the ImageSet `images` and the LabelSet `labels`, as quality_detector.py makes them. It prints the recall, at IoU 0.5,
 of both ways: at the model's threshold, and of all detections. Objects at the borders of the parts do not count: beside
-each other, two cut objects look like one. No network finds more objects in one pass than it has
-queries; the detector cuts the mosaic into tiles, and full tiles into smaller ones.
+each other, two cut objects look like one. No network finds more objects in one pass than it has queries; the detector
+cuts the mosaic into tiles, and full tiles into smaller ones.
 """
 
 import argparse
