@@ -29,8 +29,8 @@ DEFAULT_TILE_PX = 320
 FULL_FRACTION = 0.9
 """A tile is full where this fraction of the queries score at least the model's threshold."""
 MAX_GROWTH = 1.125
-"""An image longer than a tile by at most this factor is one tile. Larger tiles lose objects: the number of queries stays
-the same, and no training crop held as many objects (RESULTS.md, "Crowded images")."""
+"""An image longer than a tile by at most this factor is one tile. Larger tiles lose objects: they have no
+more queries, and no training crop held as many objects (RESULTS.md, "Crowded images")."""
 _STRIDES = (8, 16, 32)
 
 
