@@ -9,7 +9,13 @@ from components.evaluate.box_page import BoxResults, show_boxes
 from components.evaluate.box_predictions import PredictedBoxes, detector_predictions, stored_boxes
 from components.evaluate.box_truth import BoxSet, boxes_of, comparable
 from components.evaluate.component import Evaluate
-from components.evaluate.scored_images import SplitImages, answered, choose_split
+from components.evaluate.scored_images import (
+    PredictedImages,
+    SplitImages,
+    choose_split,
+    without_abstained,
+    without_failed,
+)
 from components.evaluate.scored_part import ScoredPart
 from components.evaluate.subject import Subject
 from shared.artifacts.annotation import Annotation
@@ -28,10 +34,11 @@ def score_boxes(stage: Evaluate, subject: Subject, images: ImageReader, truth: L
     true = boxes_of(truth)
     chosen = choose_split(true, images, stage.split)
     found = subject.predictions
-    left = chosen.keys if found is None else answered(chosen.keys, found, boxes_of(found))
-    if not left:
+    left = without_failed(chosen.keys, found)
+    left = left if found is None else without_abstained(left, found, boxes_of(found))
+    if not left.keys:
         return None
-    keys = left if stage.max_images == "all" else evenly_spaced(left, stage.max_images)
+    keys = left.keys if stage.max_images == "all" else evenly_spaced(left.keys, stage.max_images)
     predicted = _predict(stage, subject, images, keys)
     pair = comparable({key: true[key] for key in keys}, predicted.boxes, predicted.classes)
     most = None if stage.max_detections == "all" else stage.max_detections
@@ -42,7 +49,7 @@ def score_boxes(stage: Evaluate, subject: Subject, images: ImageReader, truth: L
     metrics = box_metrics(pair.truth, pair.found, max_detections=most)
     metrics = {f"box_{name}": value for name, value in metrics.items()} | _at_threshold(rows, curves, threshold)
     confusion = _confusion(pair.truth, kept)
-    remark = _remark(chosen, len(chosen.keys) - len(left), pair.remark)
+    remark = _remark(chosen, left, pair.remark)
     results = BoxResults(pair.truth, kept, metrics, curves, confusion, rows, threshold, remark)
     return ScoredPart(
         title="Boxes",
@@ -130,8 +137,5 @@ def _columns(matches: Any) -> tuple[list[int], list[int], list[bool], list[bool]
     return matches.order.tolist(), matches.partner.tolist(), matches.hits.tolist(), matches.ignored.tolist()
 
 
-def _remark(chosen: SplitImages, abstained: int, on_classes: str) -> str:
-    texts = chosen.remarks()
-    if abstained:
-        texts.append(f"{abstained} more images are left out, because the classifier abstained from them.")
-    return " ".join([*texts, *([on_classes] if on_classes else [])])
+def _remark(chosen: SplitImages, left: PredictedImages, on_classes: str) -> str:
+    return " ".join([*chosen.remarks(), *left.remarks(), *([on_classes] if on_classes else [])])

@@ -9,7 +9,7 @@ import numpy as np
 from components.evaluate.class_page import ClassResults, show_classes
 from components.evaluate.class_predictions import PredictedClasses, classifier_predictions, stored_classes
 from components.evaluate.component import Evaluate
-from components.evaluate.scored_images import SplitImages, choose_split
+from components.evaluate.scored_images import PredictedImages, SplitImages, choose_split, without_failed
 from components.evaluate.scored_part import ScoredPart
 from components.evaluate.subject import Subject
 from shared.artifacts.image_set import ImageReader
@@ -27,9 +27,10 @@ def score_classes(stage: Evaluate, subject: Subject, images: ImageReader, truth:
     """Score the images that have a class; None where the split has none."""
     classes = truth.classes()
     chosen = choose_split(classes, images, stage.split)
-    if not chosen.keys:
+    left = without_failed(chosen.keys, subject.predictions)
+    if not left.keys:
         return None
-    keys = chosen.keys if stage.max_images == "all" else evenly_spaced(chosen.keys, stage.max_images)
+    keys = left.keys if stage.max_images == "all" else evenly_spaced(left.keys, stage.max_images)
     predicted = _predict(stage, subject, images, keys)
     names, probability = _with_unknown(predicted, {classes[key] for key in keys})
     true = np.array([names.index(classes[key]) for key in keys])
@@ -39,7 +40,7 @@ def score_classes(stage: Evaluate, subject: Subject, images: ImageReader, truth:
     metrics |= _answers(predicted, [classes[key] for key in keys])
     confusion = confusion_matrix(probability, true)
     curves = _curves(names, probability, true) if predicted.known else {}
-    remark = _remark(chosen, set(names) - set(predicted.names))
+    remark = _remark(chosen, left, set(names) - set(predicted.names))
     rows = [_row(images, key, classes[key], i, predicted) for i, key in enumerate(keys)]
     results = ClassResults(names, probability, true, metrics, confusion, curves, rows, predicted.known, remark)
     return ScoredPart(
@@ -106,8 +107,8 @@ def _row(images: ImageReader, key: str, true: str, number: int, predicted: Predi
     return row | ({} if item.distance is None else {"distance": float(item.distance)})
 
 
-def _remark(chosen: SplitImages, unknown: set[str]) -> str:
-    texts = chosen.remarks()
+def _remark(chosen: SplitImages, left: PredictedImages, unknown: set[str]) -> str:
+    texts = [*chosen.remarks(), *left.remarks()]
     if unknown:
         listed = ", ".join(sorted(unknown))
         texts.append(f"Classes that are not known to the model: {listed}; their images count as wrong.")

@@ -15,7 +15,15 @@ from components.evaluate.mask_predictions import (
 )
 from components.evaluate.ranked_panels import RankedPanels, draw_panel
 from components.evaluate.score_files import COLUMNS, ranking_score, score_row
-from components.evaluate.scored_images import ScoredImages, answered, choose_images, known_pixels, read_pair
+from components.evaluate.scored_images import (
+    PredictedImages,
+    ScoredImages,
+    choose_images,
+    known_pixels,
+    read_pair,
+    without_abstained,
+    without_failed,
+)
 from components.evaluate.scored_part import ScoredPart
 from components.evaluate.subject import Subject
 from shared.artifacts.image_set import ImageReader
@@ -41,10 +49,11 @@ def score_masks(stage: Evaluate, subject: Subject, images: ImageReader, truth: L
     """
     chosen = choose_images(truth, images, stage.use_labels, stage.split)
     found = subject.predictions
-    left = chosen.keys if found is None else answered(chosen.keys, found, found.entries)
-    if not left:
+    left = without_failed(chosen.keys, found)
+    left = left if found is None else without_abstained(left, found, found.entries)
+    if not left.keys:
         return None
-    keys = left if stage.max_images == "all" else evenly_spaced(left, stage.max_images)
+    keys = left.keys if stage.max_images == "all" else evenly_spaced(left.keys, stage.max_images)
     total, histogram, rows, panels = Tally(), ProbabilityHistogram(), [], RankedPanels()
     pending = _predict(images, truth, keys, _source(stage, subject))
     with ThreadPoolExecutor(threads()) as pool:  # makes the instances of an image while the network sees the next one
@@ -56,7 +65,7 @@ def score_masks(stage: Evaluate, subject: Subject, images: ImageReader, truth: L
             draw = partial(draw_panel, item.image, item.truth, predicted.labels)
             panels.add(ranking_score(row), item.entry.source, draw)
     level = 2 if subject.scored_by == ("masks",) else 3
-    remark = _remark(chosen, len(chosen.keys) - len(left))
+    remark = _remark(chosen, left)
     return ScoredPart(
         title="Masks",
         metrics=total.metrics(),
@@ -77,15 +86,13 @@ def _source(stage: Evaluate, subject: Subject) -> Predict:
     return stored_predictions(subject.predictions)
 
 
-def _remark(chosen: ScoredImages, abstained: int) -> str:
+def _remark(chosen: ScoredImages, left: PredictedImages) -> str:
     texts = []
     if chosen.learned_from:
         texts.append("The model learned from the labels of these images, so the scores are too high.")
     elif chosen.left_out:
         texts.append(f"{chosen.left_out} more images are left out, because the model learned from their labels.")
-    if abstained:
-        texts.append(f"{abstained} more images are left out, because the classifier abstained from them.")
-    return " ".join(texts)
+    return " ".join([*texts, *left.remarks()])
 
 
 def _predict(images: ImageReader, truth: LabelReader, keys: list[str], predict: Predict) -> Iterator[Pending]:

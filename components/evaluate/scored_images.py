@@ -1,13 +1,13 @@
 """Choose the labelled images to score, and read them."""
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
 from shared.artifacts.image_set import ImageReader
-from shared.artifacts.label_set import LabelReader, learned_labels
+from shared.artifacts.label_set import NOTE_FAILED, LabelReader, learned_labels
 from shared.system.errors import ArtifactError
 
 
@@ -79,13 +79,49 @@ def _foreign(key: str, images: ImageReader) -> str:
     return f"--truth: {key!r} has labels, but is no image of {images.folder}; give images and labels of one ingest"
 
 
-def answered(keys: list[str], predictions: LabelReader, found: Collection[str]) -> list[str]:
-    """Leave out the images that the classifier of gated inference abstained from, so that nothing was predicted.
+@dataclass(frozen=True)
+class PredictedImages:
+    """Images with predictions, and how many are left out because they have none."""
+
+    keys: list[str]
+    failed: int = 0
+    """Images that `infer` could not predict."""
+    abstained: int = 0
+    """Images that the classifier of gated inference abstained from."""
+
+    def remarks(self) -> list[str]:
+        """Sentences on the images left out."""
+        texts = []
+        if self.failed:
+            texts.append(f"{_left_out(self.failed)}, because infer could not predict {_them(self.failed)}.")
+        if self.abstained:
+            texts.append(f"{_left_out(self.abstained)}, because the classifier abstained from {_them(self.abstained)}.")
+        return texts
+
+
+def _left_out(count: int) -> str:
+    return "1 more image is left out" if count == 1 else f"{count} more images are left out"
+
+
+def _them(count: int) -> str:
+    return "it" if count == 1 else "them"
+
+
+def without_failed(keys: list[str], predictions: LabelReader | None) -> PredictedImages:
+    """Leave out the images that `infer` failed on; predictions: None where a model predicts instead."""
+    failed = set(predictions.info.notes.get(NOTE_FAILED, [])) if predictions is not None else set()
+    left = [key for key in keys if key not in failed]
+    return PredictedImages(left, failed=len(keys) - len(left))
+
+
+def without_abstained(images: PredictedImages, predictions: LabelReader, found: Collection[str]) -> PredictedImages:
+    """Leave out the images that the classifier abstained from as well, so that no objects were searched.
 
     found: keys of the images with predictions of the kind that is scored.
     """
     classes = predictions.image_classes()
-    return [key for key in keys if key in found or key not in classes or classes[key].outcome != "abstain"]
+    left = [key for key in images.keys if key in found or key not in classes or classes[key].outcome != "abstain"]
+    return replace(images, keys=left, abstained=len(images.keys) - len(left))
 
 
 def read_pair(images: ImageReader, truth: LabelReader, key: str) -> tuple[np.ndarray, np.ndarray]:

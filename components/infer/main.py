@@ -14,7 +14,7 @@ from components.infer.models import Models, present_models
 from components.infer.page import PANELS, Panel, make_page, panel_of
 from components.infer.totals import Totals
 from shared.artifacts.image_set import ImageReader
-from shared.artifacts.label_set import LabelWriter
+from shared.artifacts.label_set import NOTE_FAILED, LabelWriter
 from shared.exporters.exporter import Exporter, PredictedImage
 from shared.exporters.registry import open_exporters
 from shared.reporting.page import Page
@@ -58,6 +58,7 @@ def run(stage: Infer) -> Result:
         for one in track(finished, "infer", len(images)):
             if one.failure:
                 failures.append((one.predicted.entry.source, one.failure))
+                writer.notes.setdefault(NOTE_FAILED, []).append(one.predicted.entry.key)
                 continue
             totals.add(one.predicted)
             _write(writer, one.predicted)

@@ -49,6 +49,9 @@ NOTE_WATERSHED = "watershed"
 NOTE_BORDER_REFINEMENT = "border_refinement"
 """How the borders were moved to where the image changes, see `shared.instances.border_refinement`."""
 
+NOTE_FAILED = "failed"
+"""Of predictions: keys of the images that could not be predicted."""
+
 Origin = Literal["truth", "corrected", "pseudo", "prediction"]
 """Source of labels: a person, a person who corrected predictions, the EM loop, or a model."""
 LabelKind = Literal["instances", "foreground"]

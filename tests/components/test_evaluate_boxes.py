@@ -167,7 +167,7 @@ def test_gated_predictions(smears, tmp_path):
     result, _, rows = score(tmp_path / "s", smears.images, smears.labels, predictions=predictions)
     assert [row["image"] for row in rows] == [keys[0], *keys[2:]]
     assert rows[0]["found_boxes"] == "0" and rows[0]["box_recall"] == "0"
-    assert "1 more images are left out, because the classifier abstained" in result.remark
+    assert "1 more image is left out, because the classifier abstained from it" in result.remark
     found[keys[1]] = detections_like(smears.val)[keys[1]]  # infer went on all the same
     predictions = write_predictions(tmp_path / "p2", found, classes)
     assert len(score(tmp_path / "s2", smears.images, smears.labels, predictions=predictions)[2]) == len(keys)

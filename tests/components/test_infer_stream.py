@@ -13,12 +13,14 @@ from real_labels import wheel_nuclei
 from small_classifier import crops, write_classifier
 from small_segmentor import CONFIG, trained, write_images, write_model
 
+from components.evaluate.component import Evaluate
+from components.evaluate.main import run as evaluate
 from components.infer import image_batches
 from components.infer.component import Infer
 from components.infer.main import run
 from shared.artifacts.image_set import ImageReader
 from shared.artifacts.kinds import LabelSet, Model
-from shared.artifacts.label_set import LabelReader
+from shared.artifacts.label_set import LabelReader, LabelWriter
 from shared.artifacts.manifest import seal
 from shared.models.config import DetectorArchitecture, DetectorConfig, ModelInput, ResNetArchitecture
 from shared.models.files import save_model
@@ -47,15 +49,20 @@ def images(tmp_path_factory) -> Path:
     return write_images(tmp_path_factory.mktemp("i") / "i", {f"c{i:02d}": crop for i, crop in enumerate(CROPS)})
 
 
-def test_an_image_that_cannot_be_read_is_listed_and_the_others_are_predicted(images, tmp_path):
-    member = ImageReader(images).entries["c05"].member
-    damaged = tmp_path / "images"
-    damaged.mkdir()
+def damage(images: Path, key: str, folder: Path) -> Path:
+    """Copy an image set; the pixels of one image are lost."""
+    member = ImageReader(images).entries[key].member
+    folder.mkdir(parents=True)
     for path in images.iterdir():
         data = bytearray(path.read_bytes())
         if path.name == member.shard:
             data[member.offset + 20 : member.offset + member.size] = bytes(member.size - 20)
-        (damaged / path.name).write_bytes(data)
+        (folder / path.name).write_bytes(data)
+    return folder
+
+
+def test_an_image_that_cannot_be_read_is_listed_and_the_others_are_predicted(images, tmp_path):
+    damaged = damage(images, "c05", tmp_path / "images")
     (damaged / "rejects.csv").write_text("source,reason\nold.tif,truncated\nmask.png,label: of another size\n")
     result, reader = infer(damaged, tmp_path / "o", segmentor=write_model(tmp_path / "m"))
     assert reader.keys() == [f"c{i:02d}" for i in range(12) if i != 5]
@@ -66,6 +73,25 @@ def test_an_image_that_cannot_be_read_is_listed_and_the_others_are_predicted(ima
     assert (
         "Not predicted (2)" in page and "old.tif" in page and "Images that could not be predicted: 2" in result.remark
     )
+
+
+def test_evaluate_leaves_out_what_could_not_be_predicted(images, tmp_path):
+    damaged = damage(images, "c05", tmp_path / "images")
+    models = {"classifier": write_classifier(tmp_path / "c"), "segmentor": write_model(tmp_path / "m")}
+    _, reader = infer(damaged, tmp_path / "o", **models, target_error="none", distance_quantile="none")
+    assert reader.info.notes["failed"] == ["c05"]
+    with LabelWriter(tmp_path / "truth", "truth") as writer:
+        for number, (key, entry) in enumerate(sorted(ImageReader(images).entries.items())):
+            writer.classify(key, "positive" if TRUTH[number] else "negative")
+            writer.add(key, np.ones((entry.height, entry.width), np.uint8), "instances")
+    seal(tmp_path / "truth", LabelSet)
+    (tmp_path / "s").mkdir()
+    given = {"images": damaged, "truth": tmp_path / "truth", "predictions": tmp_path / "o/predictions"}
+    result = evaluate(Evaluate(**given, scores=tmp_path / "s"))
+    assert result.metrics["images"] == 11
+    assert "1 more image is left out, because infer could not predict it" in result.remark
+    with (tmp_path / "s/scores.csv").open(newline="") as stream:
+        assert "c05" not in {row["image"] for row in csv.DictReader(stream)}
 
 
 def test_output_that_is_not_finite_is_listed_and_stops_only_a_run_without_any_result(images, tmp_path):
