@@ -34,7 +34,7 @@ def describe(export: ModelExport, files: Sequence[ExportedFile]) -> None:
         "metadata": subject.metadata.model_dump(mode="json"),
     }
     _write(folder / EXPORT_FILE, text)
-    tile = list(export.calibration_tiles[0].shape[1:]) if export.timings else []
+    tile = list(export.timed_tile.shape[1:]) if export.timings else []
     speed = {
         "device": export.device,
         "threads": threads(),

@@ -86,9 +86,16 @@ class ModelExport:
     @cached_property
     def calibration_tiles(self) -> list[np.ndarray]:
         """Normalised tiles (1, C, H, W) of images that are not compared on."""
-        stage = self.stage
-        options = {"tile": stage.tile, "batch_size": stage.batch_size, "count": CALIBRATION_TILES}
-        return network_inputs(self.weights_network, self.subject, self.images.calibration, **options)
+        return self._tiles(self.images.calibration, CALIBRATION_TILES)
+
+    @cached_property
+    def timed_tile(self) -> np.ndarray:
+        """The first of them, (1, C, H, W): speed is measured on it."""
+        return self._tiles(self.images.calibration[:1], 1)[0]
+
+    def _tiles(self, images: Sequence[np.ndarray], count: int) -> list[np.ndarray]:
+        options = {"tile": self.stage.tile, "batch_size": self.stage.batch_size, "count": count}
+        return network_inputs(self.weights_network, self.subject, images, **options)
 
     # --- files ----------------------------------------------------------------------------------------------------
 
@@ -124,7 +131,7 @@ class ModelExport:
         networks = {WEIGHTS: self.weights_network, **{file.name: file.network for file in files}}
         if any(name not in self.timings for name in networks):
             batches = tuple(sorted({1, self.stage.batch_size}))
-            self.timings |= time_networks(networks, self.calibration_tiles[0], batches)
+            self.timings |= time_networks(networks, self.timed_tile, batches)
 
     def compare_network(self, network: Network, name: str) -> tuple[Predictions, Comparison]:
         """Predict the images with a network, and compare with the weights; name: in progress messages."""

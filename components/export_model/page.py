@@ -53,7 +53,7 @@ def _compare(page: Page, export: ModelExport, files: Sequence[ExportedFile]) -> 
 def _speed(page: Page, export: ModelExport) -> None:
     if not export.timings:
         return
-    shape = " x ".join(str(length) for length in export.calibration_tiles[0].shape[1:])
+    shape = " x ".join(str(length) for length in export.timed_tile.shape[1:])
     page.heading("Speed")
     page.text(f"Time of a batch of tiles of {shape} on {export.device}, after a warm-up; the networks take turns.")
     header = ["", "tiles in a batch", "median, ms", "95th percentile, ms", "tiles per s", "runs"]

@@ -81,7 +81,7 @@ def network_inputs(
         return network(batch)
 
     per_image = max(1, count // max(len(images), 1))
-    for image in track(images, "export_model: calibration", len(images)):
+    for image in track(images, "export_model: tiles", len(images)):
         before = len(tiles)
         predict_images(recorded, subject, [image], tile=tile, batch_size=batch_size)
         chosen = tiles[before:]

@@ -36,9 +36,14 @@ class LabelledImages:
     train: list[str]
     """Keys of the images that are learned from."""
     valid: list[str]
-    """Keys of the held-out images."""
+    """Keys of the images that choose weights and threshold: held out, or `train` where none can be."""
     origin: str
     """What the objects come from, in words."""
+
+    @property
+    def held_out(self) -> bool:
+        """Whether `valid` is held out."""
+        return self.valid != self.train
 
     def boxes(self, keys: Iterable[str]) -> dict[str, Boxes]:
         """Map keys to boxes in px."""
@@ -194,9 +199,9 @@ def _learnable(found: list[Annotation]) -> bool:
 def _report(found: LabelledImages) -> None:
     """Warn of classes that a split lacks."""
     counts = found.counts(found.train), found.counts(found.valid)
-    log.info("%d training images with %s, %d held-out images", len(found.train), dict(counts[0]), len(found.valid))
+    log.info("%d training images with %s, %d scored", len(found.train), dict(counts[0]), len(found.valid))
     for name in sorted(counts[0] | counts[1]):
         if not counts[0][name]:
             log.warning("class %r: no object in the training images; it is not learned, and counts as missed", name)
         elif not counts[1][name]:
-            log.warning("class %r: no object in the held-out images; it is learned, but not scored", name)
+            log.warning("class %r: no object in the images that are scored; it is learned, but not scored", name)

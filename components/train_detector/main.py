@@ -46,8 +46,8 @@ def run(stage: TrainDetector) -> Result:
     trained, record, history = train(stage, detector, batches, validation, where)
     processing, predictions = validation.calibrate(trained)
     config = detector.config.model_copy(update={"postprocessing": processing})
-    metrics = _metrics(record, history, predictions)
-    save_model(stage.detector, trained.state_dict(), config, model_card(stage, config, labelled, metrics, len(history)))
+    metrics = _metrics(record, history, labelled, predictions)
+    save_model(stage.detector, trained.state_dict(), config, model_card(stage, config, labelled, predictions, metrics))
     page = make_page(record, history, labelled, predictions, reader)
     return Result(metrics=metrics, page=page, remark=_remark(labelled, processing))
 
@@ -66,14 +66,19 @@ def _batches(stage: TrainDetector, reader: ImageReader, labelled: LabelledImages
     return Batches(stage, learned, [crops(images, keys, {}) for images, keys in without])
 
 
-def _metrics(record: TrainingRecord, history: History, predictions: Predictions) -> dict[str, float]:
+def _metrics(
+    record: TrainingRecord, history: History, labelled: LabelledImages, predictions: Predictions
+) -> dict[str, float]:
+    """Scores and figures of the training; names of scores on training images start with `training_`."""
     threshold, f1 = predictions.threshold
+    prefix = "" if labelled.held_out else "training_"
+    scores = {f"{prefix}{name}": value for name, value in (predictions.metrics | {"f1": f1}).items()}
     known = {"best_step": record.measured[record.best_index][0], "steps": len(history)}
-    return predictions.metrics | {"f1": f1, "score_threshold": threshold} | known | first_and_last_loss(history)
+    return scores | {"score_threshold": threshold} | known | first_and_last_loss(history)
 
 
 def _remark(labelled: LabelledImages, processing: DetectorPostProcessing) -> str:
-    scored = "training images, so the scores are too high" if labelled.valid == labelled.train else "held-out images"
+    scored = "held-out images" if labelled.held_out else "training images, so the scores are too high"
     return (
         f"Scored on {len(labelled.valid)} {scored}, against {labelled.origin}; score threshold "
         f"{processing.score_threshold:.3f}."

@@ -29,7 +29,7 @@ MAX_CURVES = 6
 def make_page(
     record: TrainingRecord, history: History, labelled: LabelledImages, predictions: Predictions, reader: ImageReader
 ) -> Page:
-    """Page of the training, of precision and recall, of the classes, and of some held-out images."""
+    """Page of the training, of precision and recall, of the classes, and of some of the images that are scored."""
     page = Page("train_detector")
     _scores(page, labelled, predictions)
     _training(page, record, history)
@@ -43,8 +43,8 @@ def make_page(
 def _scores(page: Page, labelled: LabelledImages, predictions: Predictions) -> None:
     threshold, f1 = predictions.threshold
     page.text(
-        f"{len(labelled.train)} training images, {len(labelled.valid)} held-out images, with {labelled.origin}. F1 is "
-        f"highest, {f1:.3f}, at score {threshold:.3f}, which the model stores. AP counts boxes of all scores."
+        f"{len(labelled.train)} training images, {_scored(labelled)}, with {labelled.origin}. F1 is highest, {f1:.3f}, "
+        f"at score {threshold:.3f}, which the model stores. AP counts boxes of all scores."
     )
     learned, scored = labelled.counts(labelled.train), labelled.counts(labelled.valid)
     rows = []
@@ -55,7 +55,7 @@ def _scores(page: Page, labelled: LabelledImages, predictions: Predictions) -> N
         at = list(best_threshold(curve)) if curve else ["", ""]
         counts = [one.total() if name == ALL else one[name] for one in (learned, scored)]
         rows.append([name, *counts, *numbers, *reversed(at)])
-    page.table(["class", "training boxes", "held-out boxes", "AP", "AP50", "best F1", "at score"], rows)
+    page.table(["class", "training boxes", "scored boxes", "AP", "AP50", "best F1", "at score"], rows)
     shown = {name: predictions.curves[name] for name in list(predictions.curves)[:MAX_CURVES]}
     lines = {name: _points(curve) for name, curve in shown.items()}
     if ALL in shown:
@@ -63,12 +63,18 @@ def _scores(page: Page, labelled: LabelledImages, predictions: Predictions) -> N
     page.plot("precision and recall at IoU 0.5", lines, x="recall", y="precision")
 
 
+def _scored(labelled: LabelledImages) -> str:
+    if labelled.held_out:
+        return f"{len(labelled.valid)} held-out images"
+    return "which are scored as well, so the scores are too high"
+
+
 def _training(page: Page, record: TrainingRecord, history: History) -> None:
     page.heading("Training")
     page.plot("loss", {"total": plot_points(history)}, x="step", y="loss")
     page.plot("parts of the loss", {name: plot_points(row) for name, row in record.parts.items()}, x="step", y="loss")
     names = {"ap": "AP", "ap50": "AP50", "ap75": "AP75"}
-    page.plot("held-out images", {title: record.curve(name) for name, title in names.items()}, x="step", y="AP")
+    page.plot("average precision", {title: record.curve(name) for name, title in names.items()}, x="step", y="AP")
 
 
 def _points(curve: PrecisionRecall) -> list[tuple[float, float]]:

@@ -7,6 +7,7 @@ import pytest
 from detector_training import VALID, Data, learned, stage, train, write_data
 from small_detector_data import quarters, write_boxes, write_images, write_masks
 
+from components.train_detector.component import TrainDetector
 from components.train_detector.labelled_images import (
     NothingToLearn,
     as_boxes,
@@ -82,7 +83,17 @@ def test_one_group_with_objects_is_trained_on_and_scored(data, tmp_path, caplog)
     boxes = {key: found if key == "part01" else [] for key, found in data.boxes.items()}
     found = learned(data, truth=write_boxes(tmp_path / "truth", boxes))
     assert found.train == found.valid and "part01" in found.train
-    assert "one group alone has objects" in caplog.text
+    assert "one group alone has objects" in caplog.text and not found.held_out
+
+
+def test_scores_on_training_images_are_named_so(data, tmp_path):
+    groups = dict.fromkeys(data.boxes, "movie")
+    images = write_images(tmp_path / "images", {key: image for key, (image, _) in quarters().items()}, {}, groups)
+    result = train(data, tmp_path / "d", images=images, steps=2, batch_size=2, valid_every=2)
+    assert {"training_ap", "training_f1", "score_threshold"} <= set(result.metrics)
+    assert not set(TrainDetector.headlines) & set(result.metrics), "they would be taken for results"
+    card, page = (tmp_path / "d/MODEL_CARD.md").read_text(), result.page.html()
+    assert "No image is held out" in card and "scores are too high" in page and "scores are too high" in result.remark
 
 
 def test_a_class_that_a_split_lacks_is_named(data, tmp_path, caplog):
@@ -94,7 +105,7 @@ def test_a_class_that_a_split_lacks_is_named(data, tmp_path, caplog):
     boxes["part00"] = [replace(boxes["part00"][0], category="late"), *boxes["part00"][1:]]
     found = learned(data, truth=write_boxes(tmp_path / "truth", boxes))
     assert found.classes == ("large", "rare", "small")
-    assert "'rare': no object in the held-out images" in caplog.text
+    assert "'rare': no object in the images that are scored" in caplog.text
     assert "'late': no object in the training images" in caplog.text
     assert len(as_boxes(found.objects["part00"], found.classes)) == len(boxes["part00"]) - 1
 
