@@ -52,6 +52,8 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "random": (),
     "linear probe": ("--tune", "none", "--learning_rate", "3e-3"),
     "no stem": ("--stem", "false"),
+    "weighted loss": ("--balance", "loss"),
+    "unbalanced": ("--balance", "none"),
     "ConvNet": (),
     "logistic": (),
 }
