@@ -67,8 +67,8 @@ class TrainClassifier(Stage):
     weight_decay: float = Field(0.05, ge=0)
     """Of AdamW."""
     early_stop: bool = True
-    """Score val twenty times in a training, keep the best weights, and stop after a quarter of the training without a
-    better score. Otherwise the last weights are kept."""
+    """Score val twenty times in a training, keep the best weights, and stop after half of the training without a better
+    score, or when val leaves nothing to learn. Otherwise the last weights are kept."""
     augment: Literal["full", "flips", "none"] = "full"
     """flips: flips and turns by 90 degrees. full: half of the images are also turned by any angle, shifted and scaled a
     little, and all get other contrast, brightness and gamma, some a blur."""

@@ -35,6 +35,9 @@ SCORES = 20
 """How often val is scored in a training."""
 PATIENCE = 10
 """Scores without a better one after which training stops."""
+SOLVED, SOLVED_SCORES = 0.01, 3
+"""Negative log-likelihood from which on nothing is left to learn, and number of such scores after which training stops:
+the right class then has a probability of 0.99, in the geometric mean."""
 
 
 class EarlyStop:
@@ -51,8 +54,10 @@ class EarlyStop:
 
     @property
     def over(self) -> bool:
-        """Whether the last PATIENCE scores were no better than the best one before."""
+        """Whether the last PATIENCE scores were no better than the best one before, or nothing is left to learn."""
         values = [value for _, value in self.scores]
+        if len(values) >= SOLVED_SCORES and max(values[-SOLVED_SCORES:]) <= SOLVED:
+            return True
         return len(values) > PATIENCE and min(values[-PATIENCE:]) > min(values[:-PATIENCE])
 
     def state_dict(self) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from small_classifier import crops
 
 from components.train_classifier.labelled_images import LabelledImages
+from components.train_classifier.loop import EarlyStop
 from components.train_classifier.saliency import saliency
 from components.train_classifier.splits import choose_images
 from shared.artifacts.image_set import ImageReader
@@ -134,6 +135,14 @@ def test_it_stops_where_val_gets_no_better(encoder: Path, tmp_path: Path) -> Non
     stopped = data.train(tmp_path / "a", encoder, steps=60)
     assert stopped.metrics["steps"] < 60
     assert data.train(tmp_path / "b", encoder, steps=20, early_stop=False).metrics["steps"] == 20
+
+
+def test_it_stops_where_nothing_is_left_to_learn() -> None:
+    early, ended = EarlyStop(), []
+    for step, score in enumerate((0.3, 0.009, 0.02, 0.008, 0.007, 0.006)):
+        early.add(step, score)
+        ended.append(early.over)
+    assert ended == [False, False, False, False, False, True], "three scores in a row are as good as certain"
 
 
 def test_the_error_among_the_answered_is_at_most_the_target(data: Labelled, trained: tuple[Path, Result]) -> None:
