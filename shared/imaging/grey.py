@@ -1,5 +1,6 @@
 """Reduce an image to one grey plane: a channel, the mean of the channels, or the amount of stain."""
 
+import math
 from typing import Literal
 
 import numpy as np
@@ -8,22 +9,25 @@ from shared.imaging.normalise import Normalisation
 
 NORMALISATION = Normalisation()
 """Normalisation of every grey plane."""
+UNCLIPPED = Normalisation(clip=(-math.inf, math.inf))
+"""The same without limits: a rare foreground may lie far outside the percentiles."""
 GreyChannel = int | Literal["mean", "stain"]
 """Source of a grey plane: a channel's number from 0, the mean of all channels, or the optical density of the stains."""
 _MIN_TRANSMITTANCE = 0.02
 """Smallest share of transmitted light: below it the optical density is mostly noise."""
 
 
-def grey(image: np.ndarray, channel: GreyChannel = "mean") -> np.ndarray:
+def grey(image: np.ndarray, channel: GreyChannel = "mean", normalisation: Normalisation = NORMALISATION) -> np.ndarray:
     """Image (H, W, C) of any dtype -> plane (H, W) float32, about [0, 1].
 
-    An image without the given channel, or with fewer than three channels for "stain", gives the mean of its channels.
+    normalisation: of a channel, and of the mean; the stain has its own. An image without the given channel, or with
+    fewer than three channels for "stain", gives the mean of its channels.
     """
     if channel == "stain" and image.shape[2] >= 3:
         return stain(image)
     if isinstance(channel, int) and channel < image.shape[2]:
-        return NORMALISATION(image[..., channel : channel + 1])[..., 0]
-    return NORMALISATION(image).mean(axis=2)
+        return normalisation(image[..., channel : channel + 1])[..., 0]
+    return normalisation(image).mean(axis=2)
 
 
 def is_stained(image: np.ndarray) -> bool:

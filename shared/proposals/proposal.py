@@ -2,7 +2,8 @@
 
 A proposal thresholds one of two maps by Otsu's method (Otsu 1979, IEEE Trans. SMC 9(1)): an intensity, lightly
 smoothed, or the texture, which is the logarithm of the local standard deviation. Texture serves phase contrast better.
-`shared.proposals.proposal_selection` selects the map for each image.
+A third takes what deviates from the background to one side (`shared.proposals.deviation`), for few objects on a plain
+background. `shared.proposals.proposal_selection` selects one of them for each image.
 
 - The side of an intensity threshold with more texture is the foreground: bright nuclei, or dark ones in tissue. Images
   that look alike decide it together: of 43 purple tissue sections, two are mostly smooth red muscle, darker than
@@ -22,7 +23,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from shared.imaging.filters import log_local_std, smooth
-from shared.imaging.grey import GreyChannel, grey
+from shared.imaging.grey import UNCLIPPED, GreyChannel, grey
+from shared.proposals.deviation import deviation_probability
 from shared.proposals.local_threshold import (
     BALANCE_BRIGHT,
     BALANCE_DARK,
@@ -41,9 +43,10 @@ class Proposal(BaseModel):
     """How to propose the foreground of an image."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    kind: Literal["intensity", "texture"]
+    kind: Literal["intensity", "texture", "deviation"]
     separability: float
-    """Otsu's: of the intensity in images that look alike, or of the texture of all images that it serves."""
+    """Otsu's: of the intensity in images that look alike, or of the texture of all images that it serves. Of a
+    deviation: its plausibility in images that look alike."""
     threshold: float = 0.0
     """Texture threshold of the whole set; intensity is thresholded image by image."""
     mean_difference: float = 1.0
@@ -51,23 +54,33 @@ class Proposal(BaseModel):
     channel: GreyChannel = "mean"
     """Source of the intensity."""
     foreground_is_bright: bool | None = None
-    """Whether the foreground is above the intensity threshold; None: the side with more texture in each image."""
+    """Whether the foreground is above the intensity threshold; None: the side with more texture in each image. A
+    deviation has one side."""
 
     @property
     def name(self) -> str:
         """Name on pages; channels count from 1."""
+        if self.kind == "deviation":
+            return "brighter than the background" if self.foreground_is_bright else "darker than the background"
         if self.kind == "texture" or self.channel == "mean":
             return self.kind
         return "stain" if self.channel == "stain" else f"{self.kind} of channel {self.channel + 1}"
 
     def probability(self, image: np.ndarray) -> np.ndarray:
         """Foreground probability of an image (H, W, C): (H, W) float32 in (0, 1)."""
+        if self.kind == "deviation":
+            return deviation_probability(deviating_plane(image), bool(self.foreground_is_bright))
         if self.kind == "intensity":
             return _intensity_probability(grey(image, self.channel), self.foreground_is_bright)
         plane = grey(image)
         if self.separability == 0:  # all images are constant
             return np.full(plane.shape, UNDECIDED_PROBABILITY, np.float32)
         return sigmoid((log_local_std(plane) - self.threshold) / self.mean_difference)
+
+
+def deviating_plane(image: np.ndarray) -> np.ndarray:
+    """Plane (H, W) float32 of an image (H, W, C) that deviations are found on: smoothed, not clipped."""
+    return smooth(grey(image, "mean", UNCLIPPED))
 
 
 def texture_contrast(plane: np.ndarray) -> float:

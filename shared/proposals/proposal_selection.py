@@ -1,10 +1,13 @@
 """Select, without labels, the classical proposal that suits each image of a set.
 
-The candidates are the intensity of every channel and of their mean, that of the stain in stained images, and texture
-(`shared.proposals.proposal`). The criterion is Otsu's separability of the intensities, on the channel where it is
-highest: above that of a normal distribution, which has no classes, the channel is thresholded; below it, the texture
-is. The separability is averaged over images that look alike, which decides more reliably than a single image. These
-images also decide together which side of the threshold is the foreground, by the texture of both sides.
+The candidates are the intensity of every channel and of their mean, that of the stain in stained images, what deviates
+from the background to either side, and texture (`shared.proposals.proposal`). The criterion is Otsu's separability of
+the intensities, on the channel where it is highest: above that of a normal distribution, which has no classes, the
+channel is thresholded. Below it, a deviation is taken if it looks like cells
+(`shared.proposals.deviation.plausibility`), else the texture is thresholded. A deviation also replaces an intensity
+that looks much less like cells. All criteria are averaged over images that look alike, which decides more reliably than
+a single image. These images also decide together which side of the threshold is the foreground: the one with more
+texture, unless the other one looks much more like cells.
 
 Figures: RESULTS.md, "Constants".
 """
@@ -17,14 +20,23 @@ import numpy as np
 from shared.imaging.appearance import appearance
 from shared.imaging.filters import log_local_std, smooth
 from shared.imaging.grey import NORMALISATION, GreyChannel, grey, is_stained
+from shared.proposals.background import subtract_background
+from shared.proposals.deviation import deviation_threshold, most_deviating_part, plausibility
+from shared.proposals.local_threshold import BALANCE_DARK, local_probability
 from shared.proposals.otsu import NORMAL_SEPARABILITY, OtsuThreshold, otsu, square_root
-from shared.proposals.proposal import Proposal, texture_contrast
+from shared.proposals.proposal import Proposal, deviating_plane, texture_contrast
 
 _KIND_BANDWIDTH, _CHANNEL_BANDWIDTH = 0.05, 0.2
 """Root mean square difference of appearance within which images share the decision between intensity and texture; and
 the choice of channel and foreground side, which depends on the kind of stains, not on their amount."""
 _MIN_WEIGHT = 0.1
 """Total weight of the images that look alike, below which a channel counts as missing in them."""
+MIN_PLAUSIBILITY = 0.28
+"""Plausibility from which on a deviation is taken."""
+_MIN_PLAUSIBILITY_RATIO = 1.5
+"""Ratio of plausibilities from which on a deviation replaces an intensity, and one side of an intensity the other."""
+_PLAUSIBILITY_SIDE = 400
+"""px; of larger images a part is assessed."""
 _TEXTURE_SAMPLE_PX = 40_000
 """Pixels of each image that the texture threshold is fitted to, about."""
 
@@ -41,18 +53,22 @@ class ProposalSelection:
     """(n, channels) float64, Otsu's; nan where the image lacks the channel."""
     texture_contrast: np.ndarray
     """(n, channels) float64, `shared.proposals.proposal.texture_contrast`; nan where the image lacks the channel."""
+    plausibility: np.ndarray
+    """(n, 4) float64, of the deviations below and above the background, and of the intensity below and above its
+    threshold; a stain's other way round, since it is dark in the channels."""
     texture: OtsuThreshold
     """Threshold of the texture over the images that it serves; over all images where it serves none."""
 
     @classmethod
     def fit(cls, images: Iterable[np.ndarray]) -> "ProposalSelection":
         """Collect the statistics of images of a set, each (H, W, C)."""
-        appearances, separabilities, contrasts, textures = [], [], [], []
+        appearances, separabilities, contrasts, plausibilities, textures = [], [], [], [], []
         for image in images:
             channels = intensity_channels(image)
             appearances.append(_appearance(image))
             separabilities.append({channel: _separability(image, channel) for channel in channels})
             contrasts.append({channel: texture_contrast(grey(image, channel)) for channel in channels})
+            plausibilities.append(_plausibilities(image, max(separabilities[-1], key=separabilities[-1].__getitem__)))
             textures.append(_sampled_texture(image))
         every = tuple(sorted(set().union(*separabilities), key=_rank))
         selection = cls(
@@ -60,6 +76,7 @@ class ProposalSelection:
             every,
             _table(separabilities, every),
             _table(contrasts, every),
+            np.array(plausibilities).reshape(-1, 4),
             otsu(np.concatenate(textures) if textures else np.empty(0)),
         )
         served = [values for values, one in zip(textures, selection.fitted(), strict=True) if one.kind == "texture"]
@@ -76,10 +93,12 @@ class ProposalSelection:
         return self.select(image).probability(image)
 
     def candidates(self) -> list[Proposal]:
-        """Return every proposal that can be selected: one for each channel, and texture."""
+        """Return every proposal that can be selected: one for each channel, both deviations, and texture."""
         medians = [float(np.median(column[~np.isnan(column)])) for column in self.separability.T]
         intensities = [_by_intensity(channel, value) for channel, value in zip(self.channels, medians, strict=True)]
-        return [*intensities, self._by_texture()]
+        dark, bright = np.median(self.plausibility[:, :2], axis=0).tolist() if len(self.plausibility) else (0.0, 0.0)
+        deviations = [_by_deviation(False, dark), _by_deviation(True, bright)]
+        return [*intensities, *deviations, self._by_texture()]
 
     def fitted(self) -> list[Proposal]:
         """Return the proposal of each fitted image, in their order."""
@@ -92,10 +111,19 @@ class ProposalSelection:
     def _select(self, descriptor: np.ndarray, channels: list[GreyChannel]) -> Proposal:
         """Select by an image's appearance (15,) and the channels it has."""
         channel, separability = self._best_channel(descriptor, channels)
+        plausible = self._column_means(self.plausibility, descriptor, _KIND_BANDWIDTH)
         if separability <= NORMAL_SEPARABILITY:
-            return self._by_texture()
+            return _by_plausible_deviation(plausible, MIN_PLAUSIBILITY) or self._by_texture()
         contrast = self._mean(self.texture_contrast, descriptor, _CHANNEL_BANDWIDTH).get(channel)
-        return _by_intensity(channel, separability, None if contrast is None else contrast >= 0)
+        if contrast is None:
+            return _by_intensity(channel, separability)
+        bright = contrast >= 0
+        dark_column = 3 if channel == "stain" else 2
+        of_side, of_other = (plausible[dark_column], plausible[5 - dark_column])[:: -1 if bright else 1]
+        if of_other >= max(MIN_PLAUSIBILITY, _MIN_PLAUSIBILITY_RATIO * of_side):
+            bright, of_side = not bright, of_other
+        deviation = _by_plausible_deviation(plausible, max(MIN_PLAUSIBILITY, _MIN_PLAUSIBILITY_RATIO * of_side))
+        return deviation or _by_intensity(channel, separability, bright)
 
     def _by_texture(self) -> Proposal:
         return Proposal(kind="texture", **self.texture.model_dump())
@@ -111,7 +139,12 @@ class ProposalSelection:
         return best, max(near.get(best, 0.0), near.get("mean", 0.0))
 
     def _mean(self, table: np.ndarray, descriptor: np.ndarray, bandwidth: float) -> dict[GreyChannel, float]:
-        """Mean of each column of `table` (n, channels) over images of similar appearance (15,); without missing ones.
+        """Mean of each channel's column of `table` (n, channels), see `_column_means`."""
+        means = self._column_means(table, descriptor, bandwidth)
+        return {self.channels[column]: mean for column, mean in means.items()}
+
+    def _column_means(self, table: np.ndarray, descriptor: np.ndarray, bandwidth: float) -> dict[int, float]:
+        """Mean of each column of `table` (n, columns) over images of similar appearance (15,); without missing ones.
 
         Weights are a Gaussian of the difference of appearance, 1 for the nearest image.
         """
@@ -121,7 +154,7 @@ class ProposalSelection:
         weight = np.exp((distance.min() - distance) / (2 * bandwidth**2))[:, None] * ~np.isnan(table)
         total = weight.sum(axis=0)
         mean = (weight * np.nan_to_num(table)).sum(axis=0) / np.maximum(total, _MIN_WEIGHT)
-        return {channel: float(mean[i]) for i, channel in enumerate(self.channels) if total[i] > _MIN_WEIGHT}
+        return {column: float(mean[column]) for column in range(table.shape[1]) if total[column] > _MIN_WEIGHT}
 
 
 def intensity_channels(image: np.ndarray) -> list[GreyChannel]:
@@ -156,6 +189,44 @@ def _sampled_texture(image: np.ndarray) -> np.ndarray:
 def _separability(image: np.ndarray, channel: GreyChannel) -> float:
     values = smooth(grey(image, channel))
     return max(otsu(values).separability, otsu(square_root(values)).separability)
+
+
+def _plausibilities(image: np.ndarray, channel: GreyChannel) -> list[float]:
+    """Plausibility of what is darker and what is brighter than the background of an image (H, W, C), and of a channel's
+    dark and bright side.
+
+    The part of the image that deviates most is assessed.
+    """
+    difference, spread = subtract_background(deviating_plane(image))
+    part = most_deviating_part(difference, spread, _PLAUSIBILITY_SIDE)
+    found = []
+    for values in (-difference[part], difference[part]):
+        threshold = deviation_threshold(values, spread)
+        found.append(0.0 if threshold is None else _plausible(values, threshold, difference[part], spread))
+    values = smooth(grey(image, channel))
+    dark, bright = otsu(values).threshold, otsu(square_root(values)).threshold ** 2
+    of_channel, spread = (difference, spread) if channel == "mean" else subtract_background(values)
+    sides = ((-values[part], -dark), (values[part], bright))
+    of_sides = [_plausible(*side, of_channel[part], spread) for side in sides]
+    return [*found, *(reversed(of_sides) if channel == "stain" else of_sides)]
+
+
+def _plausible(values: np.ndarray, threshold: float, difference: np.ndarray, spread: float) -> float:
+    """Plausibility of the mask that grows from a threshold; values (H, W) are high in the foreground."""
+    mask = (local_probability(values, threshold, BALANCE_DARK) >= 0.5).astype(np.uint8)
+    return plausibility(mask, difference, spread)
+
+
+def _by_plausible_deviation(plausible: dict[int, float], needed: float) -> Proposal | None:
+    """The more plausible deviation, by the means of `plausibility`; None where it has less than is needed."""
+    if not plausible:
+        return None
+    bright = plausible[1] > plausible[0]
+    return _by_deviation(bright, plausible[bright]) if plausible[bright] >= needed else None
+
+
+def _by_deviation(foreground_is_bright: bool, plausible: float) -> Proposal:
+    return Proposal(kind="deviation", separability=plausible, foreground_is_bright=foreground_is_bright)
 
 
 def _by_intensity(channel: GreyChannel, separability: float, foreground_is_bright: bool | None = None) -> Proposal:

@@ -34,7 +34,7 @@ def test_a_set_of_one_kind_gets_the_best_candidate(folder):
     pairs = pairs_of(folder)
     selection = ProposalSelection.fit(image for image, _ in pairs)
     alone_dice = [dice(pairs, one.probability) for one in selection.candidates()]
-    assert len(alone_dice) == (6 if pairs[0][0].shape[2] == 3 else 2)
+    assert len(alone_dice) == (8 if pairs[0][0].shape[2] == 3 else 4)
     assert max(alone_dice) - min(alone_dice) > 0.2
     assert dice(pairs, selection.probability) > max(alone_dice) - 0.02
     assert {one.name for one in selection.fitted()} == {KINDS[folder][1]}

@@ -1,0 +1,108 @@
+"""Propose what deviates from the background to one side, and tell whether that looks like cells.
+
+A threshold between two classes needs two of them: where cells cover one percent of an image, there is only one. What
+deviates from the background by many times its spread is foreground then, however little of it there is.
+"""
+
+import cv2
+import numpy as np
+
+from shared.proposals.background import subtract_background
+from shared.proposals.local_threshold import (
+    BALANCE_BRIGHT,
+    BALANCE_DARK,
+    UNDECIDED_PROBABILITY,
+    local_probability,
+)
+from shared.proposals.object_size import typical_diameter
+
+_MIN_SPREADS = 6.0
+"""Spreads of the background from which on a pixel deviates."""
+_START_SHARE, _START_PERCENTILE = 0.35, 90.0
+"""Where `local_probability` starts: a share of this percentile of the deviating pixels."""
+_MIN_DEVIATING_PX = 20
+"""Number of deviating pixels below which an image counts as empty."""
+_PLAIN_SPREADS, _PLAIN_CONTRAST = 3.0, 0.25
+"""Spreads, and share of the contrast between mask and surroundings, within which a pixel looks like background."""
+_RING_SHARE = 0.2
+"""Width of the surroundings that a mask is compared with, in diameters of its objects."""
+_MIN_AREA_SHARE = 0.05
+"""Smallest object whose shape counts, in squares of that diameter."""
+
+
+def deviation_probability(plane: np.ndarray, bright: bool) -> np.ndarray:
+    """Foreground probability of what is brighter, or darker, than the background: (H, W) float32 in (0, 1).
+
+    plane: (H, W) float32, smoothed, not clipped. Undecided everywhere where nothing deviates.
+    """
+    difference, spread = subtract_background(plane)
+    values = difference if bright else -difference
+    threshold = deviation_threshold(values, spread)
+    if threshold is None:
+        return np.full(plane.shape, UNDECIDED_PROBABILITY, np.float32)
+    return local_probability(values, threshold, BALANCE_BRIGHT if bright else BALANCE_DARK)
+
+
+def deviation_threshold(values: np.ndarray, spread: float) -> float | None:
+    """Value from which on a pixel deviates; None where too few do.
+
+    values: differences from a background of this spread, positive to the side of the foreground.
+    """
+    deviating = values[values > _MIN_SPREADS * spread]
+    if len(deviating) < _MIN_DEVIATING_PX:
+        return None
+    return max(_MIN_SPREADS * spread, _START_SHARE * float(np.percentile(deviating, _START_PERCENTILE)))
+
+
+def most_deviating_part(difference: np.ndarray, spread: float, side: int) -> tuple[slice, slice]:
+    """The part of `side` px that has most deviating pixels: slices of rows and columns.
+
+    difference, spread: of `shared.proposals.background.subtract_background`.
+    """
+    deviating = (np.abs(difference) > _MIN_SPREADS * spread).astype(np.float32)
+    height, width = (min(side, length) for length in difference.shape)
+    sums = np.pad(deviating, ((1, 0), (1, 0))).cumsum(axis=0).cumsum(axis=1)
+    counts = sums[height:, width:] - sums[:-height, width:] - sums[height:, :-width] + sums[:-height, :-width]
+    top, left = np.unravel_index(int(counts.argmax()), counts.shape)
+    return np.s_[int(top) : int(top) + height, int(left) : int(left) + width]
+
+
+def plausibility(mask: np.ndarray, difference: np.ndarray, spread: float) -> float:
+    """How much a mask (H, W) uint8 {0, 1} looks like cells on a background, 0 to 1; the scale does not matter.
+
+    The product of three factors: the solidity of the connected regions (area over that of the convex hull, weighted by
+    area), squared; the share of the variance that is between mask and surroundings; and the share of the mask that does
+    not look like background. Fragments of cells fail the first, texture the second, the background itself the third.
+    difference, spread: of `shared.proposals.background.subtract_background`.
+    """
+    diameter = typical_diameter(mask)
+    if diameter is None:
+        return 0.0
+    difference = np.ascontiguousarray(difference)
+    inside = difference[mask > 0]
+    side = 2 * max(1, round(_RING_SHARE * diameter)) + 1
+    grown = cv2.dilate(mask, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side)))
+    outside = difference[(grown > 0) & (mask == 0)]
+    if not len(outside):
+        return 0.0
+    contrast = abs(float(np.median(inside)) - float(np.median(outside)))
+    plain = float((np.abs(inside) < max(_PLAIN_SPREADS * spread, _PLAIN_CONTRAST * contrast)).mean())
+    return _solidity(mask, _MIN_AREA_SHARE * diameter**2) ** 2 * _separability(inside, outside) * (1 - plain)
+
+
+def _separability(one: np.ndarray, other: np.ndarray) -> float:
+    """Share of the variance of all values that is between two groups of them."""
+    total = float(np.concatenate([one, other]).var())
+    if total == 0:
+        return 0.0
+    share = len(one) / (len(one) + len(other))
+    return share * (1 - share) * float(one.mean() - other.mean()) ** 2 / total
+
+
+def _solidity(mask: np.ndarray, min_area: float) -> float:
+    """Mean solidity of the regions of a mask, weighted by their area; 0 where none has `min_area` px²."""
+    contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    areas = [(cv2.contourArea(contour), cv2.contourArea(cv2.convexHull(contour))) for contour in contours]
+    counted = [(area, hull) for area, hull in areas if area >= min_area and hull > 0]
+    total = sum(area for area, _ in counted)
+    return sum(area * area / hull for area, hull in counted) / total if total > 0 else 0.0
