@@ -46,9 +46,10 @@ def _add_proposals(page: Page, model: ForegroundModel) -> None:
     served = model.proposal_counts()
     page.heading("Classical proposals")
     page.text(
-        "An image whose intensities fall into two classes is thresholded on the channel with the highest separability; "
+        "An image whose intensities fall into two classes is thresholded on the channel with the highest separability. "
+        "Where these look little like cells, but what is darker or brighter than the background does, that is taken; "
         "other images are thresholded by texture. Otsu's separability of a normal distribution, without classes, "
-        "is 0.64."
+        "is 0.64; of what deviates from the background the table shows the plausibility instead."
         if model.proposal is None
         else "The labels selected the proposal."
     )
