@@ -12,8 +12,8 @@ class Cluster(Stage):
     """Cluster the features of the whole set by k-means, and select the clusters that are cells.
 
     A classical proposal, selected for each image without labels, is fused with the clusters: a threshold of intensity,
-    of the stain, of texture, or what deviates from the background. From the second round on, the segmentor's probability
-    is fused as well. The result is a soft foreground mask of every image.
+    of the stain, of texture, or what deviates from the background. From the second round on, the segmentor's
+    probability is fused as well. The result is a soft foreground mask of every image.
     """
 
     image: ClassVar[str] = "cpu"
