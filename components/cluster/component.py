@@ -39,6 +39,9 @@ class Cluster(Stage):
     """Weight of the segmentor's probability in the fusion, if the features contain one."""
     cluster_weight: float = Field(0.1, ge=0, le=1)
     """Weight of the clusters relative to the classical proposal, at full agreement of the two. Labels override it."""
+    foreground: Literal["auto", "dark", "bright", "textured"] = "auto"
+    """How cells differ from the background, where the proposals get it wrong: darker, brighter, or by their texture.
+    auto: as the images tell. Labels override it."""
     use_labels: NonNegativeInt = 0
     """Few-label mode: number of labelled images, the first ones, that select the foreground clusters. 0: label-free."""
     seed: NonNegativeInt = 0

@@ -9,6 +9,7 @@ import numpy as np
 
 from components.cluster.cluster_selection import ClusterSelection, TwoFoldCounts
 from components.cluster.clustering import Clusters
+from components.cluster.component import Cluster
 from components.cluster.token_grid import numbers_to_pixels, pixels_to_tokens, probability_to_pixels
 from shared.artifacts.feature_set import FeatureReader
 from shared.artifacts.image_set import ImageReader
@@ -69,11 +70,7 @@ class ForegroundModel:
 
 
 def fit_to_proposals(
-    images: ImageReader,
-    features: FeatureReader,
-    clusterings: dict[int, Clusters],
-    cluster_weight: float,
-    model_weight: float,
+    stage: Cluster, images: ImageReader, features: FeatureReader, clusterings: dict[int, Clusters]
 ) -> ForegroundModel:
     """Fit the model without labels: the classical proposals select the foreground clusters.
 
@@ -81,7 +78,7 @@ def fit_to_proposals(
     the proposals on the other half.
     """
     keys = evenly_spaced(features.keys(), PROPOSAL_IMAGES)
-    proposals = ProposalSelection.fit(images.read(key) for key in keys)
+    proposals = ProposalSelection.fit((images.read(key) for key in keys), stage.foreground)
 
     def reference(key: str) -> tuple[list[np.ndarray], np.ndarray]:
         mask = (proposals.probability(images.read(key)) >= 0.5).astype(np.float32)
@@ -90,8 +87,8 @@ def fit_to_proposals(
     with ThreadPoolExecutor(threads()) as pool:
         references = in_order(pool, reference, keys, lambda key: BYTES_PER_PIXEL * images.pixel_count(key))
         best, agreement, selection = _select_clusters(clusterings, references)
-    weight = cluster_weight * selection.dice
-    return ForegroundModel(clusterings[best], selection, proposals, agreement, weight, model_weight)
+    weight = stage.cluster_weight * selection.dice
+    return ForegroundModel(clusterings[best], selection, proposals, agreement, weight, stage.model_weight)
 
 
 def fit_to_labels(

@@ -97,7 +97,7 @@ def _fit(stage: Cluster, inputs: _Inputs) -> ForegroundModel:
     clusterings = _clusterings(stage, inputs.features)
     images, features = inputs.images, inputs.features
     if not stage.use_labels:
-        return fit_to_proposals(images, features, clusterings, stage.cluster_weight, stage.model_weight)
+        return fit_to_proposals(stage, images, features, clusterings)
     if not inputs.labelled:
         raise UserError(
             "--use_labels: --truth has no label image of the images that have features; "

@@ -72,6 +72,7 @@ def _em_round(config: Config) -> Any:
         done: bool,
         round_number: int,
         k: str,
+        foreground: str,
         use_labels: int,
         train_steps: int,
         stop_agreement: float,
@@ -79,7 +80,8 @@ def _em_round(config: Config) -> Any:
     ) -> Round:
         labelled = {"images": images, "truth": truth, "use_labels": use_labels}
         features = step(config, ExtractFeatures, **labelled, model=model, skip=done).outputs["features"]
-        clusters = step(config, Cluster, **labelled, features=features, k=k, seed=seed, skip=done).outputs["clusters"]
+        proposed: dict[str, Any] = {"k": k, "foreground": foreground, "seed": seed}
+        clusters = step(config, Cluster, **labelled, features=features, **proposed, skip=done).outputs["clusters"]
         refined = step(config, RefineMasks, images=images, clusters=clusters, previous=labels, skip=done).outputs
         pseudo = {"images": images, "labels": refined["labels"], "drop_fraction": refined["noise"]}
         schedule: dict[str, Any] = {"steps": train_steps, "seed": seed, "stream": round_number}

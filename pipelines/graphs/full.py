@@ -38,14 +38,15 @@ def build(config: Config) -> Any:
         classifier_steps: int = config.default(TrainClassifier, "steps"),
         detector_steps: int = config.default(TrainDetector, "steps"),
         k: str = config.default(Cluster, "k", EM),
+        foreground: str = config.default(Cluster, "foreground", EM),
         use_labels: int = config.default(Cluster, "use_labels", EM),
         stop_agreement: float = config.default(SelectModel, "stop_agreement", EM),
     ) -> None:
         data = step(config, Ingest, source=source, fingerprint=fingerprint)
         images, truth = data.outputs["images"], data.outputs["labels"]
         encoder = step(config, Pretrain, images=images, steps=pretrain_steps, seed=seed).outputs["encoder"]
-        settings = {"k": k, "use_labels": use_labels, "train_steps": train_steps, "stop_agreement": stop_agreement}
-        after = run_rounds(rounds, data, encoder, **settings, seed=seed)
+        settings = {"k": k, "foreground": foreground, "use_labels": use_labels, "train_steps": train_steps}
+        after = run_rounds(rounds, data, encoder, **settings, stop_agreement=stop_agreement, seed=seed)
         learned = {"images": images, "truth": truth, "encoder": encoder, "seed": seed, "without_labels": "skip"}
         more = {"pseudo": after.labels, "unlabelled": images, "steps": detector_steps, "defaults": SUPERVISED}
         models = {

@@ -30,14 +30,15 @@ def build(config: Config) -> Any:
         pretrain_steps: int = config.default(Pretrain, "steps"),
         train_steps: int = config.default(TrainSegmentor, "steps", EM),
         k: str = config.default(Cluster, "k", EM),
+        foreground: str = config.default(Cluster, "foreground", EM),
         use_labels: int = config.default(Cluster, "use_labels", EM),
         stop_agreement: float = config.default(SelectModel, "stop_agreement", EM),
     ) -> None:
         data = step(config, Ingest, source=source, fingerprint=fingerprint)
         images, truth = data.outputs["images"], data.outputs["labels"]
         encoder = step(config, Pretrain, images=images, steps=pretrain_steps, seed=seed).outputs["encoder"]
-        settings = {"k": k, "use_labels": use_labels, "train_steps": train_steps, "stop_agreement": stop_agreement}
-        best = run_rounds(rounds, data, encoder, **settings, seed=seed).best
+        settings = {"k": k, "foreground": foreground, "use_labels": use_labels, "train_steps": train_steps}
+        best = run_rounds(rounds, data, encoder, **settings, stop_agreement=stop_agreement, seed=seed).best
         found = step(config, Infer, images=images, segmentor=best)
         step(config, ExportModel, images=images, truth=truth, model=best)
         scored = {"images": images, "truth": truth, "predictions": found.outputs["predictions"]}

@@ -35,6 +35,8 @@ from shared.proposals.local_threshold import (
 from shared.proposals.nested_threshold import nested_threshold
 from shared.proposals.otsu import NORMAL_SEPARABILITY, otsu, square_root
 
+Foreground = Literal["auto", "dark", "bright", "textured"]
+"""How cells differ from the background: darker, brighter, or by their texture; auto: as the images tell."""
 _BIMODAL_SHARE = 0.9
 """Share of a normal distribution's separability below which an image shows no two classes of intensity."""
 

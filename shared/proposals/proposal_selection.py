@@ -24,7 +24,7 @@ from shared.proposals.background import subtract_background
 from shared.proposals.deviation import deviation_threshold, most_deviating_part, plausibility
 from shared.proposals.local_threshold import BALANCE_DARK, local_probability
 from shared.proposals.otsu import NORMAL_SEPARABILITY, OtsuThreshold, otsu, square_root
-from shared.proposals.proposal import Proposal, deviating_plane, texture_contrast
+from shared.proposals.proposal import Foreground, Proposal, deviating_plane, texture_contrast
 
 _KIND_BANDWIDTH, _CHANNEL_BANDWIDTH = 0.05, 0.2
 """Root mean square difference of appearance within which images share the decision between intensity and texture; and
@@ -54,13 +54,15 @@ class ProposalSelection:
     texture_contrast: np.ndarray
     """(n, channels) float64, `shared.proposals.proposal.texture_contrast`; nan where the image lacks the channel."""
     plausibility: np.ndarray
-    """(n, 4) float64, of the deviations below and above the background, and of the intensity below and above its
-    threshold; a stain's other way round, since it is dark in the channels."""
+    """(n, 4) float64, of dark and bright cells by their deviation from the background, and of dark and bright cells by
+    the intensity. Stained cells are dark."""
     texture: OtsuThreshold
     """Threshold of the texture over the images that it serves; over all images where it serves none."""
+    foreground: Foreground = "auto"
+    """How cells differ from the background, where that is known."""
 
     @classmethod
-    def fit(cls, images: Iterable[np.ndarray]) -> "ProposalSelection":
+    def fit(cls, images: Iterable[np.ndarray], foreground: Foreground = "auto") -> "ProposalSelection":
         """Collect the statistics of images of a set, each (H, W, C)."""
         appearances, separabilities, contrasts, plausibilities, textures = [], [], [], [], []
         for image in images:
@@ -78,6 +80,7 @@ class ProposalSelection:
             _table(contrasts, every),
             np.array(plausibilities).reshape(-1, 4),
             otsu(np.concatenate(textures) if textures else np.empty(0)),
+            foreground,
         )
         served = [values for values, one in zip(textures, selection.fitted(), strict=True) if one.kind == "texture"]
         if served:
@@ -110,20 +113,37 @@ class ProposalSelection:
 
     def _select(self, descriptor: np.ndarray, channels: list[GreyChannel]) -> Proposal:
         """Select by an image's appearance (15,) and the channels it has."""
+        if self.foreground == "textured":
+            return self._by_texture()
         channel, separability = self._best_channel(descriptor, channels)
         plausible = self._column_means(self.plausibility, descriptor, _KIND_BANDWIDTH)
         if separability <= NORMAL_SEPARABILITY:
-            return _by_plausible_deviation(plausible, MIN_PLAUSIBILITY) or self._by_texture()
+            needed = MIN_PLAUSIBILITY if self.foreground == "auto" else 0.0
+            return self._deviation(plausible, needed) or self._by_texture()
         contrast = self._mean(self.texture_contrast, descriptor, _CHANNEL_BANDWIDTH).get(channel)
         if contrast is None:
             return _by_intensity(channel, separability)
-        bright = contrast >= 0
-        dark_column = 3 if channel == "stain" else 2
-        of_side, of_other = (plausible[dark_column], plausible[5 - dark_column])[:: -1 if bright else 1]
-        if of_other >= max(MIN_PLAUSIBILITY, _MIN_PLAUSIBILITY_RATIO * of_side):
-            bright, of_side = not bright, of_other
-        deviation = _by_plausible_deviation(plausible, max(MIN_PLAUSIBILITY, _MIN_PLAUSIBILITY_RATIO * of_side))
-        return deviation or _by_intensity(channel, separability, bright)
+        is_stain = channel == "stain"
+        bright = self._cells_are_bright((contrast >= 0) != is_stain, plausible)
+        needed = max(MIN_PLAUSIBILITY, _MIN_PLAUSIBILITY_RATIO * plausible[2 + bright])
+        return self._deviation(plausible, needed) or _by_intensity(channel, separability, bright != is_stain)
+
+    def _cells_are_bright(self, more_textured: bool, plausible: dict[int, float]) -> bool:
+        """Which side of an intensity the cells are on; more_textured: whether the bright side has more texture."""
+        if self.foreground != "auto":
+            return self.foreground == "bright"
+        one, other = plausible[2 + more_textured], plausible[3 - more_textured]
+        return more_textured != (other >= max(MIN_PLAUSIBILITY, _MIN_PLAUSIBILITY_RATIO * one))
+
+    def _deviation(self, plausible: dict[int, float], needed: float) -> Proposal | None:
+        """The deviation to the side of the cells, else the more plausible one; None where it has less than is needed.
+
+        plausible: means of the columns of `plausibility`.
+        """
+        if not plausible:
+            return None
+        bright = plausible[1] > plausible[0] if self.foreground == "auto" else self.foreground == "bright"
+        return _by_deviation(bright, plausible[bright]) if plausible[bright] >= needed else None
 
     def _by_texture(self) -> Proposal:
         return Proposal(kind="texture", **self.texture.model_dump())
@@ -215,14 +235,6 @@ def _plausible(values: np.ndarray, threshold: float, difference: np.ndarray, spr
     """Plausibility of the mask that grows from a threshold; values (H, W) are high in the foreground."""
     mask = (local_probability(values, threshold, BALANCE_DARK) >= 0.5).astype(np.uint8)
     return plausibility(mask, difference, spread)
-
-
-def _by_plausible_deviation(plausible: dict[int, float], needed: float) -> Proposal | None:
-    """The more plausible deviation, by the means of `plausibility`; None where it has less than is needed."""
-    if not plausible:
-        return None
-    bright = plausible[1] > plausible[0]
-    return _by_deviation(bright, plausible[bright]) if plausible[bright] >= needed else None
 
 
 def _by_deviation(foreground_is_bright: bool, plausible: float) -> Proposal:

@@ -87,3 +87,18 @@ def test_the_most_deviating_part():
     rows, columns = most_deviating_part(difference, 1.0, 10)
     assert rows.start <= 30 and rows.stop >= 34 and columns.start <= 60 and columns.stop >= 66
     assert most_deviating_part(difference, 1.0, 99) == np.s_[0:50, 0:70]
+
+
+@pytest.mark.parametrize("folder", ["dsb2018/fluo", "dsb2018/histo_light", "usiigaci/labelled"])
+def test_the_side_can_be_given(folder):
+    """Also on the stain, whose high values are dark cells."""
+    images = [image if image.ndim == 3 else image[..., None] for image, _ in real_pairs(folder, 4)]
+    means = {}
+    for side in ("dark", "bright"):
+        selection = ProposalSelection.fit(images, side)
+        assert "texture" not in {one.kind for one in selection.fitted()}
+        found = [selection.probability(image) >= 0.5 for image in images]
+        grey = [deviating_plane(image) for image in images]
+        means[side] = [plane[mask].mean() for plane, mask in zip(grey, found, strict=True)]
+    assert (np.array(means["dark"]) < np.array(means["bright"])).all()
+    assert {one.kind for one in ProposalSelection.fit(images, "textured").fitted()} == {"texture"}
