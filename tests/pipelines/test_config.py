@@ -82,9 +82,9 @@ def test_a_setting_of_what_a_run_time_parameter_feeds_is_that_parameters_default
     assert [graph.parameters[name].default for name in ("pretrain_steps", "k", "train_steps")] == [7, "5", 9]
 
 
-def test_about_eight_run_time_parameters_remain(tmp_path):
+def test_about_nine_run_time_parameters_remain(tmp_path):
     parameters = compiled(tmp_path).parameters
-    assert len(parameters) == 8 and [name for name, spec in parameters.items() if spec.required] == ["source"]
+    assert len(parameters) == 9 and [name for name, spec in parameters.items() if spec.required] == ["source"]
 
 
 @pytest.mark.parametrize(
