@@ -59,7 +59,7 @@ def most_deviating_part(difference: np.ndarray, spread: float, side: int) -> tup
 
     difference, spread: of `shared.proposals.background.subtract_background`.
     """
-    deviating = (np.abs(difference) > _MIN_SPREADS * spread).astype(np.float32)
+    deviating = (np.abs(difference) > _MIN_SPREADS * spread).astype(np.int64)  # float32 counts to 2**24 only
     height, width = (min(side, length) for length in difference.shape)
     sums = np.pad(deviating, ((1, 0), (1, 0))).cumsum(axis=0).cumsum(axis=1)
     counts = sums[height:, width:] - sums[:-height, width:] - sums[height:, :-width] + sums[:-height, :-width]
