@@ -5,6 +5,8 @@ import numpy as np
 from components.pretrain.component import Pretrain
 from shared.artifacts.image_set import ImageReader, median_um_per_px
 from shared.artifacts.keys import evenly_spaced
+from shared.imaging.grey import UNCLIPPED, grey
+from shared.imaging.normalise import Normalisation
 from shared.models.config import Downsample, ModelInput
 from shared.proposals.object_size import typical_diameter
 from shared.proposals.proposal_selection import ProposalSelection
@@ -18,6 +20,12 @@ LARGE_OBJECT_PX = 46
 """Typical diameter from which on images are downsampled (RESULTS.md, "Constants")."""
 MIN_CROP_PX = 32
 """Side of the smallest crop."""
+_EXTREME_PERCENTILES = (0.05, 99.95)
+"""Percentiles of an image that are not clipped."""
+_WIDEST_CLIP = (-4.0, 5.0)
+"""Limits of the clip range, in normalised intensity."""
+_SAMPLE_PX = 250_000
+"""Pixels of an image that these are measured on, about."""
 _FACTORS: tuple[Downsample, ...] = (1, 2, 4)
 
 
@@ -35,10 +43,27 @@ def choose_input(stage: Pretrain, reader: ImageReader, keys: list[str]) -> Model
     """Return the input of a network for these images."""
     return ModelInput(
         channels=_channels(reader, keys),
+        normalisation=choose_normalisation(reader, keys),
         downsample=choose_downsample(stage, reader, keys),
         um_per_px=median_um_per_px(reader, keys),
         crop_px=crop_side(stage.crop, reader, keys),
     )
+
+
+def choose_normalisation(reader: ImageReader, keys: list[str]) -> Normalisation:
+    """Return a normalisation whose clip range holds nearly every pixel of the typical image, within limits.
+
+    Cells that cover less than a percent of an image lie outside the percentiles that become 0 and 1, and often far
+    outside.
+    """
+    default = Normalisation()
+    extremes = []
+    for key in evenly_spaced(keys, MEASURED_IMAGES):
+        plane = grey(reader.read(key), normalisation=UNCLIPPED)
+        step = max(1, int((plane.size / _SAMPLE_PX) ** 0.5))
+        extremes.append(np.percentile(plane[::step, ::step], _EXTREME_PERCENTILES))
+    low, high = np.median(extremes, axis=0).clip(*_WIDEST_CLIP).round(1).tolist()
+    return default.model_copy(update={"clip": (min(default.clip[0], low), max(default.clip[1], high))})
 
 
 def crop_side(wanted: int, reader: ImageReader, keys: list[str]) -> int:

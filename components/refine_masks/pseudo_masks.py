@@ -7,7 +7,7 @@ import numpy as np
 
 from shared.artifacts.postprocessing import BorderRefinement
 from shared.imaging.gradients import gradient, near_border
-from shared.imaging.grey import grey
+from shared.imaging.grey import UNCLIPPED, grey
 from shared.instances.band_watershed import BACKGROUND, FOREGROUND, band_watershed
 from shared.instances.border_contrast import border_weight
 from shared.instances.border_refinement import refine_border
@@ -73,7 +73,7 @@ def refine_proposal(
     conf[(cleaned > 0) & (mask == 0)] = FILLED_HOLE_CONFIDENCE
     if ignore_band:
         conf[near_border(cleaned, 2 * ignore_band + 1)] = 0
-    labels = split_touching(cleaned, distance=border_weight(plane, cleaned))
+    labels = split_touching(cleaned, distance=border_weight(grey(image, normalisation=UNCLIPPED), cleaned))
     conf[(cleaned > 0) & (labels == 0)] = 0  # small parts that the splitting dropped
     return PseudoMask(labels, conf, smallest)
 

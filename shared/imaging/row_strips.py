@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from shared.imaging.grey import NORMALISATION
+from shared.imaging.normalise import Normalisation
 
 ROWS = 512
 """Rows of a strip."""
@@ -32,13 +33,15 @@ def row_slices(height: int, rows: int | None = None) -> Iterator[slice]:
         yield slice(top, min(top + rows, height))
 
 
-def row_strips(image: np.ndarray, mask: np.ndarray, margin: int) -> Iterator[RowStrip]:
+def row_strips(
+    image: np.ndarray, mask: np.ndarray, margin: int, normalisation: Normalisation = NORMALISATION
+) -> Iterator[RowStrip]:
     """Yield the strips of an image (H, W, C) of any dtype and a mask (H, W), with a margin of up to `margin` rows.
 
     A filter that reads no more than `margin` rows above and below a pixel gives the same values as on the whole image.
     """
-    limits = NORMALISATION.limits(image)
+    limits = normalisation.limits(image)
     for rows in row_slices(len(mask)):
         first, last = max(0, rows.start - margin), min(len(mask), rows.stop + margin)
-        plane = NORMALISATION.apply(image[first:last], limits).mean(axis=2)
+        plane = normalisation.apply(image[first:last], limits).mean(axis=2)
         yield RowStrip(rows, slice(rows.start - first, rows.stop - first), plane, mask[first:last])

@@ -2,7 +2,8 @@
 
 What lies between two cells looks like what lies around them: lighter than the nuclei of a tissue section, darker than
 fluorescent nuclei, a bright halo in phase contrast. The intensities well inside the mask tell what is normal for the
-cells; the intensities on its border tell on which side of it a deviation means a border.
+cells; the intensities on its border tell on which side of it a deviation means a border. The intensities are not
+clipped: rare cells may lie far outside the percentiles that an image is normalised by.
 """
 
 from collections.abc import Iterable
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from shared.imaging.grey import UNCLIPPED
 from shared.imaging.row_strips import RowStrip, row_strips
 
 SMOOTHING_SIGMA = 1.5
@@ -45,8 +47,8 @@ class BorderContrast:
 def border_weight(plane: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """Weigh each pixel by how little it looks as on the mask's border: (H, W) float32 in (0, 1].
 
-    plane: (H, W) float32, grey; mask: (H, W) uint8 {0, 1}. The weight is 1 where the image looks as well inside the
-    mask, and falls to exp(-0.75) where it looks as on the mask's border.
+    plane: (H, W) float32, grey, not clipped; mask: (H, W) uint8 {0, 1}. The weight is 1 where the image looks as well
+    inside the mask, and falls to exp(-0.75) where it looks as on the mask's border.
     """
     everything = slice(0, len(mask))
     contrast = _measure([RowStrip(everything, everything, plane, mask)], mask.size)
@@ -58,9 +60,9 @@ def weight_by_border_contrast(distance: np.ndarray, image: np.ndarray, mask: np.
 
     `distance` may be a memory map. The result does not depend on the strips of rows that the image is processed in.
     """
-    contrast = _measure(row_strips(image, mask, _MARGIN), mask.size)
+    contrast = _measure(row_strips(image, mask, _MARGIN, UNCLIPPED), mask.size)
     if contrast is not None:
-        for strip in row_strips(image, mask, _MARGIN):
+        for strip in row_strips(image, mask, _MARGIN, UNCLIPPED):
             distance[strip.rows] *= contrast.weight(strip.plane)[strip.inner]
 
 

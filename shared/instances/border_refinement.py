@@ -15,16 +15,16 @@ import numpy as np
 from shared.artifacts.postprocessing import BorderRefinement
 from shared.imaging.filters import smooth
 from shared.imaging.gradients import gradient
-from shared.imaging.row_strips import RowStrip, row_strips
-from shared.instances.band_watershed import BACKGROUND, FOREGROUND, band_watershed
-from shared.instances.distance import edge_distance
-from shared.proposals.local_threshold import (
+from shared.imaging.local_means import (
     BALANCE_BRIGHT,
     BALANCE_DARK,
     count_transitions,
     local_means,
     window_sigma,
 )
+from shared.imaging.row_strips import RowStrip, row_strips
+from shared.instances.band_watershed import BACKGROUND, FOREGROUND, band_watershed
+from shared.instances.distance import edge_distance
 
 MAX_MEANS_PX = 3
 """px that `means` moves the border outwards, at most: what the mask leaves out stays out."""

@@ -6,11 +6,11 @@ deviates from the background by many times its spread is foreground then, howeve
 
 import cv2
 import numpy as np
+from scipy.ndimage import find_objects
 
+from shared.instances.watershed import split_touching
 from shared.proposals.background import subtract_background
 from shared.proposals.local_threshold import (
-    BALANCE_BRIGHT,
-    BALANCE_DARK,
     UNDECIDED_PROBABILITY,
     local_probability,
 )
@@ -18,14 +18,18 @@ from shared.proposals.object_size import typical_diameter
 
 _MIN_SPREADS = 6.0
 """Spreads of the background from which on a pixel deviates."""
-_START_SHARE, _START_PERCENTILE = 0.35, 90.0
+_START_SHARE, _START_PERCENTILE = 0.5, 90.0
 """Where `local_probability` starts: a share of this percentile of the deviating pixels."""
+_BALANCE = 0.5
+"""Position of the border between the means of background (0) and foreground (1): gaps between close cells stay open."""
 _MIN_DEVIATING_PX = 20
 """Number of deviating pixels below which an image counts as empty."""
 _PLAIN_SPREADS, _PLAIN_CONTRAST = 3.0, 0.25
 """Spreads, and share of the contrast between mask and surroundings, within which a pixel looks like background."""
 _RING_SHARE = 0.2
 """Width of the surroundings that a mask is compared with, in diameters of its objects."""
+_SOLIDITY_EXPONENT = 4
+"""Weight of the shape against the other two factors (RESULTS.md, "Constants")."""
 _MIN_AREA_SHARE = 0.05
 """Smallest object whose shape counts, in squares of that diameter."""
 
@@ -40,7 +44,7 @@ def deviation_probability(plane: np.ndarray, bright: bool) -> np.ndarray:
     threshold = deviation_threshold(values, spread)
     if threshold is None:
         return np.full(plane.shape, UNDECIDED_PROBABILITY, np.float32)
-    return local_probability(values, threshold, BALANCE_BRIGHT if bright else BALANCE_DARK)
+    return local_probability(values, threshold, _BALANCE)
 
 
 def deviation_threshold(values: np.ndarray, spread: float) -> float | None:
@@ -70,9 +74,10 @@ def most_deviating_part(difference: np.ndarray, spread: float, side: int) -> tup
 def plausibility(mask: np.ndarray, difference: np.ndarray, spread: float) -> float:
     """How much a mask (H, W) uint8 {0, 1} looks like cells on a background, 0 to 1; the scale does not matter.
 
-    The product of three factors: the solidity of the connected regions (area over that of the convex hull, weighted by
-    area), squared; the share of the variance that is between mask and surroundings; and the share of the mask that does
-    not look like background. Fragments of cells fail the first, texture the second, the background itself the third.
+    The product of three factors: the solidity of the objects (area over that of the convex hull, weighted by area) to
+    the fourth power, after touching ones are split; the share of the variance that is between mask and surroundings;
+    and the share of the mask that does not look like background. Fragments of cells fail the first, texture the second,
+    the background itself the third.
     difference, spread: of `shared.proposals.background.subtract_background`.
     """
     diameter = typical_diameter(mask)
@@ -87,7 +92,8 @@ def plausibility(mask: np.ndarray, difference: np.ndarray, spread: float) -> flo
         return 0.0
     contrast = abs(float(np.median(inside)) - float(np.median(outside)))
     plain = float((np.abs(inside) < max(_PLAIN_SPREADS * spread, _PLAIN_CONTRAST * contrast)).mean())
-    return _solidity(mask, _MIN_AREA_SHARE * diameter**2) ** 2 * _separability(inside, outside) * (1 - plain)
+    solid = _solidity(split_touching(mask, min_area=4), _MIN_AREA_SHARE * diameter**2)
+    return solid**_SOLIDITY_EXPONENT * _separability(inside, outside) * (1 - plain)
 
 
 def _separability(one: np.ndarray, other: np.ndarray) -> float:
@@ -99,10 +105,12 @@ def _separability(one: np.ndarray, other: np.ndarray) -> float:
     return share * (1 - share) * float(one.mean() - other.mean()) ** 2 / total
 
 
-def _solidity(mask: np.ndarray, min_area: float) -> float:
-    """Mean solidity of the regions of a mask, weighted by their area; 0 where none has `min_area` px²."""
-    contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    areas = [(cv2.contourArea(contour), cv2.contourArea(cv2.convexHull(contour))) for contour in contours]
+def _solidity(labels: np.ndarray, min_area: float) -> float:
+    """Mean solidity of the objects of a label image (H, W), weighted by their area; 0 where none has `min_area` px²."""
+    areas = []
+    for number, box in enumerate(find_objects(labels), 1):
+        contours, _ = cv2.findContours((labels[box] == number).view(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+        areas += [(cv2.contourArea(contour), cv2.contourArea(cv2.convexHull(contour))) for contour in contours]
     counted = [(area, hull) for area, hull in areas if area >= min_area and hull > 0]
     total = sum(area for area, _ in counted)
     return sum(area * area / hull for area, hull in counted) / total if total > 0 else 0.0

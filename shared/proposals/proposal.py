@@ -22,12 +22,11 @@ from typing import Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from shared.imaging.filters import log_local_std, smooth
+from shared.imaging.filters import WINDOW, log_local_std, smooth
 from shared.imaging.grey import UNCLIPPED, GreyChannel, grey
+from shared.imaging.local_means import BALANCE_BRIGHT, BALANCE_DARK
 from shared.proposals.deviation import deviation_probability
 from shared.proposals.local_threshold import (
-    BALANCE_BRIGHT,
-    BALANCE_DARK,
     UNDECIDED_PROBABILITY,
     local_probability,
     sigmoid,
@@ -53,6 +52,8 @@ class Proposal(BaseModel):
     """Texture threshold of the whole set; intensity is thresholded image by image."""
     mean_difference: float = 1.0
     """Difference of the two classes' mean texture."""
+    window: float = WINDOW
+    """px; window of the texture."""
     channel: GreyChannel = "mean"
     """Source of the intensity."""
     foreground_is_bright: bool | None = None
@@ -77,7 +78,7 @@ class Proposal(BaseModel):
         plane = grey(image)
         if self.separability == 0:  # all images are constant
             return np.full(plane.shape, UNDECIDED_PROBABILITY, np.float32)
-        return sigmoid((log_local_std(plane) - self.threshold) / self.mean_difference)
+        return sigmoid((log_local_std(plane, self.window) - self.threshold) / self.mean_difference)
 
 
 def deviating_plane(image: np.ndarray) -> np.ndarray:

@@ -18,27 +18,27 @@ from dataclasses import dataclass
 import numpy as np
 
 from shared.imaging.appearance import appearance
-from shared.imaging.filters import log_local_std, smooth
+from shared.imaging.filters import smooth
 from shared.imaging.grey import NORMALISATION, GreyChannel, grey, is_stained
+from shared.imaging.local_means import BALANCE_DARK
 from shared.proposals.background import subtract_background
 from shared.proposals.deviation import deviation_threshold, most_deviating_part, plausibility
-from shared.proposals.local_threshold import BALANCE_DARK, local_probability
-from shared.proposals.otsu import NORMAL_SEPARABILITY, OtsuThreshold, otsu, square_root
+from shared.proposals.local_threshold import local_probability
+from shared.proposals.otsu import NORMAL_SEPARABILITY, otsu, square_root
 from shared.proposals.proposal import Foreground, Proposal, deviating_plane, texture_contrast
+from shared.proposals.texture import TextureSample, TextureThreshold, fit_texture
 
 _KIND_BANDWIDTH, _CHANNEL_BANDWIDTH = 0.05, 0.2
 """Root mean square difference of appearance within which images share the decision between intensity and texture; and
 the choice of channel and foreground side, which depends on the kind of stains, not on their amount."""
 _MIN_WEIGHT = 0.1
 """Total weight of the images that look alike, below which a channel counts as missing in them."""
-MIN_PLAUSIBILITY = 0.28
-"""Plausibility from which on a deviation is taken."""
+MIN_PLAUSIBILITY = 0.14
+"""Plausibility, weighted by its share of both sides' (`one_sided`), from which on a deviation is taken."""
 _MIN_PLAUSIBILITY_RATIO = 1.5
 """Ratio of plausibilities from which on a deviation replaces an intensity, and one side of an intensity the other."""
 _PLAUSIBILITY_SIDE = 400
 """px; of larger images a part is assessed."""
-_TEXTURE_SAMPLE_PX = 40_000
-"""Pixels of each image that the texture threshold is fitted to, about."""
 
 
 @dataclass
@@ -56,8 +56,8 @@ class ProposalSelection:
     plausibility: np.ndarray
     """(n, 4) float64, of dark and bright cells by their deviation from the background, and of dark and bright cells by
     the intensity. Stained cells are dark."""
-    texture: OtsuThreshold
-    """Threshold of the texture over the images that it serves; over all images where it serves none."""
+    texture: TextureThreshold
+    """Window and threshold of the texture over the images that it serves; over all images where it serves none."""
     foreground: Foreground = "auto"
     """How cells differ from the background, where that is known."""
 
@@ -71,7 +71,7 @@ class ProposalSelection:
             separabilities.append({channel: _separability(image, channel) for channel in channels})
             contrasts.append({channel: texture_contrast(grey(image, channel)) for channel in channels})
             plausibilities.append(_plausibilities(image, max(separabilities[-1], key=separabilities[-1].__getitem__)))
-            textures.append(_sampled_texture(image))
+            textures.append(TextureSample(grey(image)))
         every = tuple(sorted(set().union(*separabilities), key=_rank))
         selection = cls(
             np.array(appearances, np.float32),
@@ -79,12 +79,12 @@ class ProposalSelection:
             _table(separabilities, every),
             _table(contrasts, every),
             np.array(plausibilities).reshape(-1, 4),
-            otsu(np.concatenate(textures) if textures else np.empty(0)),
+            fit_texture(textures),
             foreground,
         )
-        served = [values for values, one in zip(textures, selection.fitted(), strict=True) if one.kind == "texture"]
+        served = [sample for sample, one in zip(textures, selection.fitted(), strict=True) if one.kind == "texture"]
         if served:
-            selection.texture = otsu(np.concatenate(served))
+            selection.texture = fit_texture(served)
         return selection
 
     def select(self, image: np.ndarray) -> Proposal:
@@ -133,7 +133,7 @@ class ProposalSelection:
         if self.foreground != "auto":
             return self.foreground == "bright"
         one, other = plausible[2 + more_textured], plausible[3 - more_textured]
-        return more_textured != (other >= max(MIN_PLAUSIBILITY, _MIN_PLAUSIBILITY_RATIO * one))
+        return more_textured != (one_sided(other, one) >= max(MIN_PLAUSIBILITY, _MIN_PLAUSIBILITY_RATIO * one))
 
     def _deviation(self, plausible: dict[int, float], needed: float) -> Proposal | None:
         """The deviation to the side of the cells, else the more plausible one; None where it has less than is needed.
@@ -143,7 +143,8 @@ class ProposalSelection:
         if not plausible:
             return None
         bright = plausible[1] > plausible[0] if self.foreground == "auto" else self.foreground == "bright"
-        return _by_deviation(bright, plausible[bright]) if plausible[bright] >= needed else None
+        found = one_sided(plausible[bright], plausible[not bright])
+        return _by_deviation(bright, found) if found >= needed else None
 
     def _by_texture(self) -> Proposal:
         return Proposal(kind="texture", **self.texture.model_dump())
@@ -199,13 +200,6 @@ def _appearance(image: np.ndarray) -> np.ndarray:
     return appearance(image, NORMALISATION.limits(image), NORMALISATION)
 
 
-def _sampled_texture(image: np.ndarray) -> np.ndarray:
-    """Texture of evenly spread pixels of an image (H, W, C): (n,) float32."""
-    values = log_local_std(grey(image))
-    step = max(1, int((values.size / _TEXTURE_SAMPLE_PX) ** 0.5))
-    return values[::step, ::step].ravel()
-
-
 def _separability(image: np.ndarray, channel: GreyChannel) -> float:
     values = smooth(grey(image, channel))
     return max(otsu(values).separability, otsu(square_root(values)).separability)
@@ -229,6 +223,15 @@ def _plausibilities(image: np.ndarray, channel: GreyChannel) -> list[float]:
     sides = ((-values[part], -dark), (values[part], bright))
     of_sides = [_plausible(*side, of_channel[part], spread) for side in sides]
     return [*found, *(reversed(of_sides) if channel == "stain" else of_sides)]
+
+
+def one_sided(plausible: float, other: float) -> float:
+    """Plausibility of one side, times its share of the sum of both.
+
+    Cells that differ by their intensity do so to one side. Fragments of flat cells in phase contrast are as plausible
+    to either side.
+    """
+    return plausible * plausible / (plausible + other) if plausible > 0 else 0.0
 
 
 def _plausible(values: np.ndarray, threshold: float, difference: np.ndarray, spread: float) -> float:

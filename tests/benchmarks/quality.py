@@ -47,6 +47,8 @@ SETS = {
     "cytology": ("dsb2018/gray_bright",),
     MIXED: ("dsb2018/fluo", "dsb2018/histo_purple", "dsb2018/histo_light", "dsb2018/gray_bright"),
 }
+MORE_SETS = {name: (name,) for name in ("trpl", "hela", "mnfinder", "nuclei", "usiigaci_half", "usiigaci_quarter")}
+"""Sets that `wheel_sets.py` writes; measured where `--sets` names them."""
 KINDS = {"fluo": "fluo", "histo_purple": "tissue", "histo_light": "tissue", "gray_bright": "cytology"}
 """Folder of the mixed set -> the set that its images are compared with."""
 VARIANTS: dict[str, tuple[str, ...]] = {
@@ -91,7 +93,7 @@ def main() -> int:
     kept = Kept(args.rows)
     print(head(), flush=True)
     for name in args.sets.split(","):
-        prepare(data, name, args.out / "images" / name)
+        prepare(args.out / "wheels" if name in MORE_SETS else data, name, args.out / "images" / name)
     with ThreadPoolExecutor(args.at_once, initializer=take_cores, initargs=(shares(args.at_once),)) as pool:
         jobs = [
             pool.submit(measure, kept, name, args.variants, seed, args.out)
@@ -152,7 +154,7 @@ def variants(text: str) -> list[str]:
 def prepare(data: Path, name: str, target: Path) -> Path:
     """Link the files of a set, label images included, into `target`/train and `target`/test."""
     shutil.rmtree(target, ignore_errors=True)
-    for folder in SETS[name]:
+    for folder in (SETS | MORE_SETS)[name]:
         for path in sorted((data / folder).iterdir()):
             stem = path.stem.removesuffix("_masks").removesuffix("_img")
             split = "train" if folder.endswith("unlabelled") or not held_out(stem) else "test"

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from skimage.filters import gaussian
 
-from shared.proposals.local_threshold import count_transitions, local_probability, window_sigma
+from shared.imaging.local_means import count_transitions, window_sigma
+from shared.proposals.local_threshold import local_probability
 
 
 def test_every_object_is_thresholded_at_half_its_own_height():
