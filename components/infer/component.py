@@ -25,6 +25,9 @@ class Infer(PostProcessingOptions, PredictionOptions, Stage):
 
     image: ClassVar[str] = "torch"
     headlines: ClassVar[dict[str, str]] = {
+        "trusted": "trusted (0: no, 1: yes)",
+        "estimated_dice": "estimated Dice",
+        "unlike": "images to check",
         "images": "images",
         "positive": "positive",
         "negative": "negative",

@@ -7,6 +7,7 @@ import numpy as np
 from components.infer.component import Infer
 from components.infer.finite_network import finite_network
 from shared.artifacts.postprocessing import resolve
+from shared.assessment.estimated_dice import estimate_dice
 from shared.exporters.exporter import Instances
 from shared.imaging.region_properties import mean_over_objects
 from shared.models.config import SegmentorConfig
@@ -53,4 +54,5 @@ class InstancePredictor:
         probability = np.empty(maps.shape[1:], np.uint8)  # a copy: decoding overwrites the map
         np.rint(maps[0] * 255, out=probability, casting="unsafe")
         found = self.target.decode(maps, image, self.settings, rows=self.stage.block)
-        return Instances(found.mask, found.labels, mean_over_objects(found.labels, probability) / 255)
+        scores = mean_over_objects(found.labels, probability) / 255
+        return Instances(found.mask, found.labels, scores, estimate_dice(image, found.labels))

@@ -13,8 +13,10 @@ from components.infer.image_batches import ImageInWork, WaitingTime, batches, re
 from components.infer.models import Models, present_models
 from components.infer.page import PANELS, Panel, make_page, panel_of
 from components.infer.totals import Totals
+from components.infer.unlike import InstanceStatistics, mean_estimate, unlike, write_unlike
 from shared.artifacts.image_set import ImageReader
 from shared.artifacts.label_set import NOTE_FAILED, LabelWriter
+from shared.assessment.estimated_dice import MIN_TRUSTED, REMEDY
 from shared.exporters.exporter import Exporter, PredictedImage
 from shared.exporters.registry import open_exporters
 from shared.reporting.page import Page
@@ -36,6 +38,8 @@ class FinishedImage:
     """What each exporter appends to its file of all images."""
     panel: Panel | None
     """Picture for the page."""
+    statistics: InstanceStatistics | None = None
+    """Of the instances; None where no segmentor was applied."""
 
 
 def run(stage: Infer) -> Result:
@@ -46,6 +50,7 @@ def run(stage: Infer) -> Result:
         return _skip(stage, absent)
     images, models = ImageReader(stage.images), Models(stage, folders)
     totals, panels, waiting = Totals(), [], WaitingTime()
+    statistics: list[InstanceStatistics] = []
     failures = rejected_files(stage.images)
     with ExitStack() as stack:
         writer = stack.enter_context(LabelWriter(stage.predictions, "prediction"))
@@ -61,15 +66,20 @@ def run(stage: Infer) -> Result:
                 writer.notes.setdefault(NOTE_FAILED, []).append(one.predicted.entry.key)
                 continue
             totals.add(one.predicted)
+            statistics += [one.statistics] if one.statistics else []
             _write(writer, one.predicted)
             for exporter, prepared in zip(exporters, one.prepared, strict=True):
                 exporter.append(prepared)
             panels += [one.panel] if one.panel else []
     _check_any(totals, failures)
     write_failures(stage.files, failures)
-    remark = _remark(totals, failures, absent, models)
+    to_check, estimate = unlike(statistics), mean_estimate(statistics)
+    write_unlike(stage.files, to_check)
+    remark = " ".join(filter(None, [_trust(estimate), _remark(totals, failures, absent, models)]))
     metrics = totals.metrics(models.contents) | {"failed": float(len(failures))} | waiting.metrics()
-    return Result(metrics=metrics, page=make_page(totals, panels, failures, models, remark), remark=remark)
+    metrics |= _trust_metrics(estimate, to_check) if statistics else {}
+    page = make_page(totals, panels, failures, to_check, models, remark)
+    return Result(metrics=metrics, page=page, remark=remark)
 
 
 def _skip(stage: Infer, absent: list[str]) -> Result:
@@ -110,9 +120,11 @@ def _finish(item: ImageInWork, models: Models, exporters: list[Exporter]) -> Fin
         return FinishedImage(predicted, failure, [], None)
     prepared = [exporter.prepare(predicted) for exporter in exporters]
     panel = panel_of(predicted) if item.shown else None
+    instances = predicted.instances
+    statistics = None if instances is None else InstanceStatistics.of(predicted.entry.source, instances)
     predicted.image = item.image = item.image[:0].copy()  # its batch is alive for a while
     item.maps = None
-    return FinishedImage(predicted, "", prepared, panel)
+    return FinishedImage(predicted, "", prepared, panel, statistics)
 
 
 def _write(writer: LabelWriter, item: PredictedImage) -> None:
@@ -136,6 +148,22 @@ def _check_any(totals: Totals, failures: list[tuple[str, str]]) -> None:
     if not totals.images and failures:
         source, reason = failures[-1]
         raise UserError(f"--images: none of {len(failures)} images can be predicted; {source}: {reason}")
+
+
+def _trust_metrics(estimate: float | None, to_check: list[tuple[str, str]]) -> dict[str, float]:
+    """Metrics of what is seen without labels."""
+    known = {} if estimate is None else {"estimated_dice": estimate}
+    return known | {"trusted": float(estimate is not None and estimate >= MIN_TRUSTED), "unlike": float(len(to_check))}
+
+
+def _trust(estimate: float | None) -> str:
+    """Say what to do where the masks of the whole set do not look like cells."""
+    if estimate is None or estimate >= MIN_TRUSTED:
+        return ""
+    return (
+        f"The masks do not look like cells: the estimated Dice is {estimate:.2f}, and below {MIN_TRUSTED} masks are "
+        f"mostly wrong. {REMEDY}"
+    )
 
 
 def _remark(totals: Totals, failures: list[tuple[str, str]], absent: list[str], models: Models) -> str:

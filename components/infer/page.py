@@ -51,9 +51,17 @@ def panel_of(item: PredictedImage) -> Panel:
 
 
 def make_page(
-    totals: Totals, panels: list[Panel], failures: list[tuple[str, str]], models: "Models", remark: str
+    totals: Totals,
+    panels: list[Panel],
+    failures: list[tuple[str, str]],
+    to_check: list[tuple[str, str]],
+    models: "Models",
+    remark: str,
 ) -> Page:
-    """Show counts, the images of each outcome with pictures, failures, and the sizes of the cells."""
+    """Show counts, images to check, those of each outcome with pictures, failures, and the sizes of the cells.
+
+    failures, to_check: source and reason of each.
+    """
     page = Page("infer")
     page.text(_summary(totals, models))
     if remark:
@@ -62,15 +70,13 @@ def make_page(
         page.table(
             ["outcome", "images"], [[name, totals.outcomes[name]] for name in ("positive", "negative", "abstain")]
         )
+    _add_reasons(page, "Unlike the others: look at these first", to_check)
     for outcome, title in _TITLES.items():
         if totals.outcomes[outcome]:
             page.heading(f"{title} ({totals.outcomes[outcome]})")
             page.images([(panel.picture, panel.caption) for panel in panels if panel.outcome == outcome])
             _add_rows(page, totals.rows[outcome], totals.outcomes[outcome])
-    if failures:
-        page.heading(f"Not predicted ({len(failures)})")
-        page.table(["image", "reason"], [list(failure) for failure in sorted(failures)[:LISTED]])
-        _say_rest(page, len(failures) - LISTED)
+    _add_reasons(page, "Not predicted", sorted(failures))
     _add_counts(page, totals)
     page.heading("Models")
     page.table(["model", "run by"], [[kind, runtime] for kind, runtime in models.runtimes.items()])
@@ -103,6 +109,14 @@ def _add_rows(page: Page, rows: list[ImageRow], count: int) -> None:
     ]
     page.table(["image", *known], table)
     _say_rest(page, count - len(rows))
+
+
+def _add_reasons(page: Page, title: str, found: list[tuple[str, str]]) -> None:
+    """List the first images with their reasons, if there are any."""
+    if found:
+        page.heading(f"{title} ({len(found)})")
+        page.table(["image", "reason"], [list(one) for one in found[:LISTED]])
+        _say_rest(page, len(found) - LISTED)
 
 
 def _say_rest(page: Page, count: int) -> None:

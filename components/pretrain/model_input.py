@@ -5,10 +5,10 @@ import numpy as np
 from components.pretrain.component import Pretrain
 from shared.artifacts.image_set import ImageReader, median_um_per_px
 from shared.artifacts.keys import evenly_spaced
+from shared.assessment.object_size import typical_diameter
 from shared.imaging.grey import UNCLIPPED, grey
 from shared.imaging.normalise import Normalisation
 from shared.models.config import Downsample, ModelInput
-from shared.proposals.object_size import typical_diameter
 from shared.proposals.proposal_selection import ProposalSelection
 from shared.system.errors import UserError
 from shared.system.log import log

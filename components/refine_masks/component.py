@@ -33,6 +33,8 @@ class RefineMasks(Stage):
     noise: Out[float]
     """Expected share of wrong pixels, the `drop_fraction` of `train_segmentor`: `expected_noise` if the watershed found
     the borders and no mask is hand-labelled, else 0."""
+    proposed_area: Out[float]
+    """Foreground share of these masks, mean over the images; 0 where there are none."""
     refine: bool = True
     """False, for comparison: pass on the proposals' masks unchanged, with full confidence and without splitting; the
     settings below have no effect."""

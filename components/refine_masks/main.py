@@ -92,7 +92,8 @@ def run(stage: RefineMasks) -> Result:
     if not keys:
         with LabelWriter(stage.labels, "pseudo"):
             pass
-        return Result(values={"agreement": 0.0, "noise": 0.0}, skipped="there are no proposals")
+        values: dict[str, float | int | bool | str] = {"agreement": 0.0, "noise": 0.0, "proposed_area": 0.0}
+        return Result(values=values, skipped="there are no proposals")
     foreign = next((key for key in keys if key not in inputs.images.entries), None)
     if foreign is not None:
         raise UserError(f"--clusters: image {foreign!r} is not in --images; give the ImageSet they were made from")
@@ -104,7 +105,11 @@ def run(stage: RefineMasks) -> Result:
     noise = stage.expected_noise if by_watershed and not inputs.hand_labelled else 0.0
     return Result(
         metrics=metrics,
-        values={"agreement": metrics.get("agreement", 0.0), "noise": noise},
+        values={
+            "agreement": metrics.get("agreement", 0.0),
+            "noise": noise,
+            "proposed_area": metrics["foreground_share"],
+        },
         page=make_page(_METHODS[refinement], metrics, panels),
     )
 
@@ -196,4 +201,5 @@ def _edge_score(inputs: _Inputs, keys: list[str]) -> float:
 def _pass_through(stage: RefineMasks) -> Result:
     """Copy the payload of `previous`."""
     copy_payload(stage.previous, stage.labels)
-    return Result(metrics={"agreement": 1.0}, values={"agreement": 1.0, "noise": 0.0}, skipped="the EM loop has ended")
+    values: dict[str, float | int | bool | str] = {"agreement": 1.0, "noise": 0.0, "proposed_area": 0.0}
+    return Result(metrics={"agreement": 1.0}, values=values, skipped="the EM loop has ended")

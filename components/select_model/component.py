@@ -14,8 +14,8 @@ class SelectModel(TilingOptions, Stage):
 
     With labels, the segmentor that agrees better with them is selected. Without labels, it is the one whose borders lie
     more on edges of the image, provided that its foreground has not grown or shrunk out of proportion, neither since
-    the last round nor since the first. The weights of a better round are averaged with those of the rounds before it;
-    the average is assessed as well.
+    the last round nor since the first proposals. The weights of a better round are averaged with those of the rounds
+    before it; the average is assessed as well.
 
     The labels are those that the loop learns from, so the comparison favours the newer segmentor. A segmentor given by
     the user has additional protection: on images without labels, the foreground of a round that replaces it must not
@@ -50,7 +50,10 @@ class SelectModel(TilingOptions, Stage):
     incumbent_round: int = Field(-1, ge=-1)
     """Round of the incumbent. -1: the model that the loop started from."""
     initial_area: float = Field(0.0, ge=0, le=1)
-    """Foreground share of the loop's first segmentor, the reference for drift. Ignored in round 0."""
+    """Foreground share of the first proposals, the reference for drift. Ignored in round 0."""
+    proposed_area: float = Field(0.0, ge=0, le=1)
+    """Foreground share of this round's pseudo-masks, from `refine_masks`. In round 0 these are the first proposals, and
+    the reference for drift unless a segmentor is given. 0: unknown."""
     agreement: float = Field(0.0, ge=0, le=1)
     """Dice of this round's pseudo-masks with the last round's, from `refine_masks`."""
     stop_agreement: float = Field(0.97, gt=0, le=1)

@@ -66,9 +66,10 @@ def is_as_good(one: Assessment, other: Assessment) -> bool:
 
 
 def area_drifts(share: float, reference: float) -> bool:
-    """Whether a foreground share differs from the reference by more than MAX_AREA_CHANGE."""
-    low, high = sorted((share, reference))
-    return high > MAX_AREA_CHANGE * max(low, 1e-9)
+    """Whether a foreground share, or the background's, differs from the reference by more than MAX_AREA_CHANGE."""
+    return any(
+        max(pair) > MAX_AREA_CHANGE * max(min(pair), 1e-9) for pair in ((share, reference), (1 - share, 1 - reference))
+    )
 
 
 def area_drifts_unlabelled(

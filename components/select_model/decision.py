@@ -17,7 +17,9 @@ from components.select_model.evaluation_set import EvaluationSet
 from shared.models.config import SegmentorConfig
 from shared.models.files import load_config
 
-Outcome = Literal["first", "better", "not better", "gain too small", "drift", "drift on unlabelled images"]
+Outcome = Literal[
+    "first", "first, drift", "better", "not better", "gain too small", "drift", "drift on unlabelled images"
+]
 StopReason = Literal["", "converged", "no better", "drift"]
 
 
@@ -46,9 +48,11 @@ class Comparison:
 
     @property
     def initial_area(self) -> float:
-        """Foreground share of the loop's first segmentor."""
+        """Foreground share of the first proposals, of a segmentor that the loop started from, or of the first one."""
         if self._has_initial_area:
             return self.stage.initial_area
+        if self.incumbent is None and self.stage.proposed_area > MIN_FOREGROUND_SHARE:
+            return self.stage.proposed_area
         return (self.incumbent or self.candidate).foreground_share
 
     @property
@@ -57,21 +61,19 @@ class Comparison:
 
     @property
     def drifted(self) -> bool:
-        """Whether the foreground drifts from the incumbent's or from the first segmentor's.
+        """Whether the foreground drifts from the incumbent's or from the first proposals'.
 
         Where labels are used, they decide, and nothing counts as drift.
         """
-        if self.incumbent is None or self.stage.use_labels:
+        if self.stage.use_labels:
             return False
-        share = self.candidate.foreground_share
-        return area_drifts(share, self.incumbent.foreground_share) or (
-            self._has_initial_area and area_drifts(share, self.stage.initial_area)
-        )
+        references = [self.initial_area, *([self.incumbent.foreground_share] if self.incumbent else [])]
+        return any(area_drifts(self.candidate.foreground_share, reference) for reference in references)
 
     def outcome(self) -> Outcome:
-        """Decide on the candidate: "first" and "better" accept it."""
+        """Decide on the candidate: "first" and "better" accept it, and so does "first, drift": there is no other."""
         if self.incumbent is None:
-            return "first"
+            return "first, drift" if self.drifted else "first"
         if is_better(self.candidate, self.incumbent, self.min_edge_gain):
             if self.stage.use_labels:
                 return "drift on unlabelled images" if self._drifts_unlabelled(self.incumbent) else "better"

@@ -31,7 +31,7 @@ def run(stage: SelectModel) -> Result:
     new = assessed[_CANDIDATE].assessment
     comparison = Comparison.of(stage, new, assessed[_INCUMBENT].assessment if _INCUMBENT in assessed else None)
     outcome = comparison.outcome()
-    accepted = outcome in ("first", "better")
+    accepted = outcome in ("first", "first, drift", "better")
     selected = accepted or stage.always_accept
     averaged = outcome == "better" and _write_average(stage, evaluation_set, assessed)
     if not averaged:
@@ -39,7 +39,7 @@ def run(stage: SelectModel) -> Result:
     best_round = stage.round_number if selected else stage.incumbent_round
     stop_reason = comparison.stop_reason(accepted, best_round)
     summary = make_remark(comparison, outcome, stop_reason, averaged=averaged)
-    (log.info if accepted else log.warning)("%s", summary)
+    (log.info if outcome in ("first", "better") else log.warning)("%s", summary)
     return Result(
         metrics=_metrics(new, accepted=accepted, averaged=averaged),
         values={

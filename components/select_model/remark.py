@@ -15,6 +15,13 @@ def _selection(comparison: Comparison, outcome: Outcome, averaged: bool) -> str:
     candidate, incumbent = f"Round {stage.round_number}", _incumbent(comparison)
     if outcome == "first":
         return f"{candidate} is the first segmentor and selected."
+    if outcome == "first, drift":
+        shares = comparison.candidate.foreground_share, comparison.initial_area
+        now, before = (f"{100 * share:.1f} %" for share in shares)
+        return (
+            f"{candidate} is the first segmentor and selected, but do not trust it: its foreground share is {now}, and "
+            f"{before} in the pseudo-masks that it learned from."
+        )
     if outcome == "better":
         weights = f"; {100 * stage.candidate_weight:.0f} % of the weights are its own" if averaged else ""
         return f"{candidate} is better than {incumbent} and selected{weights}."

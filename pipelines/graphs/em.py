@@ -88,7 +88,8 @@ def _em_round(config: Config) -> Any:
         trained = step(config, TrainSegmentor, **pseudo, **schedule, model=model, skip=done).outputs["segmentor"]
         step(config, Evaluate, **labelled, model=trained, defaults={"max_images": MAX_SCORED})
         rounds: dict[str, Any] = {"round_number": round_number, "incumbent_round": best_round}
-        stop = {"agreement": refined["agreement"], "stop_agreement": stop_agreement, "initial_area": initial_area}
+        areas = {"proposed_area": refined["proposed_area"], "initial_area": initial_area}
+        stop = {"agreement": refined["agreement"], "stop_agreement": stop_agreement, **areas}
         compared = {"candidate": trained, "incumbent": best}
         selected = step(config, SelectModel, **labelled, **compared, **rounds, **stop, skip=done).outputs
         passed = (selected[name] for name in ("best", "best_round", "initial_area_out", "done"))

@@ -108,6 +108,11 @@ def remarks(record: RunRecord) -> list[tuple[str, str]]:
     return [(name, text) for name, text in texts.items() if name in told and text]
 
 
+def warnings(record: RunRecord) -> list[tuple[str, str]]:
+    """(task, remark) of the tasks, in no repetition, whose metric `trusted` is 0: what a user must read first."""
+    return [(name, task.remark) for name, task in outside(record).items() if metric_of(task, "trusted") == 0]
+
+
 def numbers(values: Sequence[float | None]) -> list[str]:
     """Values of one metric as text: whole numbers without, others with three decimals; an en dash for None."""
     whole = all(value is None or float(value).is_integer() for value in values)

@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from pipelines.reporting.graph_drawing import appearance, drawing
-from pipelines.reporting.headlines import columns, curves, headlines, numbers, points, remarks, stage_of
+from pipelines.reporting.headlines import columns, curves, headlines, numbers, points, remarks, stage_of, warnings
 from pipelines.reporting.pictures.run_artifacts import finished_outputs
 from pipelines.reporting.record_tables import command_section, lineage_section, task_section
 from pipelines.reporting.repetitions import Loop, final_artifacts, loops, started_from
@@ -93,10 +93,13 @@ def _summary(page: Page, run: Path, record: RunRecord) -> None:
     for name, task in record.tasks.items():
         if task.error:
             _error(page, f"{name} failed", task.error)
+    for name, remark in warnings(record):
+        _error(page, f"Not trusted, {name}", remark)
     for row in _cards(record):
         page.raw(Fragment(f"<div class='cards'>{row}</div>"))
     for name, remark in remarks(record):
-        page.raw(Fragment(f"<p><b>{escape(name)}</b>: {escape(remark)}</p>"))
+        if (name, remark) not in warnings(record):
+            page.raw(Fragment(f"<p><b>{escape(name)}</b>: {escape(remark)}</p>"))
     if made := [link(path, quote(path)) for path in final_artifacts(record) if within(run, path).exists()]:
         page.raw(Fragment(f"<p>Results in the run folder: {', '.join(made)}</p>"))
 

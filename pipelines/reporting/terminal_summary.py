@@ -1,16 +1,18 @@
 """What `cytoloom run` prints at its end about the results: a table of each loop, headline metrics, remarks."""
 
-from pipelines.reporting.headlines import columns, headlines, numbers, remarks
+from pipelines.reporting.headlines import columns, headlines, numbers, remarks, warnings
 from pipelines.reporting.repetitions import Loop, Repetition, final_artifacts, loops, selected, started_from
 from pipelines.run_folder.record import RunRecord
 
 
 def terminal_summary(record: RunRecord) -> str:
     """Return the text; empty where there is nothing to tell."""
-    parts = [table for loop in loops(record) if (table := _table(record, loop))]
+    parts = [f"NOT TRUSTED, {name}: {remark}" for name, remark in warnings(record)]
+    parts += [table for loop in loops(record) if (table := _table(record, loop))]
     if found := _headlines(record):
         parts.append("\n".join(found))
-    if told := [f"{name}: {remark}" for name, remark in remarks(record)]:
+    first = warnings(record)
+    if told := [f"{name}: {remark}" for name, remark in remarks(record) if (name, remark) not in first]:
         parts.append("\n".join(told))
     if made := final_artifacts(record):
         parts.append(f"results in the run folder: {', '.join(made)}")

@@ -25,6 +25,8 @@ class Instances:
     """(H, W) uint16 or uint32, instances."""
     scores: np.ndarray
     """(n,) float in [0, 1], of the instances 1..n."""
+    estimated_dice: float | None = None
+    """Of `shared.assessment.estimated_dice`; None where there is no instance, or where it is not known."""
 
 
 @dataclass

@@ -10,7 +10,7 @@ from shared.artifacts.image_set import ImageEntry
 from shared.exporters.base_classes import CsvTable
 from shared.exporters.exporter import Content, PredictedImage
 
-_COLUMNS = ["image", "source", "outcome", "class", "cells", "median_area_px", "boxes"]
+_COLUMNS = ["image", "source", "outcome", "class", "cells", "median_area_px", "estimated_dice", "boxes"]
 
 
 class SummaryCsv(CsvTable):
@@ -30,6 +30,8 @@ class SummaryCsv(CsvTable):
         if item.instances is not None:
             areas = np.bincount(item.instances.labels.ravel())[1:]
             row |= {"cells": len(areas), "median_area_px": f"{np.median(areas):g}" if len(areas) else ""}
+            if (estimate := item.instances.estimated_dice) is not None:
+                row["estimated_dice"] = f"{estimate:.2f}"
         if item.boxes is not None:
             row["boxes"] = len(item.boxes)
         return [row]

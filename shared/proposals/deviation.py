@@ -4,17 +4,16 @@ A threshold between two classes needs two of them: where cells cover one percent
 deviates from the background by many times its spread is foreground then, however little of it there is.
 """
 
-import cv2
 import numpy as np
-from scipy.ndimage import find_objects
 
+from shared.assessment.mask_statistics import separability, solidity, surroundings
+from shared.assessment.object_size import typical_diameter
 from shared.instances.watershed import split_touching
 from shared.proposals.background import subtract_background
 from shared.proposals.local_threshold import (
     UNDECIDED_PROBABILITY,
     local_probability,
 )
-from shared.proposals.object_size import typical_diameter
 
 _MIN_SPREADS = 6.0
 """Spreads of the background from which on a pixel deviates."""
@@ -26,8 +25,6 @@ _MIN_DEVIATING_PX = 20
 """Number of deviating pixels below which an image counts as empty."""
 _PLAIN_SPREADS, _PLAIN_CONTRAST = 3.0, 0.25
 """Spreads, and share of the contrast between mask and surroundings, within which a pixel looks like background."""
-_RING_SHARE = 0.2
-"""Width of the surroundings that a mask is compared with, in diameters of its objects."""
 _SOLIDITY_EXPONENT = 4
 """Weight of the shape against the other two factors (RESULTS.md, "Constants")."""
 _MIN_AREA_SHARE = 0.05
@@ -85,32 +82,10 @@ def plausibility(mask: np.ndarray, difference: np.ndarray, spread: float) -> flo
         return 0.0
     difference = np.ascontiguousarray(difference)
     inside = difference[mask > 0]
-    side = 2 * max(1, round(_RING_SHARE * diameter)) + 1
-    grown = cv2.dilate(mask, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side)))
-    outside = difference[(grown > 0) & (mask == 0)]
+    outside = difference[surroundings(mask, diameter)]
     if not len(outside):
         return 0.0
     contrast = abs(float(np.median(inside)) - float(np.median(outside)))
     plain = float((np.abs(inside) < max(_PLAIN_SPREADS * spread, _PLAIN_CONTRAST * contrast)).mean())
-    solid = _solidity(split_touching(mask, min_area=4), _MIN_AREA_SHARE * diameter**2)
-    return solid**_SOLIDITY_EXPONENT * _separability(inside, outside) * (1 - plain)
-
-
-def _separability(one: np.ndarray, other: np.ndarray) -> float:
-    """Share of the variance of all values that is between two groups of them."""
-    total = float(np.concatenate([one, other]).var())
-    if total == 0:
-        return 0.0
-    share = len(one) / (len(one) + len(other))
-    return share * (1 - share) * float(one.mean() - other.mean()) ** 2 / total
-
-
-def _solidity(labels: np.ndarray, min_area: float) -> float:
-    """Mean solidity of the objects of a label image (H, W), weighted by their area; 0 where none has `min_area` px²."""
-    areas = []
-    for number, box in enumerate(find_objects(labels), 1):
-        contours, _ = cv2.findContours((labels[box] == number).view(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-        areas += [(cv2.contourArea(contour), cv2.contourArea(cv2.convexHull(contour))) for contour in contours]
-    counted = [(area, hull) for area, hull in areas if area >= min_area and hull > 0]
-    total = sum(area for area, _ in counted)
-    return sum(area * area / hull for area, hull in counted) / total if total > 0 else 0.0
+    solid = solidity(split_touching(mask, min_area=4), _MIN_AREA_SHARE * diameter**2)
+    return solid**_SOLIDITY_EXPONENT * separability(inside, outside) * (1 - plain)

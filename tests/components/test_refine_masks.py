@@ -126,16 +126,18 @@ def test_without_refinement_the_proposals_pass_unchanged(options, tmp_path):
     assert [found.entries[key].kind for key in sorted(found.entries)] == ["foreground", "instances"]
     assert np.array_equal(found.mask("image1"), mask)
     assert found.info.notes[NOTE_BORDER_REFINEMENT] == "none" and result.metrics["ignored_share"] == 0
-    assert result.values == {"agreement": 0.0, "noise": 0.0}
+    area = np.mean([(specks > 0).mean(), (mask > 0).mean()])
+    assert result.values == {"agreement": 0.0, "noise": 0.0, "proposed_area": pytest.approx(area)}
 
 
 def test_agreement_is_the_mean_dice_with_the_round_before(tmp_path):
     image, mask = wheel_nuclei()
     data = Data(tmp_path, [(image, mask), (image.T.copy(), mask.T.copy())])
     proposals(data, "clusters", 1)
-    assert refine(data, "first", tmp_path / "clusters").values == {"agreement": 0.0, "noise": 0.0}
+    first = refine(data, "first", tmp_path / "clusters").values
+    assert (first["agreement"], first["noise"]) == (0.0, 0.0) and 0.1 < first["proposed_area"] < 0.3
     seal(tmp_path / "first", LabelSet)
-    assert refine(data, "again", tmp_path / "clusters", tmp_path / "first").values == {"agreement": 1.0, "noise": 0.0}
+    assert refine(data, "again", tmp_path / "clusters", tmp_path / "first").values == first | {"agreement": 1.0}
     moved = {"image0": np.roll(LabelReader(tmp_path / "first").mask("image0"), 5, 0)}
     data.labels("moved", moved)
     expected = dice(moved["image0"], LabelReader(tmp_path / "first").mask("image0"))
@@ -161,7 +163,7 @@ def test_converged_copies_the_round_before(tmp_path):
 def test_nothing_proposed(tmp_path):
     data = Data(tmp_path, [wheel_nuclei()])
     result = refine(data, "labels", data.none)
-    assert result.skipped and result.values == {"agreement": 0.0, "noise": 0.0}
+    assert result.skipped and result.values == {"agreement": 0.0, "noise": 0.0, "proposed_area": 0.0}
     empty = data.labels("empty", {"image0": np.zeros((512, 512), np.uint8)})
     refine(data, "blank", empty)
     seal(tmp_path / "blank", LabelSet)

@@ -209,6 +209,20 @@ def test_the_first_segmentor_has_no_incumbent(case, tmp_path):
     assert result.metrics["accepted"] == 1 and result.metrics["averaged"] == 0 and is_remark(result.remark)
 
 
+def test_a_first_segmentor_that_drifts_from_the_proposals_ends_the_loop(case, tmp_path):
+    first = {"round_number": 0, "incumbent_round": -1}
+    share = case(tmp_path / "a", case.good, case.encoder, **first)[0].metrics["foreground_share"]
+    for name, proposed in (("b", share / 1.6), ("c", min(1.0, 1.6 * share))):
+        result, kept = case(tmp_path / name, case.good, case.encoder, **first, proposed_area=proposed)
+        assert kept["model.safetensors"] == weights(case.good), "there is no other"
+        assert result.values["done"] and result.values["stop_reason"] == "drift" and is_remark(result.remark)
+        assert "do not trust it" in result.remark and f"{100 * proposed:.1f} %" in result.remark
+    near, _ = case(tmp_path / "d", case.good, case.encoder, **first, proposed_area=share / 1.2)
+    assert not near.values["done"] and near.values["initial_area_out"] == pytest.approx(share / 1.2)
+    labelled, _ = case(tmp_path / "e", case.good, case.encoder, **first, proposed_area=share / 1.6, use_labels=1)
+    assert not labelled.values["done"], "labels decide"
+
+
 def test_a_loop_that_has_ended_passes_the_best_one_on(case, tmp_path):
     result, kept = case(tmp_path / "a", case.worse, case.good, skip=True, initial_area=0.25)
     assert kept["model.safetensors"] == weights(case.good)
@@ -227,6 +241,7 @@ def test_drift_is_a_foreground_that_grows_or_shrinks_out_of_proportion():
     for share, drifts in ((0.2, False), (0.25, False), (0.4, True), (0.1, True), (0.0, True)):
         new = Assessment(edge_score=2.0, foreground_share=share)
         assert area_drifts(share, first.foreground_share) == drifts and is_better(new, first) != drifts
+    assert area_drifts(0.9, 0.8) and not area_drifts(0.8, 0.75), "the background halves"
 
 
 def own_truth(model: Path, image, folder: Path) -> Path:

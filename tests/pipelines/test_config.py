@@ -47,6 +47,7 @@ def test_each_round_works_from_the_one_before(tmp_path):
         assert selection.parameters["incumbent_round"] == TaskOutput(f"{earlier}/select-model", "best_round")
         assert selection.parameters["initial_area"] == TaskOutput(f"{earlier}/select-model", "initial_area_out")
         assert selection.parameters["agreement"] == TaskOutput(f"{later}/refine-masks", "agreement")
+        assert selection.parameters["proposed_area"] == TaskOutput(f"{later}/refine-masks", "proposed_area")
         noise = TaskOutput(f"{later}/refine-masks", "noise")
         assert tasks[f"{later}/train-segmentor"].parameters["drop_fraction"] == noise
     assert tasks["em-0/select-model"].artifacts["incumbent"] == TaskOutput("pretrain", "encoder")

@@ -8,7 +8,7 @@ from page_dom import Dom
 from components.evaluate.component import Evaluate
 from pipelines.reporting import run_report
 from pipelines.reporting.repetitions import loops
-from pipelines.reporting.terminal_summary import loop_table
+from pipelines.reporting.terminal_summary import loop_table, terminal_summary
 from pipelines.run_folder.record import RunRecord, TaskRecord, load
 
 DICE, F1 = Evaluate.headlines["dice"], Evaluate.headlines["f1"]
@@ -61,6 +61,19 @@ def test_headlines_are_cards(finished, page, tmp_path):
     assert Dom(html).cards[DICE] == "0.900" and "score: Too <high>." in Dom(html).text
     assert "<div class='of'>score</div>" in html and "class='of'" not in page, "whose it is, where several have some"
     assert next(iter(Dom(html).cards)) == DICE, "those of later tasks are first"
+
+
+def test_what_is_not_trusted_is_said_first(finished, tmp_path):
+    record = finished[1].model_copy(deep=True)
+    assert "ot trusted" not in run_report.report(finished[0]).html() + terminal_summary(record)
+    record.tasks["infer"].metrics["trusted"] = 0.0
+    record.tasks["infer"].remark = "The masks do not look like cells."
+    record.save(tmp_path)
+    html = run_report.report(tmp_path).html()
+    warning = html.index("Not trusted, infer")
+    assert warning < html.index("class='cards'") and html.count("The masks do not look like cells.") == 1
+    text = terminal_summary(record)
+    assert text.startswith("NOT TRUSTED, infer: The masks do not look like cells.\n") and text.count("look like") == 1
 
 
 def test_a_graph_without_a_loop_has_no_section_on_rounds(finished, page, tmp_path):
