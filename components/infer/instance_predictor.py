@@ -9,10 +9,12 @@ from components.infer.finite_network import finite_network
 from shared.artifacts.postprocessing import resolve
 from shared.assessment.estimated_dice import estimate_dice
 from shared.exporters.exporter import Instances
+from shared.imaging.grey import grey
 from shared.imaging.region_properties import mean_over_objects
 from shared.models.config import SegmentorConfig
 from shared.models.runtimes.runtime import OpenModel
 from shared.models.tiled_inference import TiledPredictor, predict_at_scale
+from shared.proposals.outsized import flatten, is_of_size, is_outsized, stands_out
 from shared.targets import TARGETS
 
 
@@ -36,8 +38,32 @@ class InstancePredictor:
     def maps(self, image: np.ndarray, um_per_px: float | None) -> np.ndarray:
         """Apply the network to an image (H, W, C): maps (M, H, W) float32 in [0, 1].
 
+        Where the objects are far larger than in the training images, as an embryo that glows as a whole, and smaller
+        ones stand out within them, the maps are those of the image without its glow (`shared.proposals.outsized`).
         The maps of an image with a side longer than `block` are a memory map of a file without a name.
         """
+        maps = self._maps(image, um_per_px)
+        diameter = self._object_diameter(um_per_px)
+        if diameter is None or max(image.shape[:2]) > self.stage.block:
+            return maps
+        mask = self._mask(maps)
+        if not is_outsized(mask, diameter):
+            return maps
+        again = self._maps(flatten(image, diameter), um_per_px)
+        found = self._mask(again)
+        return again if is_of_size(found, diameter) and stands_out(grey(image), mask, found) else maps
+
+    def _mask(self, maps: np.ndarray) -> np.ndarray:
+        return (maps[0] >= self.settings.foreground_threshold).astype(np.uint8)
+
+    def _object_diameter(self, um_per_px: float | None) -> float | None:
+        """Typical diameter in the training images, px of an image."""
+        known = self.predictor.input
+        if known.object_px and self.stage.rescale == "um_per_px" and um_per_px and known.um_per_px:
+            return known.object_px * known.um_per_px / um_per_px
+        return known.object_px
+
+    def _maps(self, image: np.ndarray, um_per_px: float | None) -> np.ndarray:
         if self.stage.rescale == "um_per_px":
             return predict_at_scale(self.predictor, image, um_per_px)
         shape = self.predictor.maps, *image.shape[:2]

@@ -6,7 +6,9 @@ from functools import partial
 import numpy as np
 
 from shared.artifacts.image_set import ImageReader
+from shared.artifacts.keys import evenly_spaced
 from shared.artifacts.label_set import NOTE_HAND_LABELLED, LabelReader
+from shared.assessment.object_size import typical_diameter
 from shared.data.array_cache import ArrayCache
 from shared.data.augmentation import jitter_intensity
 from shared.data.crops import Crops, Window
@@ -19,6 +21,8 @@ LABEL_BYTES = 2**29
 """Bytes of encoded labels kept in memory."""
 HAND_LABELLED_SHARE = 0.5
 """Share of crops from hand-labelled images, where there are any."""
+MEASURED_IMAGES = 32
+"""Images, evenly spaced, whose objects are measured."""
 _DRAWS_PER_CROP = 4 + 3
 """Random numbers that a crop draws, in `_move_to_foreground` and `jitter_intensity`."""
 
@@ -93,6 +97,13 @@ class LabelledCrops:
             for at, share, length in zip(centre, jitter, mask.shape, strict=True)
         )
         return replace(window, y=y, x=x)
+
+
+def object_diameter(labels: LabelReader, keys: list[str]) -> float | None:
+    """Median over some images of their typical object's diameter, px; None where no image has an object."""
+    masks = ((labels.mask(key) > 0).astype(np.uint8) for key in evenly_spaced(keys, MEASURED_IMAGES))
+    known = [diameter for mask in masks if (diameter := typical_diameter(mask)) is not None]
+    return round(float(np.median(known)), 1) if known else None
 
 
 def has_foreground(labels: LabelReader, keys: list[str]) -> bool:

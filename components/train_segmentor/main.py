@@ -9,7 +9,7 @@ import cv2
 from components.train_segmentor.calibration import calibrate_high_threshold, calibrate_splitting
 from components.train_segmentor.card import model_card
 from components.train_segmentor.component import TrainSegmentor
-from components.train_segmentor.labelled_crops import LabelledCrops, has_foreground
+from components.train_segmentor.labelled_crops import LabelledCrops, has_foreground, object_diameter
 from components.train_segmentor.loop import train
 from components.train_segmentor.page import make_page
 from components.train_segmentor.plan import plan_training
@@ -44,7 +44,7 @@ def run(stage: TrainSegmentor) -> Result:
             "a few images and set use_labels, or set another cluster.k"
         )
     seed_everything(stage.seed)
-    segmentor, is_new = _initial_segmentor(stage, reader, keys)
+    segmentor, is_new = _initial_segmentor(stage, reader, labels, keys)
     crops = _labelled_crops(stage, segmentor.config, reader, labels, keys)
     plan = plan_training(stage, is_new=is_new, kinds=crops.crops.mixture.kinds)
     where = device()
@@ -60,12 +60,15 @@ def run(stage: TrainSegmentor) -> Result:
     return Result(metrics=metrics, page=make_page(history, predictor, reader, labels, keys))
 
 
-def _initial_segmentor(stage: TrainSegmentor, reader: ImageReader, keys: list[str]) -> tuple[Segmentor, bool]:
+def _initial_segmentor(
+    stage: TrainSegmentor, reader: ImageReader, labels: LabelReader, keys: list[str]
+) -> tuple[Segmentor, bool]:
     """The network to train, and whether it is new, built on an encoder."""
     model = load_model(stage.model, Encoder, Segmentor)
     given = model.config.input
     scale = median_um_per_px(reader, keys) or given.um_per_px
-    model_input = ModelInput.model_validate({**given.model_dump(), "um_per_px": scale, "crop_px": stage.crop})
+    known = {"um_per_px": scale, "crop_px": stage.crop, "object_px": object_diameter(labels, keys) or given.object_px}
+    model_input = ModelInput.model_validate({**given.model_dump(), **known})
     if isinstance(model, Segmentor):
         model.config = model.config.model_copy(update={"input": model_input})
         return model, False

@@ -58,6 +58,8 @@ class ModelInput(_Part):
     """Median pixel size of the training images, before downsampling; None where no image file states it."""
     crop_px: PositiveInt | None = None
     """Side of the training crops, after downsampling."""
+    object_px: PositiveFloat | None = None
+    """Median over the training images of the typical object's diameter, before downsampling; None where unknown."""
     window_px: PositiveInt | None = None
     """Of a classifier: side of the centred square of an image that is resized to `crop_px`, with a border around
     smaller images, so that objects keep their relative sizes. None: the whole image is resized."""

@@ -33,6 +33,7 @@ from shared.proposals.local_threshold import (
 )
 from shared.proposals.nested_threshold import nested_threshold
 from shared.proposals.otsu import NORMAL_SEPARABILITY, otsu, square_root
+from shared.proposals.outsized import is_outsized, probability_within_windows
 
 Foreground = Literal["auto", "dark", "bright", "textured"]
 """How cells differ from the background: darker, brighter, or by their texture; auto: as the images tell."""
@@ -56,6 +57,9 @@ class Proposal(BaseModel):
     """px; window of the texture."""
     channel: GreyChannel = "mean"
     """Source of the intensity."""
+    object_diameter: float | None = None
+    """Typical diameter of the objects in images that look alike, px: an image whose own objects are far larger is
+    thresholded anew, see `shared.proposals.outsized`. None: no image is."""
     foreground_is_bright: bool | None = None
     """Whether the foreground is above the intensity threshold; None: the side with more texture in each image. A
     deviation has one side."""
@@ -71,14 +75,28 @@ class Proposal(BaseModel):
 
     def probability(self, image: np.ndarray) -> np.ndarray:
         """Foreground probability of an image (H, W, C): (H, W) float32 in (0, 1)."""
-        if self.kind == "deviation":
-            return deviation_probability(deviating_plane(image), bool(self.foreground_is_bright))
-        if self.kind == "intensity":
-            return _intensity_probability(grey(image, self.channel), self.foreground_is_bright)
+        if self.kind != "texture":
+            found = self._by_level(image)
+            anew = self._within_windows(image, (found >= 0.5).astype(np.uint8))
+            return found if anew is None else anew
         plane = grey(image)
         if self.separability == 0:  # all images are constant
             return np.full(plane.shape, UNDECIDED_PROBABILITY, np.float32)
         return sigmoid((log_local_std(plane, self.window) - self.threshold) / self.mean_difference)
+
+    def _by_level(self, image: np.ndarray) -> np.ndarray:
+        if self.kind == "deviation":
+            return deviation_probability(deviating_plane(image), bool(self.foreground_is_bright))
+        return _intensity_probability(grey(image, self.channel), self.foreground_is_bright)
+
+    def _within_windows(self, image: np.ndarray, mask: np.ndarray) -> np.ndarray | None:
+        """Probability of an image (H, W, C) whose mask (H, W) has outsized objects; None where it has not."""
+        bright, diameter = self.foreground_is_bright, self.object_diameter
+        if diameter is None or bright is None or not is_outsized(mask, diameter):
+            return None
+        values = smooth(grey(image, self.channel, UNCLIPPED))
+        balance = BALANCE_BRIGHT if bright else BALANCE_DARK
+        return probability_within_windows(values if bright else -values, mask, diameter, balance)
 
 
 def deviating_plane(image: np.ndarray) -> np.ndarray:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from shared.assessment.object_size import typical_diameter
 from shared.imaging.appearance import appearance
 from shared.imaging.filters import smooth
 from shared.imaging.grey import NORMALISATION, GreyChannel, grey, is_stained
@@ -37,6 +38,8 @@ MIN_PLAUSIBILITY = 0.14
 """Plausibility, weighted by its share of both sides' (`one_sided`), from which on a deviation is taken."""
 _MIN_PLAUSIBILITY_RATIO = 1.5
 """Ratio of plausibilities from which on a deviation replaces an intensity, and one side of an intensity the other."""
+_MIN_MEASURED = 3.0
+"""Total weight of the images that look alike, from which on the size of their objects is known."""
 _PLAUSIBILITY_SIDE = 400
 """px; of larger images a part is assessed."""
 
@@ -56,6 +59,8 @@ class ProposalSelection:
     plausibility: np.ndarray
     """(n, 4) float64, of dark and bright cells by their deviation from the background, and of dark and bright cells by
     the intensity. Stained cells are dark."""
+    diameters: np.ndarray
+    """(n, 4) float64, px; typical diameter of the objects that the plausibility is of; 0 where there are none."""
     texture: TextureThreshold
     """Window and threshold of the texture over the images that it serves; over all images where it serves none."""
     foreground: Foreground = "auto"
@@ -64,21 +69,23 @@ class ProposalSelection:
     @classmethod
     def fit(cls, images: Iterable[np.ndarray], foreground: Foreground = "auto") -> "ProposalSelection":
         """Collect the statistics of images of a set, each (H, W, C)."""
-        appearances, separabilities, contrasts, plausibilities, textures = [], [], [], [], []
+        appearances, separabilities, contrasts, looks, textures = [], [], [], [], []
         for image in images:
             channels = intensity_channels(image)
             appearances.append(_appearance(image))
             separabilities.append({channel: _separability(image, channel) for channel in channels})
             contrasts.append({channel: texture_contrast(grey(image, channel)) for channel in channels})
-            plausibilities.append(_plausibilities(image, max(separabilities[-1], key=separabilities[-1].__getitem__)))
+            looks.append(_plausibilities(image, max(separabilities[-1], key=separabilities[-1].__getitem__)))
             textures.append(TextureSample(grey(image)))
         every = tuple(sorted(set().union(*separabilities), key=_rank))
+        plausible = np.array(looks).reshape(-1, 4, 2)
         selection = cls(
             np.array(appearances, np.float32),
             every,
             _table(separabilities, every),
             _table(contrasts, every),
-            np.array(plausibilities).reshape(-1, 4),
+            plausible[..., 0],
+            plausible[..., 1],
             fit_texture(textures),
             foreground,
         )
@@ -112,7 +119,25 @@ class ProposalSelection:
         ]
 
     def _select(self, descriptor: np.ndarray, channels: list[GreyChannel]) -> Proposal:
-        """Select by an image's appearance (15,) and the channels it has."""
+        """Select by an image's appearance (15,) and the channels it has; add the size of the objects."""
+        found = self._select_kind(descriptor, channels)
+        if found.kind == "texture" or found.foreground_is_bright is None:
+            return found
+        column = found.foreground_is_bright != (found.channel == "stain")
+        diameter = self._typical_diameter(descriptor, column + 2 * (found.kind == "intensity"))
+        return found.model_copy(update={"object_diameter": diameter})
+
+    def _typical_diameter(self, descriptor: np.ndarray, column: int) -> float | None:
+        """Weighted median of a column of `diameters` over images of similar appearance; None of too few images."""
+        values = self.diameters[:, column]
+        weight = _weights(self.appearances, descriptor, _CHANNEL_BANDWIDTH) * (values > 0)
+        if weight.sum() < _MIN_MEASURED:
+            return None
+        order = np.argsort(values)
+        reached = np.cumsum(weight[order])
+        return float(values[order[np.searchsorted(reached, reached[-1] / 2)]])
+
+    def _select_kind(self, descriptor: np.ndarray, channels: list[GreyChannel]) -> Proposal:
         if self.foreground == "textured":
             return self._by_texture()
         channel, separability = self._best_channel(descriptor, channels)
@@ -171,8 +196,7 @@ class ProposalSelection:
         """
         if not len(self.appearances):
             return {}
-        distance = ((self.appearances - descriptor) ** 2).mean(axis=1)
-        weight = np.exp((distance.min() - distance) / (2 * bandwidth**2))[:, None] * ~np.isnan(table)
+        weight = _weights(self.appearances, descriptor, bandwidth)[:, None] * ~np.isnan(table)
         total = weight.sum(axis=0)
         mean = (weight * np.nan_to_num(table)).sum(axis=0) / np.maximum(total, _MIN_WEIGHT)
         return {column: float(mean[column]) for column in range(table.shape[1]) if total[column] > _MIN_WEIGHT}
@@ -183,6 +207,12 @@ def intensity_channels(image: np.ndarray) -> list[GreyChannel]:
     channels = image.shape[2]
     stained: list[GreyChannel] = ["stain"] if is_stained(image) else []
     return [*stained, "mean", *(range(channels) if channels > 1 else [])]
+
+
+def _weights(appearances: np.ndarray, descriptor: np.ndarray, bandwidth: float) -> np.ndarray:
+    """Gaussian of the difference of appearances (n, 15) from one (15,): (n,), 1 for the nearest."""
+    distance = ((appearances - descriptor) ** 2).mean(axis=1)
+    return np.exp((distance.min() - distance) / (2 * bandwidth**2))
 
 
 def _rank(channel: GreyChannel) -> int:
@@ -205,9 +235,9 @@ def _separability(image: np.ndarray, channel: GreyChannel) -> float:
     return max(otsu(values).separability, otsu(square_root(values)).separability)
 
 
-def _plausibilities(image: np.ndarray, channel: GreyChannel) -> list[float]:
-    """Plausibility of what is darker and what is brighter than the background of an image (H, W, C), and of a channel's
-    dark and bright side.
+def _plausibilities(image: np.ndarray, channel: GreyChannel) -> list[tuple[float, float]]:
+    """Plausibility and diameter of what is darker and what is brighter than the background of an image (H, W, C), and
+    of a channel's dark and bright side.
 
     The part of the image that deviates most is assessed.
     """
@@ -216,7 +246,7 @@ def _plausibilities(image: np.ndarray, channel: GreyChannel) -> list[float]:
     found = []
     for values in (-difference[part], difference[part]):
         threshold = deviation_threshold(values, spread)
-        found.append(0.0 if threshold is None else _plausible(values, threshold, difference[part], spread))
+        found.append((0.0, 0.0) if threshold is None else _plausible(values, threshold, difference[part], spread))
     values = smooth(grey(image, channel))
     dark, bright = otsu(values).threshold, otsu(square_root(values)).threshold ** 2
     of_channel, spread = (difference, spread) if channel == "mean" else subtract_background(values)
@@ -234,10 +264,10 @@ def one_sided(plausible: float, other: float) -> float:
     return plausible * plausible / (plausible + other) if plausible > 0 else 0.0
 
 
-def _plausible(values: np.ndarray, threshold: float, difference: np.ndarray, spread: float) -> float:
-    """Plausibility of the mask that grows from a threshold; values (H, W) are high in the foreground."""
+def _plausible(values: np.ndarray, threshold: float, difference: np.ndarray, spread: float) -> tuple[float, float]:
+    """Plausibility and diameter of the mask that grows from a threshold; values (H, W) are high in the foreground."""
     mask = (local_probability(values, threshold, BALANCE_DARK) >= 0.5).astype(np.uint8)
-    return plausibility(mask, difference, spread)
+    return plausibility(mask, difference, spread), typical_diameter(mask) or 0.0
 
 
 def _by_deviation(foreground_is_bright: bool, plausible: float) -> Proposal:
