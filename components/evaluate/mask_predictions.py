@@ -10,6 +10,7 @@ from components.evaluate.component import Evaluate
 from shared.artifacts.image_set import ImageEntry
 from shared.artifacts.label_set import LabelReader
 from shared.artifacts.postprocessing import resolve
+from shared.imaging.resize import enlarge, reduce_labels
 from shared.models.config import SegmentorConfig
 from shared.system.devices import device
 from shared.system.errors import ArtifactError
@@ -59,10 +60,16 @@ def segmentor_predictions(stage: Evaluate, model: Path) -> Predict:
     settings = resolve(stage, config.postprocessing)
 
     def predict(item: LabelledImage) -> Callable[[], Prediction]:
-        um_per_px = item.entry.um_per_px if stage.rescale == "um_per_px" else None
-        maps = predict_at_scale(predictor, item.image, um_per_px)
-        probability = maps[0].copy()  # decoding overwrites the map
-        return lambda: Prediction(target.decode(maps, item.image, settings).labels, probability)
+        factor = max(1, config.input.magnification // item.entry.magnification)
+        um_per_px = item.entry.enlarged(factor).um_per_px if stage.rescale == "um_per_px" else None
+        image = enlarge(item.image, factor)
+        maps = predict_at_scale(predictor, image, um_per_px)
+        probability = reduce_labels(maps[0], factor).copy()  # decoding overwrites the map
+
+        def decode() -> Prediction:
+            return Prediction(reduce_labels(target.decode(maps, image, settings).labels, factor), probability)
+
+        return decode
 
     return predict
 

@@ -6,11 +6,14 @@ import numpy as np
 
 from components.infer.component import Infer
 from components.infer.finite_network import finite_network
+from components.infer.stored_size import reduce_instances
+from shared.artifacts.image_set import ImageEntry
 from shared.artifacts.postprocessing import resolve
 from shared.assessment.estimated_dice import estimate_dice
 from shared.exporters.exporter import Instances
 from shared.imaging.grey import grey
 from shared.imaging.region_properties import mean_over_objects
+from shared.imaging.resize import enlarge
 from shared.models.config import SegmentorConfig
 from shared.models.runtimes.runtime import OpenModel
 from shared.models.tiled_inference import TiledPredictor, predict_at_scale
@@ -30,18 +33,26 @@ class InstancePredictor:
         self.target = TARGETS[config.architecture.target]
         self.settings = resolve(stage, config.postprocessing)
 
-    def is_one_tile(self, size: tuple[int, ...], um_per_px: float | None) -> bool:
-        """Say whether an image of `size` (H, W) is predicted as a single tile, without rescaling."""
-        scaled = self.stage.rescale == "um_per_px" and um_per_px and self.predictor.input.um_per_px
-        return not scaled and self.predictor.is_one_tile(size)
+    def magnification(self, entry: ImageEntry) -> int:
+        """Factor by which an image, as it is read, is enlarged for the model."""
+        return max(1, self.predictor.input.magnification // entry.magnification)
 
-    def maps(self, image: np.ndarray, um_per_px: float | None) -> np.ndarray:
-        """Apply the network to an image (H, W, C): maps (M, H, W) float32 in [0, 1].
+    def is_one_tile(self, entry: ImageEntry) -> bool:
+        """Say whether an image is predicted as a single tile, without rescaling."""
+        scaled = self.stage.rescale == "um_per_px" and entry.um_per_px and self.predictor.input.um_per_px
+        if scaled or self.magnification(entry) > 1:
+            return False
+        return self.predictor.is_one_tile((entry.height, entry.width))
+
+    def maps(self, image: np.ndarray, entry: ImageEntry) -> np.ndarray:
+        """Apply the network to an image (H, W, C): maps (M, H, W) float32 in [0, 1], of the enlarged image.
 
         Where the objects are far larger than in the training images, as an embryo that glows as a whole, and smaller
         ones stand out within them, the maps are those of the image without its glow (`shared.proposals.outsized`).
         The maps of an image with a side longer than `block` are a memory map of a file without a name.
         """
+        factor = self.magnification(entry)
+        image, um_per_px = enlarge(image, factor), entry.enlarged(factor).um_per_px
         maps = self._maps(image, um_per_px)
         diameter = self._object_diameter(um_per_px)
         if diameter is None or max(image.shape[:2]) > self.stage.block:
@@ -75,8 +86,12 @@ class InstancePredictor:
         self.predictor.predict_into(maps, image)
         return maps
 
-    def instances(self, image: np.ndarray, maps: np.ndarray) -> Instances:
-        """Turn the maps of an image into instances with scores; overwrites the maps."""
+    def instances(self, image: np.ndarray, entry: ImageEntry, maps: np.ndarray) -> Instances:
+        """Turn the maps of an image (H, W, C) into instances (H, W) with scores; overwrites the maps."""
+        factor = self.magnification(entry)
+        return reduce_instances(self._instances(enlarge(image, factor), maps), factor)
+
+    def _instances(self, image: np.ndarray, maps: np.ndarray) -> Instances:
         probability = np.empty(maps.shape[1:], np.uint8)  # a copy: decoding overwrites the map
         np.rint(maps[0] * 255, out=probability, casting="unsafe")
         found = self.target.decode(maps, image, self.settings, rows=self.stage.block)

@@ -12,6 +12,7 @@ from components.infer.failures import rejected_files, write_failures
 from components.infer.image_batches import ImageInWork, WaitingTime, batches, reason
 from components.infer.models import Models, present_models
 from components.infer.page import PANELS, Panel, make_page, panel_of
+from components.infer.stored_size import at_stored_size
 from components.infer.totals import Totals
 from components.infer.unlike import InstanceStatistics, mean_estimate, unlike, write_unlike
 from shared.artifacts.image_set import ImageReader
@@ -32,6 +33,8 @@ class FinishedImage:
     """A predicted image whose own files are written."""
 
     predicted: PredictedImage
+    exported: PredictedImage
+    """The same in the size of the image's file."""
     failure: str
     """Why it is not predicted; empty where it is."""
     prepared: list[Any]
@@ -54,18 +57,20 @@ def run(stage: Infer) -> Result:
     failures = rejected_files(stage.images)
     with ExitStack() as stack:
         writer = stack.enter_context(LabelWriter(stage.predictions, "prediction"))
-        exporters = open_exporters(stage.formats, models.contents, stage.files, images.sorted_entries())
+        exporters = open_exporters(
+            stage.formats, models.contents, stage.files, [entry.stored() for entry in images.sorted_entries()]
+        )
         for exporter in exporters:
             stack.enter_context(exporter)
         pool = stack.enter_context(ThreadPoolExecutor(threads()))  # finishes images while the network sees the next one
         work = _predict(images, models, totals, waiting, stage.image_batch)
-        finished = in_order(pool, lambda item: _finish(item, models, exporters), work, _bytes)
+        finished = in_order(pool, lambda item: _finish(item, images, models, exporters), work, _bytes)
         for one in track(finished, "infer", len(images)):
             if one.failure:
                 failures.append((one.predicted.entry.source, one.failure))
                 writer.notes.setdefault(NOTE_FAILED, []).append(one.predicted.entry.key)
                 continue
-            totals.add(one.predicted)
+            totals.add(one.exported)
             statistics += [one.statistics] if one.statistics else []
             _write(writer, one.predicted)
             for exporter, prepared in zip(exporters, one.prepared, strict=True):
@@ -107,24 +112,26 @@ def _predict(
             yield item
 
 
-def _finish(item: ImageInWork, models: Models, exporters: list[Exporter]) -> FinishedImage:
+def _finish(item: ImageInWork, images: ImageReader, models: Models, exporters: list[Exporter]) -> FinishedImage:
     """Make the instances of an image, and write its own files; in any thread."""
     predicted = PredictedImage(item.number, item.entry, item.image, item.image_class, item.boxes)
     failure = item.failure
     if not failure and item.maps is not None and models.segmentor is not None:
         try:
-            predicted.instances = models.segmentor.instances(item.image, item.maps)
+            predicted.instances = models.segmentor.instances(item.image, item.entry, item.maps)
         except Exception as error:  # listed, like a failure of the network
             failure = f"cannot be predicted: {reason(error)}"
     if failure:
-        return FinishedImage(predicted, failure, [], None)
-    prepared = [exporter.prepare(predicted) for exporter in exporters]
-    panel = panel_of(predicted) if item.shown else None
-    instances = predicted.instances
+        return FinishedImage(predicted, predicted, failure, [], None)
+    enlarged = item.entry.magnification > 1
+    exported = at_stored_size(predicted, images.read_stored(item.entry.key)) if enlarged else predicted
+    prepared = [exporter.prepare(exported) for exporter in exporters]
+    panel = panel_of(exported) if item.shown else None
+    instances = exported.instances
     statistics = None if instances is None else InstanceStatistics.of(predicted.entry.source, instances)
-    predicted.image = item.image = item.image[:0].copy()  # its batch is alive for a while
+    predicted.image = exported.image = item.image = item.image[:0].copy()  # its batch is alive for a while
     item.maps = None
-    return FinishedImage(predicted, "", prepared, panel, statistics)
+    return FinishedImage(predicted, exported, "", prepared, panel, statistics)
 
 
 def _write(writer: LabelWriter, item: PredictedImage) -> None:

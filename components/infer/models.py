@@ -73,7 +73,7 @@ class Models:
         if self.detector is not None:
             item.boxes, item.full_tiles = self.detector.boxes(item.image, item.entry.um_per_px)
         if self.segmentor is not None and item.maps is None:
-            item.maps = self.segmentor.maps(item.image, item.entry.um_per_px)
+            item.maps = self.segmentor.maps(item.image, item.entry)
 
     def _segment_small(self, items: list[ImageInWork]) -> None:
         """Segment images of equal size together, if each is a single tile; thousands of crops need no pass each."""
@@ -81,7 +81,7 @@ class Models:
             return
         sizes = defaultdict(list)
         for item in items:
-            if self.segmentor.is_one_tile(item.image.shape[:2], item.entry.um_per_px):
+            if self.segmentor.is_one_tile(item.entry):
                 sizes[item.image.shape].append(item)
         for alike in sizes.values():
             try:

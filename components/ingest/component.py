@@ -32,6 +32,11 @@ class Ingest(Stage):
     r"""Regular expression that finds the group of an image in its relative path: what its parentheses hold, such as
     `([^/]*)ThinF` or `(plate\d+)_`. Images of one group (slide, patient, movie) belong together where a later stage
     divides them. Empty: the folder is the group, or the file of several frames."""
+    magnify: Literal["auto", "1", "2", "4"] = "1"
+    """Factor by which images, and label images, are enlarged when later stages read them. auto: the smallest that gives
+    typical objects 17 px, measured on the classical proposals, and twice as much if the set then has at most 64
+    megapixels; 1 where the labels hold boxes, or where an enlarged image would have more than 64 megapixels. The files
+    that `infer` writes have the size of the images."""
     crops: Literal["none", "boxes"] = "none"
     """boxes: cut every annotated box out of its image; the crops, with the boxes' classes, are what is written. They
     keep their size, and the split of their image."""

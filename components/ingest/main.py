@@ -5,6 +5,7 @@ import tempfile
 from pathlib import Path
 
 from components.ingest.component import Ingest
+from components.ingest.magnify import magnify
 from components.ingest.object_crops import crop_boxes
 from components.ingest.page import make_page
 from shared.artifacts.image_set import ImageReader
@@ -22,6 +23,7 @@ def run(stage: Ingest) -> Result:
     source_fingerprint = stage.fingerprint or fingerprint(stage.source)
     with local_source(stage.source) as source:
         summary = _ingest(stage, source)
+    factor = magnify(stage, stage.images, stage.labels)
     with LabelWriter(stage.no_labels, "truth"):
         pass
     log.info(
@@ -31,10 +33,10 @@ def run(stage: Ingest) -> Result:
         len(summary.rejects),
     )
     return Result(
-        metrics=_metrics(summary),
+        metrics=_metrics(summary) | {"magnification": float(factor)},
         values={"fingerprint_out": source_fingerprint},
         page=make_page(stage.source, summary, stage.images, stage.labels),
-        remark=f"Layout: {summary.layout}.",
+        remark=f"Layout: {summary.layout}." + (f" Images are enlarged {factor} times." if factor > 1 else ""),
     )
 
 

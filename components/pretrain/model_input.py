@@ -3,19 +3,16 @@
 import numpy as np
 
 from components.pretrain.component import Pretrain
-from shared.artifacts.image_set import ImageReader, median_um_per_px
+from shared.artifacts.image_set import ImageReader, magnification_of, median_um_per_px
 from shared.artifacts.keys import evenly_spaced
-from shared.assessment.object_size import typical_diameter
 from shared.imaging.grey import UNCLIPPED, grey
 from shared.imaging.normalise import Normalisation
 from shared.models.config import Downsample, ModelInput
-from shared.proposals.proposal_selection import ProposalSelection
+from shared.proposals.measured_size import MEASURED_IMAGES, object_diameter
 from shared.system.errors import UserError
 from shared.system.log import log
 
 MAX_CHANNELS = 16
-MEASURED_IMAGES = 24
-"""Images, evenly spaced, whose objects are measured."""
 LARGE_OBJECT_PX = 46
 """Typical diameter from which on images are downsampled (RESULTS.md, "Constants")."""
 MIN_CROP_PX = 32
@@ -45,6 +42,7 @@ def choose_input(stage: Pretrain, reader: ImageReader, keys: list[str]) -> Model
         channels=_channels(reader, keys),
         normalisation=choose_normalisation(reader, keys),
         downsample=choose_downsample(stage, reader, keys),
+        magnification=magnification_of(reader, keys),
         um_per_px=median_um_per_px(reader, keys),
         crop_px=crop_side(stage.crop, reader, keys),
     )
@@ -96,11 +94,7 @@ def choose_downsample(stage: Pretrain, reader: ImageReader, keys: list[str]) -> 
         return next(factor for factor in _FACTORS if str(factor) == stage.downsample)
     if crop_side(stage.crop, reader, keys) < min(stage.crop, 2 * MIN_CROP_PX):  # images of single objects
         return 1
-    measured = evenly_spaced(keys, MEASURED_IMAGES)
-    selection = ProposalSelection.fit(reader.read(key) for key in measured)
-    masks = ((selection.probability(reader.read(key)) >= 0.5).astype(np.uint8) for key in measured)
-    diameters = [diameter for mask in masks if (diameter := typical_diameter(mask)) is not None]
-    diameter = float(np.median(diameters)) if diameters else 0.0
+    diameter = object_diameter(reader, keys)
     factor = next((factor for factor in _FACTORS if diameter / factor < LARGE_OBJECT_PX), _FACTORS[-1])
     log.info("typical object diameter: %.0f px; images are downsampled by %d", diameter, factor)
     return factor

@@ -22,6 +22,9 @@ from shared.system.progress import track
 MERGE_THRESHOLDS = (0.8, 0.85, 0.75, 0.9, 0.7, 0.95, 0.6, 0.5, 0.4)
 """Values that are tried; the first of equally good ones is taken."""
 REFINEMENTS: tuple[BorderRefinement, ...] = ("none", "means", "edges")
+FRAGMENT_SHARE = 0.15
+"""`min_area_share` where the borders of the pseudo-masks were found by watershed: smaller objects there are mostly
+fragments of cells (RESULTS.md, "Constants")."""
 LABELLED_SIDE = 1024
 """Side of the middle that is used of a hand-labelled image, px."""
 MAX_IMAGES, IMAGE_SIDE = 16, 384

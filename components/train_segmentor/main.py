@@ -6,14 +6,14 @@ Defaults (400 steps of 12 crops of 128 px, ViT nano, encoder frozen): about 0.4 
 
 import cv2
 
-from components.train_segmentor.calibration import calibrate_high_threshold, calibrate_splitting
+from components.train_segmentor.calibration import FRAGMENT_SHARE, calibrate_high_threshold, calibrate_splitting
 from components.train_segmentor.card import model_card
 from components.train_segmentor.component import TrainSegmentor
 from components.train_segmentor.labelled_crops import LabelledCrops, has_foreground, object_diameter
 from components.train_segmentor.loop import train
 from components.train_segmentor.page import make_page
 from components.train_segmentor.plan import plan_training
-from shared.artifacts.image_set import ImageReader, median_um_per_px
+from shared.artifacts.image_set import ImageReader, magnification_of, median_um_per_px
 from shared.artifacts.label_set import NOTE_BORDER_REFINEMENT, LabelReader
 from shared.artifacts.manifest import copy_payload
 from shared.artifacts.postprocessing import PostProcessing
@@ -67,7 +67,12 @@ def _initial_segmentor(
     model = load_model(stage.model, Encoder, Segmentor)
     given = model.config.input
     scale = median_um_per_px(reader, keys) or given.um_per_px
-    known = {"um_per_px": scale, "crop_px": stage.crop, "object_px": object_diameter(labels, keys) or given.object_px}
+    known = {
+        "magnification": magnification_of(reader, keys),
+        "um_per_px": scale,
+        "crop_px": stage.crop,
+        "object_px": object_diameter(labels, keys) or given.object_px,
+    }
     model_input = ModelInput.model_validate({**given.model_dump(), **known})
     if isinstance(model, Segmentor):
         model.config = model.config.model_copy(update={"input": model_input})
@@ -91,7 +96,8 @@ def _calibrate(
     """Post-processing that fits the trained network."""
     labels, keys = crops.labels, crops.crops.keys
     refinement = labels.info.notes.get(NOTE_BORDER_REFINEMENT, "none")
-    settings = config.postprocessing.model_copy(update={"border_refinement": refinement})
+    changes = {"border_refinement": refinement} | ({"min_area_share": FRAGMENT_SHARE} if refinement == "edges" else {})
+    settings = config.postprocessing.model_copy(update=changes)
     settings = calibrate_high_threshold(predictor, settings, reader, keys)
     if crops.hand_labelled:
         settings = calibrate_splitting(predictor, settings, reader, labels, crops.hand_labelled)

@@ -34,7 +34,7 @@ def build(config: Config) -> Any:
         use_labels: int = config.default(Cluster, "use_labels", EM),
         stop_agreement: float = config.default(SelectModel, "stop_agreement", EM),
     ) -> None:
-        data = step(config, Ingest, source=source, fingerprint=fingerprint)
+        data = step(config, Ingest, source=source, fingerprint=fingerprint, defaults={"magnify": "auto"})
         images, truth = data.outputs["images"], data.outputs["labels"]
         encoder = step(config, Pretrain, images=images, steps=pretrain_steps, seed=seed).outputs["encoder"]
         settings = {"k": k, "foreground": foreground, "use_labels": use_labels, "train_steps": train_steps}

@@ -69,3 +69,20 @@ def pixel_hash(image: np.ndarray) -> str:
     digest = hashlib.sha256(f"{image.dtype} {image.shape}".encode())
     digest.update(np.ascontiguousarray(image).data)
     return digest.hexdigest()
+
+
+def encode_labels(labels: np.ndarray) -> tuple[str, bytes]:
+    """Encode a label image without loss: PNG up to uint16, else zlib-compressed TIFF. Returns extension and bytes."""
+    if labels.ndim != 2 or labels.dtype.kind not in "ub":
+        raise ValueError(f"a label image is (height, width) of unsigned integers, not {labels.dtype} {labels.shape}")
+    highest = int(labels.max(initial=0))
+    if highest < 2**16:
+        dtype = np.uint8 if highest < 256 else np.uint16
+        return "png", bytes(imagecodecs.png_encode(np.ascontiguousarray(labels, dtype), 1))
+    data = imagecodecs.tiff_encode(np.ascontiguousarray(labels, np.uint32), compression=8)  # Adobe deflate
+    return "tif", bytes(data)
+
+
+def decode_labels(data: bytes) -> np.ndarray:
+    """Decode the bytes of `encode_labels`."""
+    return imagecodecs.png_decode(data) if data[:4] == b"\x89PNG" else imagecodecs.tiff_decode(data)

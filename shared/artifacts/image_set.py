@@ -3,6 +3,7 @@
 An image array is (height, width, channels) in its own dtype, channels >= 1, everywhere in this project.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Required, TypedDict, Unpack
@@ -15,6 +16,7 @@ from shared.artifacts.kinds import ImageSet
 from shared.artifacts.manifest import read_manifest
 from shared.artifacts.payload import INDEX
 from shared.artifacts.shards import Member, ShardWriter, check_ascending, read_jsonl, read_member, write_jsonl
+from shared.imaging.resize import enlarge
 from shared.system.errors import ArtifactError
 
 
@@ -41,7 +43,22 @@ class ImageEntry(BaseModel):
     split: str = "train"
     """train, val or test."""
     sha256: str
-    """Of the pixels: dtype, shape and bytes."""
+    """Of the stored pixels: dtype, shape and bytes."""
+    magnification: int = 1
+    """Factor by which the stored image is enlarged when it is read. Height, width and pixel size hold after it."""
+
+    def enlarged(self, factor: int) -> "ImageEntry":
+        """Describe the image, which is not enlarged, as it is after it."""
+        scale = None if self.um_per_px is None else self.um_per_px / factor
+        sizes = {"height": self.height * factor, "width": self.width * factor}
+        return self.model_copy(update={**sizes, "um_per_px": scale, "magnification": factor})
+
+    def stored(self) -> "ImageEntry":
+        """Describe the image as it is stored, and was in its file."""
+        factor = self.magnification
+        scale = None if self.um_per_px is None else self.um_per_px * factor
+        sizes = {"height": self.height // factor, "width": self.width // factor}
+        return self.model_copy(update={**sizes, "um_per_px": scale, "magnification": 1})
 
 
 class ImageMetadata(TypedDict, total=False):
@@ -118,8 +135,12 @@ class ImageReader:
         return self.entries[key].height * self.entries[key].width
 
     def read(self, key: str) -> np.ndarray:
-        """Read one image: (H, W, C) in its own dtype."""
-        entry = self.entries[key]
+        """Read one image, enlarged by its magnification: (H, W, C) in its own dtype."""
+        return enlarge(self.read_stored(key), self.entries[key].magnification)
+
+    def read_stored(self, key: str) -> np.ndarray:
+        """Read one image as it is stored: (H, W, C) in its own dtype."""
+        entry = self.entries[key].stored()
         image = decode_image(read_member(self.folder, entry.member))
         expected = (entry.height, entry.width, entry.channels)
         if image.shape != expected:
@@ -131,6 +152,12 @@ class ImageReader:
     def __iter__(self) -> Iterator[tuple[ImageEntry, np.ndarray]]:
         for key in self.keys():
             yield self.entries[key], self.read(key)
+
+
+def magnification_of(reader: ImageReader, keys: list[str]) -> int:
+    """Factor by which most of the images are enlarged when they are read."""
+    counts = Counter(reader.entries[key].magnification for key in keys)
+    return counts.most_common(1)[0][0] if counts else 1
 
 
 def median_um_per_px(reader: ImageReader, keys: list[str]) -> float | None:

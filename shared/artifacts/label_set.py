@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import imagecodecs
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -26,10 +25,19 @@ from shared.artifacts.annotation import (
     write_image_classes,
 )
 from shared.artifacts.coco import AnnotationWriter
+from shared.artifacts.image_codec import decode_labels, encode_labels
 from shared.artifacts.kinds import LabelSet
 from shared.artifacts.manifest import read_manifest
 from shared.artifacts.payload import CLASSES_FILE, COCO_FILE, INDEX
-from shared.artifacts.shards import Member, ShardWriter, check_ascending, jsonl_line, read_jsonl, read_member
+from shared.artifacts.shards import (
+    Member,
+    ShardWriter,
+    check_ascending,
+    jsonl_line,
+    read_jsonl,
+    read_member,
+)
+from shared.imaging.resize import enlarge_labels
 from shared.system.errors import ArtifactError
 
 INFO_FILE = "labelset.json"
@@ -82,6 +90,13 @@ class LabelEntry(BaseModel):
     """`mask`, and optional planes: `conf`, `cluster` (cluster of each pixel plus 1), ..."""
     scores: tuple[float, ...] | None = None
     """Of a prediction: the score of each instance 1, 2, ... in [0, 1]; else None."""
+    magnification: int = 1
+    """Factor by which the stored planes are enlarged when they are read. Height and width hold after it."""
+
+    def enlarged(self, factor: int) -> "LabelEntry":
+        """Describe the label images, which are not enlarged, as they are after it."""
+        sizes = {"height": self.height * factor, "width": self.width * factor}
+        return self.model_copy(update={**sizes, "magnification": factor})
 
 
 @dataclass(frozen=True)
@@ -229,7 +244,8 @@ class LabelReader:
 
     def plane(self, key: str, name: str) -> np.ndarray:
         """Read one plane (H, W) of an image, such as `cluster`. Raises KeyError where there is none."""
-        return decode_labels(read_member(self.folder, self.entries[key].members[name]))
+        entry = self.entries[key]
+        return enlarge_labels(decode_labels(read_member(self.folder, entry.members[name])), entry.magnification)
 
     def coco(self) -> dict[str, Any]:
         """Read the COCO file of the set; it lists no images where there are no annotations."""
@@ -279,20 +295,3 @@ def soft_mask(probability: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     mask = (probability >= 0.5).astype(np.uint8)
     conf = np.rint(np.abs(probability - 0.5) * 510).clip(0, 255).astype(np.uint8)
     return mask, conf
-
-
-def encode_labels(labels: np.ndarray) -> tuple[str, bytes]:
-    """Encode a label image without loss: PNG up to uint16, else zlib-compressed TIFF. Returns extension and bytes."""
-    if labels.ndim != 2 or labels.dtype.kind not in "ub":
-        raise ValueError(f"a label image is (height, width) of unsigned integers, not {labels.dtype} {labels.shape}")
-    highest = int(labels.max(initial=0))
-    if highest < 2**16:
-        dtype = np.uint8 if highest < 256 else np.uint16
-        return "png", bytes(imagecodecs.png_encode(np.ascontiguousarray(labels, dtype), 1))
-    data = imagecodecs.tiff_encode(np.ascontiguousarray(labels, np.uint32), compression=8)  # Adobe deflate
-    return "tif", bytes(data)
-
-
-def decode_labels(data: bytes) -> np.ndarray:
-    """Decode the bytes of `encode_labels`."""
-    return imagecodecs.png_decode(data) if data[:4] == b"\x89PNG" else imagecodecs.tiff_decode(data)

@@ -1,7 +1,10 @@
-"""Resize images."""
+"""Resize images and label images."""
 
 import cv2
 import numpy as np
+
+RESIZABLE = (np.uint8, np.uint16, np.int16, np.float32, np.float64)
+"""Pixel types that OpenCV resizes."""
 
 
 def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -36,3 +39,26 @@ def mean_pool(image: np.ndarray, factor: int) -> np.ndarray:
         return image
     height, width, channels = image.shape
     return image.reshape(height // factor, factor, width // factor, factor, channels).mean(axis=(1, 3))
+
+
+def enlarge(image: np.ndarray, factor: int) -> np.ndarray:
+    """Enlarge an image (H, W, C) by a factor, bicubic; the dtype stays where OpenCV can resize it, else float32."""
+    if factor == 1:
+        return image
+    image = image if image.dtype in RESIZABLE else image.astype(np.float32)
+    size = (image.shape[1] * factor, image.shape[0] * factor)
+    channels = (np.ascontiguousarray(image[..., c]) for c in range(image.shape[2]))
+    return np.stack([cv2.resize(plane, size, interpolation=cv2.INTER_CUBIC) for plane in channels], axis=2)
+
+
+def enlarge_labels(labels: np.ndarray, factor: int) -> np.ndarray:
+    """Repeat the pixels of a label image (H, W): (H * factor, W * factor)."""
+    return labels if factor == 1 else labels.repeat(factor, axis=0).repeat(factor, axis=1)
+
+
+def reduce_labels(labels: np.ndarray, factor: int) -> np.ndarray:
+    """Undo `enlarge_labels`: each pixel takes the label in the middle of its square, (H, W) -> (H / factor, ...).
+
+    Objects that hold no such pixel vanish; the numbers of the others stay.
+    """
+    return labels if factor == 1 else np.ascontiguousarray(labels[factor // 2 :: factor, factor // 2 :: factor])

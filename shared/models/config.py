@@ -54,6 +54,9 @@ class ModelInput(_Part):
     """Mapping of pixel values to network input."""
     downsample: Downsample = 1
     """Factor by which images are downsampled for the network, for objects that are large compared with its patches."""
+    magnification: PositiveInt = 1
+    """Factor by which images are enlarged before anything else, for objects that are small compared with its patches.
+    All other lengths hold after it."""
     um_per_px: PositiveFloat | None = None
     """Median pixel size of the training images, before downsampling; None where no image file states it."""
     crop_px: PositiveInt | None = None

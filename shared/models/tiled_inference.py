@@ -10,14 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from shared.imaging.normalise import match_channels
-from shared.imaging.resize import resize
+from shared.imaging.resize import RESIZABLE, resize
 from shared.imaging.tiling import cut_reflected, default_halo, fitting_tile, tile_spans
 from shared.models.config import ModelInput
 from shared.models.network import Network, as_network
 from shared.models.segmentor import SIDE_MULTIPLE, ProbabilityMaps, Segmentor, inference_copy
-
-_RESIZABLE = (np.uint8, np.uint16, np.int16, np.float32, np.float64)
-"""Pixel types that OpenCV resizes."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +114,6 @@ def predict_at_scale(predictor: TiledPredictor, image: np.ndarray, um_per_px: fl
     size = max(1, round(height * um_per_px / trained)), max(1, round(width * um_per_px / trained))
     if size == (height, width):
         return predictor(image)
-    image = image if image.dtype in _RESIZABLE else image.astype(np.float32)
+    image = image if image.dtype in RESIZABLE else image.astype(np.float32)
     maps = predictor(resize(image, size)).transpose(1, 2, 0)
     return np.ascontiguousarray(resize(maps, (height, width)).transpose(2, 0, 1)).clip(0, 1)

@@ -14,6 +14,7 @@ from small_segmentor import CONFIG, predict_maps, write_encoder, write_images, w
 from components.infer.component import Infer
 from components.infer.instance_predictor import InstancePredictor
 from components.infer.main import run
+from shared.artifacts.image_set import ImageReader
 from shared.artifacts.kinds import Files, LabelSet
 from shared.artifacts.label_set import LabelReader
 from shared.artifacts.manifest import seal, verify
@@ -197,7 +198,8 @@ def test_maps_lie_on_disk_above_the_block_size(model, images, tmp_path):
         predictor = InstancePredictor(
             stage(images, model, tmp_path / str(block), block=block), open_model(model, runtime="pytorch")
         )
-        assert type(predictor.maps(IMAGE[:, :300, None], None)) is kind
+        entry = ImageReader(images).entries["nuclei"].model_copy(update={"um_per_px": None})
+        assert type(predictor.maps(IMAGE[:, :300, None], entry)) is kind
 
 
 def test_by_the_command_line_the_same_bytes_again(images, model, predicted, tmp_path):

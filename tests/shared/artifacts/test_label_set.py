@@ -11,14 +11,13 @@ from hypothesis.extra import numpy as npst
 from PIL import Image
 
 from shared.artifacts.annotation import Annotation, ImageClass
+from shared.artifacts.image_codec import decode_labels, encode_labels
 from shared.artifacts.kinds import ImageSet, LabelSet
 from shared.artifacts.label_set import (
     CLASSES_FILE,
     INFO_FILE,
     LabelReader,
     LabelWriter,
-    decode_labels,
-    encode_labels,
     soft_mask,
 )
 from shared.artifacts.manifest import seal, verify
