@@ -23,7 +23,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import SimpleQueue
 
+import cv2
 import numpy as np
+import skimage.filters
 from quality_rows import Kept, Row, dated
 from quality_table import MIXED, NO_EM, head, insert, summary, text
 
@@ -51,9 +53,13 @@ MORE_SETS = {name: (name,) for name in ("trpl", "hela", "mnfinder", "nuclei", "u
 """Sets that `wheel_sets.py` writes; measured where `--sets` names them."""
 KINDS = {"fluo": "fluo", "histo_purple": "tissue", "histo_light": "tissue", "gray_bright": "cytology"}
 """Folder of the mixed set -> the set that its images are compared with."""
+OTSU = "Otsu"
+"""Variant without training: Otsu's threshold and the distance watershed."""
+UNTRAINED = (NO_EM, OTSU)
 VARIANTS: dict[str, tuple[str, ...]] = {
     "default": (),
     NO_EM: (),
+    OTSU: (),
     "one round": ("--set", "rounds=1"),
     "no feedback": ("--set", "cluster.model_weight=0"),
     "random encoder": ("--set", "pretrain.objective=none"),
@@ -129,7 +135,7 @@ def measure(kept: Kept, name: str, wanted: list[str], seed: str, out: Path) -> l
     """Run the variants of one set and seed one after another, so that they share the cache; return the failed ones."""
     failed = []
     for variant in wanted:
-        run_seed = "" if variant == NO_EM else seed
+        run_seed = "" if variant in UNTRAINED else seed
         if not kept.of(name, variant, run_seed):
             run = out / f"{name}-{variant.replace(' ', '-')}-{seed}"
             found = list(rows(name, variant, seed, out / "images" / name, run))
@@ -171,8 +177,8 @@ def held_out(stem: str) -> bool:
 
 def rows(name: str, variant: str, seed: str, source: Path, run: Path) -> Iterator[Row]:
     """Run or continue one configuration; yield a row for each kind of image, and for all of them."""
-    if variant == NO_EM:
-        yield from no_em(name, source, run)
+    if variant in UNTRAINED:
+        yield from untrained(name, variant, source, run)
         return
     parameters = ["--param", f"seed={seed}", *VARIANTS[variant]]
     command = ["pipelines", "run", "label_free", "--source", str(source), "--out", str(run), *parameters]
@@ -211,8 +217,8 @@ def elapsed(spans: list[tuple[float, float]]) -> float:
     return total
 
 
-def no_em(name: str, source: Path, run: Path) -> Iterator[Row]:
-    """Score the first proposal, as `cluster` selects it from the training images; nothing is trained."""
+def untrained(name: str, variant: str, source: Path, run: Path) -> Iterator[Row]:
+    """Score what needs no training: the first proposal, as `cluster` selects it from the training images, or Otsu's."""
     images, labels = run / "images", run / "labels"
     if not (images / "artifact.json").is_file():
         outputs = ["--images", str(images), "--labels", str(labels), "--no_labels", str(run / "none")]
@@ -223,11 +229,19 @@ def no_em(name: str, source: Path, run: Path) -> Iterator[Row]:
     selection = ProposalSelection.fit(reader.read(key) for key in evenly_spaced(reader.keys("train"), PROPOSAL_IMAGES))
 
     def predicted(_: str, image: np.ndarray) -> np.ndarray:
-        return split_touching((selection.probability(image) >= 0.5).astype(np.uint8))
+        mask = otsu_mask(image) if variant == OTSU else selection.probability(image) >= 0.5
+        return split_touching(mask.astype(np.uint8))
 
     for kind, scores in scored(reader, LabelReader(labels), predicted).items():
         took = time.monotonic() - started
-        yield Row(name=name, variant=NO_EM, seed="", kind=kind, scores=scores, rounds=[], chosen=None, seconds=took)
+        yield Row(name=name, variant=variant, seed="", kind=kind, scores=scores, rounds=[], chosen=None, seconds=took)
+
+
+def otsu_mask(image: np.ndarray) -> np.ndarray:
+    """Otsu's threshold of the smoothed mean of the channels, with the smaller class as foreground: (H, W) bool."""
+    values = cv2.GaussianBlur(image.astype(np.float32).mean(axis=-1), (0, 0), 1.0)
+    above = values > skimage.filters.threshold_otsu(values) if np.ptp(values) > 0 else np.zeros(values.shape, bool)
+    return above if above.mean() < 0.5 else ~above
 
 
 def python(command: list[str], log: Path) -> bool:
