@@ -1,8 +1,8 @@
 """Measure the estimate of Dice: fit its weights with each set left out once, and rank masks, right and wrong ones.
 
-`python tests/benchmarks/quality_estimate.py [--images 8]` after `wheel_sets.py`. Of each image it takes the masks of every
-candidate of the proposals, of Otsu's threshold, of the whole image, and the label itself; and of each run folder in
-`runs/quality` the predicted instances. It prints the weights, rank correlations over masks and over sets, and a table.
+`python tests/benchmarks/quality_estimate.py [--images 8]` after `wheel_sets.py`. Of each image it takes the masks of
+every candidate of the proposals, of Otsu's threshold, of the whole image, and the label itself; and of each run folder
+in `runs/quality` the predicted instances. It prints weights, rank correlations over masks and over sets, and a table.
 """
 
 import argparse
@@ -103,7 +103,7 @@ def predicted(run: Path, count: int) -> Iterator[Case]:
     images, truth = (run / record.tasks["ingest"].outputs[output].path for output in ("images", "labels"))
     reader, labels = ImageReader(images), LabelReader(truth)
     found = LabelReader(run / record.tasks["infer"].outputs["predictions"].path)
-    for key in evenly_spaced([key for key in labels.keys() if key in found.entries], count):
+    for key in evenly_spaced(sorted(labels.entries.keys() & found.entries.keys()), count):
         yield from cases_of(run.name.split("-")[0], reader.read(key), labels.mask(key), {"run": found.mask(key)})
 
 
@@ -141,10 +141,9 @@ def report(cases: list[Case]) -> None:
     for title, values in (("each set left out once", estimates), ("weights in use", in_use)):
         groups = grouped(cases, values, truths)
         over_sets = spearmanr([row[2] for row in groups], [row[3] for row in groups]).statistic
-        print(
-            f"{title}: rank correlation over masks {spearmanr(values, truths).statistic:.2f}, over sets and candidates"
-        )
-        print(f"  {over_sets:.2f}; below {MIN_TRUSTED}: {share(values, truths < 0.5):.0%} of the masks below Dice .5,")
+        over_masks = spearmanr(values, truths).statistic
+        print(f"{title}: rank correlation over masks {over_masks:.2f}, over sets and candidates {over_sets:.2f};")
+        print(f"  below {MIN_TRUSTED}: {share(values, truths < 0.5):.0%} of the masks below Dice .5,")
         print(f"  {share(values, truths >= 0.7):.0%} of those above .7")
     print("\n| set | candidate | estimated Dice | Dice |\n|---|---|---|---|")
     for name, candidate, estimate, dice in grouped(cases, estimates, truths):
