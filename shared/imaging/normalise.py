@@ -5,6 +5,8 @@ from typing import Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from shared.imaging.graphics import drawn_pixels
+
 
 class Normalisation(BaseModel):
     """Normalisation of pixel values, stored in a model's config so that every later stage applies the same."""
@@ -38,6 +40,7 @@ class Normalisation(BaseModel):
     def limits(self, image: np.ndarray) -> list[tuple[float, float]]:
         """Return the values of each channel of an image (H, W, C) that become 0 and 1; equal in a constant channel.
 
+        Scale bars and text that are drawn into the image do not count.
         With `fixed`, a grey image that stands for colours has the mean of their limits, and colours that stand for a
         grey image have its limits.
         """
@@ -60,7 +63,9 @@ class Normalisation(BaseModel):
 
 def _limits(plane: np.ndarray, low_percentile: float, high_percentile: float) -> tuple[float, float]:
     step = max(1, int((plane.size / 250_000) ** 0.5))  # percentiles of about 250,000 evenly spaced pixels
-    sample = plane[::step, ::step].astype(np.float32)
+    sample = plane[::step, ::step]
+    drawn = drawn_pixels(sample)
+    sample = (sample if drawn is None else sample[~drawn]).astype(np.float32)
     sample = sample[np.isfinite(sample)]
     if sample.size == 0:
         return 0.0, 0.0

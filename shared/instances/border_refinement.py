@@ -13,15 +13,15 @@ import cv2
 import numpy as np
 
 from shared.artifacts.postprocessing import BorderRefinement
-from shared.imaging.filters import smooth
-from shared.imaging.gradients import gradient
-from shared.imaging.local_means import (
+from shared.imaging.filters import (
     BALANCE_BRIGHT,
     BALANCE_DARK,
     count_transitions,
     local_means,
+    smooth,
     window_sigma,
 )
+from shared.imaging.gradients import gradient
 from shared.imaging.row_strips import RowStrip, row_strips
 from shared.instances.band_watershed import BACKGROUND, FOREGROUND, band_watershed
 from shared.instances.distance import edge_distance

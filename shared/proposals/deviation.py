@@ -55,6 +55,14 @@ def deviation_threshold(values: np.ndarray, spread: float) -> float | None:
     return max(_MIN_SPREADS * spread, _START_SHARE * float(np.percentile(deviating, _START_PERCENTILE)))
 
 
+def is_mostly_background(plane: np.ndarray, mask: np.ndarray) -> bool:
+    """Whether more than half of a mask (H, W) bool looks like the background of a plane (H, W) float32, smoothed."""
+    if not mask.any():
+        return False
+    difference, spread = subtract_background(plane)
+    return float((np.abs(difference[mask]) < _PLAIN_SPREADS * spread).mean()) > 0.5
+
+
 def most_deviating_part(difference: np.ndarray, spread: float, side: int) -> tuple[slice, slice]:
     """The part of `side` px that has most deviating pixels: slices of rows and columns.
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from shared.imaging.local_means import count_transitions, local_means, window_sigma
+from shared.imaging.filters import count_transitions, local_means, window_sigma
 
 UNDECIDED_PROBABILITY = 0.4
 """Probability where an image shows no two classes: background, with low confidence."""

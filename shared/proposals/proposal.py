@@ -11,6 +11,8 @@ background. `shared.proposals.proposal_selection` selects one of them for each i
 - A dark foreground may contain darker objects, such as nuclei in stained cytoplasm: `nested_threshold`. Bright
   foregrounds have no inner level, since a steeper contour there only means that some nuclei are brighter than others;
   there Otsu's method works on the square root of the intensity, which compresses bright outliers.
+- In an image with few cells on an uneven background, the threshold may divide the background. What deviates from it is
+  taken there instead.
 - One level for a whole image joins close nuclei through the haze between them and loses dim ones beside bright ones. So
   the level is only the start of `local_probability`.
 
@@ -22,10 +24,10 @@ from typing import Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from shared.imaging.filters import WINDOW, log_local_std, smooth
+from shared.imaging.filters import BALANCE_BRIGHT, BALANCE_DARK, WINDOW, log_local_std, smooth
+from shared.imaging.graphics import without_graphics
 from shared.imaging.grey import UNCLIPPED, GreyChannel, grey
-from shared.imaging.local_means import BALANCE_BRIGHT, BALANCE_DARK
-from shared.proposals.deviation import deviation_probability
+from shared.proposals.deviation import deviation_probability, is_mostly_background
 from shared.proposals.local_threshold import (
     UNDECIDED_PROBABILITY,
     local_probability,
@@ -74,7 +76,8 @@ class Proposal(BaseModel):
         return "stain" if self.channel == "stain" else f"{self.kind} of channel {self.channel + 1}"
 
     def probability(self, image: np.ndarray) -> np.ndarray:
-        """Foreground probability of an image (H, W, C): (H, W) float32 in (0, 1)."""
+        """Foreground probability of an image (H, W, C): (H, W) float32 in (0, 1). Drawn scale bars are background."""
+        image = without_graphics(image)
         if self.kind != "texture":
             found = self._by_level(image)
             anew = self._within_windows(image, (found >= 0.5).astype(np.uint8))
@@ -87,7 +90,13 @@ class Proposal(BaseModel):
     def _by_level(self, image: np.ndarray) -> np.ndarray:
         if self.kind == "deviation":
             return deviation_probability(deviating_plane(image), bool(self.foreground_is_bright))
-        return _intensity_probability(grey(image, self.channel), self.foreground_is_bright)
+        inverted = image.shape[2] == 1
+        plane, bright = grey(image, self.channel), self.foreground_is_bright
+        found = _intensity_probability(plane, bright, inverted)
+        if bright is None or not is_mostly_background(smooth(plane), found >= 0.5):
+            return found
+        deviating = deviation_probability(smooth(grey(image, self.channel, UNCLIPPED)), bright)
+        return deviating if (deviating >= 0.5).any() else found
 
     def _within_windows(self, image: np.ndarray, mask: np.ndarray) -> np.ndarray | None:
         """Probability of an image (H, W, C) whose mask (H, W) has outsized objects; None where it has not."""
@@ -113,10 +122,11 @@ def texture_contrast(plane: np.ndarray) -> float:
     return float(texture[above].mean() - texture[~above].mean())
 
 
-def _intensity_probability(plane: np.ndarray, foreground_is_bright: bool | None) -> np.ndarray:
+def _intensity_probability(plane: np.ndarray, foreground_is_bright: bool | None, inverted: bool = False) -> np.ndarray:
     """Foreground probability by the intensity of a plane (H, W); undecided where it shows no two classes.
 
-    foreground_is_bright: whether the foreground is above the threshold; None: the side with more texture.
+    foreground_is_bright: whether the foreground is above the threshold; None: the side with more texture. inverted:
+    whether dark objects that are not nested are thresholded as bright ones of the inverted plane.
     """
     values = smooth(plane)
     plain, of_root = otsu(values), otsu(square_root(values))
@@ -125,6 +135,9 @@ def _intensity_probability(plane: np.ndarray, foreground_is_bright: bool | None)
     if texture_contrast(plane) >= 0 if foreground_is_bright is None else foreground_is_bright:
         return local_probability(values, of_root.threshold**2, BALANCE_BRIGHT)
     threshold = nested_threshold(values, plain.threshold)
+    if threshold == plain.threshold and inverted:
+        mirrored = 1 - values
+        return local_probability(mirrored, otsu(square_root(mirrored)).threshold ** 2, BALANCE_BRIGHT)
     if threshold == plain.threshold:
         return local_probability(-values, -threshold, BALANCE_DARK)
     # three classes: local means of two would not separate nuclei from the cytoplasm around them

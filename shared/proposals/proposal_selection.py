@@ -19,9 +19,9 @@ import numpy as np
 
 from shared.assessment.object_size import typical_diameter
 from shared.imaging.appearance import appearance
-from shared.imaging.filters import smooth
+from shared.imaging.filters import BALANCE_DARK, smooth
+from shared.imaging.graphics import without_graphics
 from shared.imaging.grey import NORMALISATION, GreyChannel, grey, is_stained
-from shared.imaging.local_means import BALANCE_DARK
 from shared.proposals.background import subtract_background
 from shared.proposals.deviation import deviation_threshold, most_deviating_part, plausibility
 from shared.proposals.local_threshold import local_probability
@@ -38,6 +38,8 @@ MIN_PLAUSIBILITY = 0.14
 """Plausibility, weighted by its share of both sides' (`one_sided`), from which on a deviation is taken."""
 _MIN_PLAUSIBILITY_RATIO = 1.5
 """Ratio of plausibilities from which on a deviation replaces an intensity, and one side of an intensity the other."""
+_PLAIN_SPREADS = 3.0
+"""Spreads of the background within which a pixel belongs to it."""
 _MIN_MEASURED = 3.0
 """Total weight of the images that look alike, from which on the size of their objects is known."""
 _PLAUSIBILITY_SIDE = 400
@@ -70,7 +72,7 @@ class ProposalSelection:
     def fit(cls, images: Iterable[np.ndarray], foreground: Foreground = "auto") -> "ProposalSelection":
         """Collect the statistics of images of a set, each (H, W, C)."""
         appearances, separabilities, contrasts, looks, textures = [], [], [], [], []
-        for image in images:
+        for image in map(without_graphics, images):
             channels = intensity_channels(image)
             appearances.append(_appearance(image))
             separabilities.append({channel: _separability(image, channel) for channel in channels})
@@ -96,6 +98,7 @@ class ProposalSelection:
 
     def select(self, image: np.ndarray) -> Proposal:
         """Select the proposal for an image (H, W, C) by the fitted images that look like it."""
+        image = without_graphics(image)
         return self._select(_appearance(image), intensity_channels(image))
 
     def probability(self, image: np.ndarray) -> np.ndarray:
@@ -151,7 +154,10 @@ class ProposalSelection:
         is_stain = channel == "stain"
         bright = self._cells_are_bright((contrast >= 0) != is_stain, plausible)
         needed = max(MIN_PLAUSIBILITY, _MIN_PLAUSIBILITY_RATIO * plausible[2 + bright])
-        return self._deviation(plausible, needed) or _by_intensity(channel, separability, bright != is_stain)
+        deviation = self._deviation(plausible, needed)
+        if deviation and plausible[2 + bright] >= MIN_PLAUSIBILITY and deviation.foreground_is_bright != bright:
+            deviation = None  # a scale bar or a text deviates more than cells do
+        return deviation or _by_intensity(channel, separability, bright != is_stain)
 
     def _cells_are_bright(self, more_textured: bool, plausible: dict[int, float]) -> bool:
         """Which side of an intensity the cells are on; more_textured: whether the bright side has more texture."""
@@ -239,7 +245,8 @@ def _plausibilities(image: np.ndarray, channel: GreyChannel) -> list[tuple[float
     """Plausibility and diameter of what is darker and what is brighter than the background of an image (H, W, C), and
     of a channel's dark and bright side.
 
-    The part of the image that deviates most is assessed.
+    The part of the image that deviates most is assessed. A side of the channel counts as much less plausible where it
+    takes in background elsewhere, as a threshold does if the background is uneven.
     """
     difference, spread = subtract_background(deviating_plane(image))
     part = most_deviating_part(difference, spread, _PLAUSIBILITY_SIDE)
@@ -251,7 +258,11 @@ def _plausibilities(image: np.ndarray, channel: GreyChannel) -> list[tuple[float
     dark, bright = otsu(values).threshold, otsu(square_root(values)).threshold ** 2
     of_channel, spread = (difference, spread) if channel == "mean" else subtract_background(values)
     sides = ((-values[part], -dark), (values[part], bright))
-    of_sides = [_plausible(*side, of_channel[part], spread) for side in sides]
+    of_sides = []
+    for (in_part, threshold), side in zip(sides, (values < dark, values > bright), strict=True):
+        plausible, diameter = _plausible(in_part, threshold, of_channel[part], spread)
+        not_plain = float((np.abs(of_channel[side]) > _PLAIN_SPREADS * spread).mean()) if side.any() else 0.0
+        of_sides.append((plausible * not_plain, diameter))
     return [*found, *(reversed(of_sides) if channel == "stain" else of_sides)]
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from skimage.filters import gaussian
 
-from shared.imaging.local_means import count_transitions, window_sigma
+from shared.imaging.filters import count_transitions, window_sigma
 from shared.proposals.local_threshold import local_probability
 
 
