@@ -17,8 +17,9 @@ _MIN_IMAGES = 5
 """Images from which on there is a typical one."""
 _MIN_CELLS, _FEW_SHARE = 5.0, 0.1
 """Cells of the typical image from which on an image with a smaller share of them, for its size, has few."""
-_LARGE_RATIO = 4.0
-"""Ratio to the typical cell's area from which on cells are large."""
+_LARGE_RATIO, _LARGE_QUANTILE, _OF_QUANTILE = 4.0, 0.9, 1.5
+"""Cells are large if their area exceeds this many times the median over the images, and this many times this quantile:
+a set may hold images of two magnifications."""
 _MAX_COVERAGE = 0.9
 """Share of the image that the cells cover."""
 _MAX_STRAIGHT = 0.05
@@ -83,12 +84,17 @@ class _Typical:
 
     density: float
     area: float
+    large_area: float
+    """Above it, cells are larger than in the other images."""
 
 
 def _typical(images: Sequence[InstanceStatistics]) -> _Typical:
     areas = [image.typical_area for image in images if image.cells]
     density = float(np.median([image.density for image in images]))
-    return _Typical(density, float(np.median(areas)) if areas else 0.0)
+    if not areas:
+        return _Typical(density, 0.0, np.inf)
+    median, high = (float(np.quantile(areas, share, method="lower")) for share in (0.5, _LARGE_QUANTILE))
+    return _Typical(density, median, max(_LARGE_RATIO * median, _OF_QUANTILE * high))
 
 
 def _reasons(image: InstanceStatistics, typical: _Typical | None) -> list[str]:
@@ -101,7 +107,7 @@ def _reasons(image: InstanceStatistics, typical: _Typical | None) -> list[str]:
         reasons.append(f"{100 * image.straight:.0f} % of the borders are straight lines along rows or columns")
     if typical is not None:
         expected = typical.density * image.cells / image.density if image.cells else np.inf
-        if typical.area and image.typical_area > _LARGE_RATIO * typical.area:
+        if image.typical_area > typical.large_area:
             reasons.append(f"cells are {image.typical_area / typical.area:.0f} times as large as in the typical image")
         if not image.cells and typical.density > 0:
             reasons.append("no cells")

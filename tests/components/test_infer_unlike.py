@@ -47,6 +47,13 @@ def test_like_images_are_not_listed_and_few_images_have_no_typical_one():
     assert unlike(few) == [] and unlike([]) == []
 
 
+def test_a_set_of_two_magnifications_has_no_large_cells():
+    large = [InstanceStatistics(f"l{i}.png", **(TYPICAL | {"typical_area": 2100.0})) for i in range(3)]
+    assert unlike([*images()[:6], *large]) == []
+    body = InstanceStatistics("body.png", **(TYPICAL | {"typical_area": 9000.0}))
+    assert [source for source, _ in unlike([*images()[:6], *large, body])] == ["body.png"]
+
+
 def test_the_least_trusted_come_first(tmp_path):
     found = unlike(
         [*images(estimated_dice=0.3), InstanceStatistics("worse.png", **(TYPICAL | {"estimated_dice": 0.1}))]
