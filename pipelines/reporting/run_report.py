@@ -38,6 +38,7 @@ _STYLE = """
   background: #e7f3ea; color: #2b6e3a; vertical-align: middle; }
 .state.bad { background: #fbe6e3; color: #a93226; }
 .error { border-left: 4px solid #c0392b; background: #fdf3f1; padding: .6rem 1rem; margin: .8rem 0; }
+.warning { border-left: 4px solid #d68910; background: #fef6e7; padding: .6rem 1rem; margin: .8rem 0; }
 .meta { color: #55606e; }
 .w { white-space: nowrap; }
 .digest { font-family: ui-monospace, monospace; font-size: 12.5px; }
@@ -94,7 +95,7 @@ def _summary(page: Page, run: Path, record: RunRecord) -> None:
         if task.error:
             _error(page, f"{name} failed", task.error)
     for name, remark in warnings(record):
-        _error(page, f"Not trusted, {name}", remark)
+        page.raw(Fragment(f"<p class='warning'><b>Not trusted, {escape(name)}</b>: {escape(remark)}</p>"))
     for row in _cards(record):
         page.raw(Fragment(f"<div class='cards'>{row}</div>"))
     for name, remark in remarks(record):

@@ -8,6 +8,7 @@ something else that has clear borders and a round shape look as good as masks of
 import numpy as np
 
 from shared.assessment.mask_statistics import solidity
+from shared.assessment.noise import is_noise
 from shared.assessment.object_size import typical_diameter
 from shared.imaging.gradients import edge_score, gradient
 from shared.imaging.grey import grey
@@ -31,11 +32,15 @@ _MAX_SIDE = 1024
 
 
 def estimate_dice(image: np.ndarray, labels: np.ndarray) -> float | None:
-    """Estimate the Dice of a label image (H, W) of an image (H, W, C): 0 to 1; None where there is no object."""
+    """Estimate the Dice of a label image (H, W) of an image (H, W, C): 0 to 1; None where there is no object.
+
+    0 where the image holds only noise.
+    """
     part = _part_with_most_foreground(labels)
-    found = statistics(grey(image)[part], labels[part])
-    if found is None:
-        return None
+    plane = grey(image)[part]
+    found = statistics(plane, labels[part])
+    if found is None or is_noise(plane):
+        return None if found is None else 0.0
     shape, edges, size = found
     return float(np.clip(OFFSET + OF_SHAPE * shape + OF_EDGES * edges + OF_SIZE * size, 0, 1))
 

@@ -4,7 +4,9 @@ import numpy as np
 
 from shared.artifacts.image_set import ImageReader
 from shared.artifacts.keys import evenly_spaced
+from shared.assessment.noise import is_noise
 from shared.assessment.object_size import typical_diameter
+from shared.imaging.grey import grey
 from shared.proposals.proposal_selection import ProposalSelection
 
 MEASURED_IMAGES = 24
@@ -17,6 +19,8 @@ _MARGIN_WINDOWS = 3.0
 def object_diameter(reader: ImageReader, keys: list[str], *, without_margin: bool = False) -> float:
     """Median over some images of the typical diameter of their proposals' objects, px; 0 where none has an object.
 
+    Images that hold only noise do not count.
+
     without_margin: subtract from objects that are found by their texture what the window adds to them, which counts
     where they are small.
     """
@@ -24,6 +28,8 @@ def object_diameter(reader: ImageReader, keys: list[str], *, without_margin: boo
     selection, diameters = ProposalSelection.fit(reader.read(key) for key in measured), []
     for key in measured:
         image = reader.read(key)
+        if is_noise(grey(image)):
+            continue
         proposal = selection.select(image)
         diameter = typical_diameter((proposal.probability(image) >= 0.5).astype(np.uint8))
         margin = _MARGIN_WINDOWS * proposal.window if without_margin and proposal.kind == "texture" else 0.0
