@@ -11,6 +11,8 @@ _MIN_PX = 20
 """Pixels of that value, at least."""
 _MAX_SHARE = 0.05
 """Share of the image that drawings cover, at most."""
+_SAMPLE_PX, _MIN_VALUES = 100_000, 16
+"""Pixels of the rest that are looked at, about, and number of different values among them: fewer are no micrograph."""
 _MIN_GAP = 0.1
 """Distance to the other values, as a share of their range."""
 _MIN_DROP = 0.6
@@ -30,7 +32,10 @@ def drawn_pixels(plane: np.ndarray) -> np.ndarray | None:
         if not _MIN_PX <= count <= _MAX_SHARE * plane.size:
             continue
         others = plane[~drawn]
-        low, high = (float(limit) for limit in np.percentile(others[:: max(1, others.size // 100_000)], [0.1, 99.9]))
+        sampled = others[:: max(1, others.size // _SAMPLE_PX)]
+        if len(np.unique(sampled)) < _MIN_VALUES:
+            continue
+        low, high = (float(limit) for limit in np.percentile(sampled, [0.1, 99.9]))
         nearest = float(value) - sign * _MIN_GAP * max(high - low, 1e-9)
         between = int(np.count_nonzero(others > nearest if sign > 0 else others < nearest))
         is_far = high < nearest if sign > 0 else low > nearest
