@@ -25,15 +25,21 @@ Inside the graph: {", ".join(metadata.inside)}. Left to the program: {", ".join(
 
 
 def usage_program(subject: Exportable, file: str) -> str:
-    """Write a Python program that applies `file` to `image.tif`; it needs numpy, tifffile and onnxruntime alone."""
+    """Write a Python program that applies `file` to `image.tif`; it needs numpy, tifffile and onnxruntime alone.
+
+    With scipy in addition where images are enlarged first.
+    """
     expected, clip = subject.config.input, subject.config.input.normalisation.clip
+    factor = expected.magnification
+    load = "from scipy.ndimage import zoom\n" if factor > 1 else ""
+    enlarge = f"image = zoom(image, ({factor}, {factor}, 1), grid_mode=True, mode='nearest')\n" if factor > 1 else ""
     return f"""import numpy as np
 import onnxruntime
 import tifffile
-
+{load}
 image = tifffile.imread("image.tif")
 image = image.reshape(*image.shape[:2], -1).astype(np.float32)  # height, width, {expected.channels} channels
-low, high = {_limits(expected.normalisation)}
+{enlarge}low, high = {_limits(expected.normalisation)}
 image = np.clip((image - low) / np.maximum(high - low, 1e-6), {clip[0]:g}, {clip[1]:g})
 height, width = image.shape[:2]
 {_PREPARATIONS[subject.kind](subject)}

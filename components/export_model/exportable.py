@@ -87,7 +87,9 @@ def load_exportable(folder: Path, tile: int = 128) -> Exportable:
 def _outside(config: NetworkConfig) -> tuple[str, ...]:
     """What is left to the program that runs the graph."""
     limits = "fixed limits" if config.input.normalisation.fixed else "percentiles of the whole image"
-    return f"normalisation by {limits}", *_OUTSIDE[config.kind]
+    factor = config.input.magnification
+    enlarged = (f"enlarging images {factor} times",) if factor > 1 else ()
+    return *enlarged, f"normalisation by {limits}", *_OUTSIDE[config.kind]
 
 
 def _sides(config: NetworkConfig, tile: int) -> tuple[int | None, int]:

@@ -22,6 +22,7 @@ from components.export_model.main import run
 from components.export_model.onnx_export import write_onnx
 from components.export_model.predictions import predict_images
 from shared.artifacts.manifest import hash_folder
+from shared.imaging.resize import enlarge
 from shared.instances.postprocess import postprocess
 from shared.models.files import save_absent
 from shared.models.runtimes.onnx_runtime import onnx_network
@@ -167,6 +168,19 @@ def test_the_program_of_the_model_card_runs(exported, tmp_path, kind):
         assert (found == expected).mean() > 0.995  # the program takes percentiles of all pixels, the stage of a sample
     else:
         assert found.shape == (128, 16, 16) and np.isfinite(found).all() and found.std() > 1e-3
+
+
+def test_the_program_enlarges_images_for_a_model_of_small_cells(exported, tmp_path):
+    magnified = CONFIG.model_copy(update={"input": CONFIG.input.model_copy(update={"magnification": 2})})
+    subject, image = load_exportable(write_model(tmp_path / "model", magnified)), IMAGE[:64, :62]
+    assert subject.metadata.outside[0] == "enlarging images 2 times"
+    (tmp_path / "model.onnx").write_bytes((exported[0] / "model.onnx").read_bytes())
+    tifffile.imwrite(tmp_path / "image.tif", image, photometric="minisblack")
+    program = usage_program(subject, "model.onnx")
+    (tmp_path / "use.py").write_text(f"{program}np.save('result.npy', foreground)\n")
+    subprocess.run([sys.executable, "-I", "use.py"], cwd=tmp_path, check=True)
+    found, expected = np.load(tmp_path / "result.npy"), predict_maps(enlarge(image, 2))[0] >= 0.5
+    assert found.shape == expected.shape == (128, 124) and (found == expected).mean() > 0.97
 
 
 def test_a_file_that_differs_is_deleted(images, model, tmp_path):
