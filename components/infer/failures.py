@@ -1,6 +1,7 @@
-"""List the images that have no prediction: files that could not be read, and images that a model failed on."""
+"""List images with a reason, such as those without a prediction: not readable, or a model failed on them."""
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 
 FAILURES_FILE = "failures.csv"
@@ -20,11 +21,11 @@ def rejected_files(images: Path) -> list[tuple[str, str]]:
     return [(source, reason) for source, reason in rows if not reason.startswith(_LABEL)]
 
 
-def write_failures(folder: Path, failures: list[tuple[str, str]]) -> None:
-    """Write `failures.csv` with (source, reason) of each; no file where there is none."""
-    if not failures:
+def write_reasons(path: Path, found: Sequence[tuple[str, str]]) -> None:
+    """Write a CSV file with (source, reason) of each image; no file where there is none."""
+    if not found:
         return
-    with (folder / FAILURES_FILE).open("w", newline="", encoding="utf-8") as stream:
+    with path.open("w", newline="", encoding="utf-8") as stream:
         table = csv.writer(stream, lineterminator="\n")
         table.writerow(["source", "reason"])
-        table.writerows(sorted(failures))
+        table.writerows(found)

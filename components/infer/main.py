@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from components.infer.component import Infer
-from components.infer.failures import rejected_files, write_failures
+from components.infer.failures import FAILURES_FILE, rejected_files, write_reasons
 from components.infer.image_batches import ImageInWork, WaitingTime, batches, reason
 from components.infer.models import Models, present_models
 from components.infer.page import PANELS, Panel, make_page, panel_of
 from components.infer.stored_size import at_stored_size
 from components.infer.totals import Totals
-from components.infer.unlike import InstanceStatistics, mean_estimate, unlike, write_unlike
+from components.infer.unlike import UNLIKE_FILE, InstanceStatistics, mean_estimate, unlike
 from shared.artifacts.image_set import ImageReader
 from shared.artifacts.label_set import NOTE_FAILED, LabelWriter
 from shared.assessment.estimated_dice import MIN_TRUSTED, REMEDY
@@ -77,9 +77,9 @@ def run(stage: Infer) -> Result:
                 exporter.append(prepared)
             panels += [one.panel] if one.panel else []
     _check_any(totals, failures)
-    write_failures(stage.files, failures)
+    write_reasons(stage.files / FAILURES_FILE, sorted(failures))
     to_check, estimate = unlike(statistics), mean_estimate(statistics)
-    write_unlike(stage.files, to_check)
+    write_reasons(stage.files / UNLIKE_FILE, to_check)
     remark = " ".join(filter(None, [_trust(estimate), _remark(totals, failures, absent, models)]))
     metrics = totals.metrics(models.contents) | {"failed": float(len(failures))} | waiting.metrics()
     metrics |= _trust_metrics(estimate, to_check) if statistics else {}

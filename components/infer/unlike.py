@@ -1,9 +1,7 @@
 """Find the images whose instances are unlike those of the other images, or do not look like cells at all."""
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -66,16 +64,6 @@ def mean_estimate(images: Sequence[InstanceStatistics]) -> float | None:
     """Mean estimated Dice of the images with cells; None where none has any."""
     known = [image.estimated_dice for image in images if image.estimated_dice is not None]
     return float(np.mean(known)) if known else None
-
-
-def write_unlike(folder: Path, found: Sequence[tuple[str, str]]) -> None:
-    """Write `unlike.csv`; no file where there is no such image."""
-    if not found:
-        return
-    with (folder / UNLIKE_FILE).open("w", newline="", encoding="utf-8") as stream:
-        table = csv.writer(stream, lineterminator="\n")
-        table.writerow(["source", "reason"])
-        table.writerows(found)
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ def _measured(images: Path, labels: Path) -> int:
 
 
 def enlargement(diameter: float, pixels: int) -> int:
-    """Factor for objects of a diameter in px, in a set with so many pixels: 1, 2 or 4.
+    """Choose the factor by the diameter of the objects in px, and the number of pixels of the set: 1, 2 or 4.
 
     The smallest that gives objects `SMALL_OBJECT_PX`, and in a small set twice that: it is better, but takes longer.
     """

@@ -1,9 +1,6 @@
 """An image whose objects are far larger than in training is predicted without its glow, if smaller ones stand out."""
 
-import imagecodecs
-import numpy as np
-import pytest
-from real_labels import real_data
+from real_labels import real_pair
 from small_segmentor import CONFIG, write_images, write_model
 
 from components.infer.component import Infer
@@ -17,16 +14,8 @@ GLOWING, LARGE = "ddf1bf458312", "538b7673d507"
 """Tissue whose nuclei stand out from its glow; an embryo whose nuclei this segmentor does not find without it."""
 
 
-def real_pair(name: str) -> tuple[np.ndarray, np.ndarray]:
-    folder = real_data() / "dsb2018/fluo"
-    if not folder.is_dir():
-        pytest.skip(f"{folder}: no real images; set CYTOLOOM_DATA to their folder")
-    image, labels = (imagecodecs.imread(str(folder / f"{name}_{kind}.png")) for kind in ("img", "masks"))
-    return image, labels
-
-
 def test_nuclei_in_tissue_that_glows_are_found(tmp_path):
-    pairs = {name: real_pair(name) for name in (GLOWING, LARGE)}
+    pairs = {name: real_pair("dsb2018/fluo", name) for name in (GLOWING, LARGE)}
     images = write_images(tmp_path / "images", {name: image[..., None] for name, (image, _) in sorted(pairs.items())})
     dice = {}
     for object_px in (None, 15.0):

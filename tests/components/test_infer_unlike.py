@@ -5,7 +5,8 @@ import csv
 import numpy as np
 import pytest
 
-from components.infer.unlike import InstanceStatistics, mean_estimate, unlike, write_unlike
+from components.infer.failures import write_reasons
+from components.infer.unlike import UNLIKE_FILE, InstanceStatistics, mean_estimate, unlike
 from shared.exporters.exporter import Instances
 
 TYPICAL = {
@@ -59,11 +60,11 @@ def test_the_least_trusted_come_first(tmp_path):
         [*images(estimated_dice=0.3), InstanceStatistics("worse.png", **(TYPICAL | {"estimated_dice": 0.1}))]
     )
     assert [source for source, _ in found] == ["worse.png", "odd.png"]
-    write_unlike(tmp_path, found)
+    write_reasons(tmp_path / UNLIKE_FILE, found)
     with (tmp_path / "unlike.csv").open(newline="") as stream:
         assert [row["source"] for row in csv.DictReader(stream)] == ["worse.png", "odd.png"]
-    write_unlike(tmp_path / "none", [])
-    assert not (tmp_path / "none").exists()
+    write_reasons(tmp_path / "none.csv", [])
+    assert not (tmp_path / "none.csv").exists()
 
 
 def test_statistics_of_instances():

@@ -40,6 +40,15 @@ def real_pairs(folder: str, limit: int) -> list[tuple[np.ndarray, np.ndarray]]:
     return pairs
 
 
+def real_pair(folder: str, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """The image and label image of this name below the folder of real data; skips where absent."""
+    data = real_data() / folder
+    if not data.is_dir():
+        pytest.skip(f"{data}: no real images; set CYTOLOOM_DATA to their folder")
+    image, labels = (imagecodecs.imread(str(data / f"{name}_{kind}.png")) for kind in ("img", "masks"))
+    return image, labels
+
+
 def otsu(image: np.ndarray) -> np.ndarray:
     """Foreground mask (H, W) uint8 by Otsu's threshold."""
     grey = image if image.ndim == 2 else image[..., :3].mean(axis=-1)

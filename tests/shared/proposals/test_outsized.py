@@ -1,10 +1,9 @@
 """Images whose objects are far larger than the set's: thresholded anew where smaller objects stand out within them."""
 
 import cv2
-import imagecodecs
 import numpy as np
 import pytest
-from real_labels import real_data, real_pairs
+from real_labels import real_pair, real_pairs
 
 from shared.instances.watershed import split_touching
 from shared.metrics.tally import tally
@@ -15,14 +14,6 @@ GLOWING = ("538b7673d507", "cb4df20a83b2", "ddf1bf458312")
 """Images of embryos and tissue that glow as a whole."""
 
 
-def real_pair(name: str) -> tuple[np.ndarray, np.ndarray]:
-    folder = real_data() / "dsb2018/fluo"
-    if not folder.is_dir():
-        pytest.skip(f"{folder}: no real images; set CYTOLOOM_DATA to their folder")
-    image, labels = (imagecodecs.imread(str(folder / f"{name}_{kind}.png")) for kind in ("img", "masks"))
-    return image, labels
-
-
 @pytest.fixture(scope="module")
 def nuclei() -> list[tuple[np.ndarray, np.ndarray]]:
     found = [(i.astype(np.float32), m) for i, m in real_pairs("dsb2018/fluo", 40) if i.ndim == 2 and m.max() > 15]
@@ -31,7 +22,7 @@ def nuclei() -> list[tuple[np.ndarray, np.ndarray]]:
 
 @pytest.mark.parametrize("name", GLOWING)
 def test_nuclei_in_a_body_that_glows_are_found(nuclei, name):
-    image, labels = real_pair(name)
+    image, labels = real_pair("dsb2018/fluo", name)
     selection = ProposalSelection.fit([*(one[..., None] for one, _ in nuclei), image[..., None]])
     proposal = selection.select(image[..., None])
     whole = proposal.model_copy(update={"object_diameter": None})
