@@ -5,9 +5,12 @@ from the background to either side, and texture (`shared.proposals.proposal`). T
 the intensities, on the channel where it is highest: above that of a normal distribution, which has no classes, the
 channel is thresholded. Below it, a deviation is taken if it looks like cells
 (`shared.proposals.deviation.plausibility`), else the texture is thresholded. A deviation also replaces an intensity
-that looks much less like cells. All criteria are averaged over images that look alike, which decides more reliably than
-a single image. These images also decide together which side of the threshold is the foreground: the one with more
-texture, unless the other one looks much more like cells.
+that looks much less like cells, on the same side if that intensity looks like cells at all. All criteria are averaged
+over images that look alike, which decides more reliably than a single image. These images also decide together which
+side of the threshold is the foreground: the one with more texture, unless the other one looks much more like cells.
+
+The typical diameter of the objects is measured on the way, for images whose own are far larger
+(`shared.proposals.outsized`). Scale bars and text do not count (`shared.imaging.graphics`).
 
 Figures: RESULTS.md, "Constants".
 """
