@@ -54,8 +54,10 @@ class ImageEntry(BaseModel):
         return self.model_copy(update={**sizes, "um_per_px": scale, "magnification": factor})
 
     def stored(self) -> "ImageEntry":
-        """Describe the image as it is stored, and was in its file."""
+        """Describe the image as it is stored, and was in its file; itself where it is not enlarged."""
         factor = self.magnification
+        if factor == 1:
+            return self
         scale = None if self.um_per_px is None else self.um_per_px * factor
         sizes = {"height": self.height // factor, "width": self.width // factor}
         return self.model_copy(update={**sizes, "um_per_px": scale, "magnification": 1})
