@@ -8,9 +8,10 @@ background. `shared.proposals.proposal_selection` selects one of them for each i
 - The side of an intensity threshold with more texture is the foreground: bright nuclei, or dark ones in tissue. Images
   that look alike decide it together: of 43 purple tissue sections, two are mostly smooth red muscle, darker than
   anything else, and each alone would take everything but muscle and nuclei for cells.
-- A dark foreground may contain darker objects, such as nuclei in stained cytoplasm: `nested_threshold`. Bright
-  foregrounds have no inner level, since a steeper contour there only means that some nuclei are brighter than others;
-  there Otsu's method works on the square root of the intensity, which compresses bright outliers.
+- A dark foreground may contain darker objects, such as nuclei in stained cytoplasm, and a bright one brighter objects:
+  `nested_threshold`. Images that look alike decide it together: in a single image a steeper contour may only mean that
+  some nuclei differ more than others. Otherwise Otsu's method works on the square root of the intensity of bright
+  objects, which compresses outliers.
 - In an image with few cells on an uneven background, the threshold may divide the background. What deviates from it is
   taken there instead.
 - One level for a whole image joins close nuclei through the haze between them and loses dim ones beside bright ones. So
@@ -66,6 +67,9 @@ class Proposal(BaseModel):
     """Whether the foreground is above the intensity threshold; None: the side with more texture in each image. A
     deviation has one side."""
 
+    is_nested: bool = False
+    """Whether the foreground of an intensity holds objects of one more level, which are looked for."""
+
     @property
     def name(self) -> str:
         """Name on pages; channels count from 1."""
@@ -90,9 +94,8 @@ class Proposal(BaseModel):
     def _by_level(self, image: np.ndarray) -> np.ndarray:
         if self.kind == "deviation":
             return deviation_probability(deviating_plane(image), bool(self.foreground_is_bright))
-        inverted = image.shape[2] == 1
         plane, bright = grey(image, self.channel), self.foreground_is_bright
-        found = _intensity_probability(plane, bright, inverted)
+        found = _intensity_probability(plane, bright, inverted=image.shape[2] == 1, nested=self.is_nested)
         if bright is None or not is_mostly_background(smooth(plane), found >= 0.5):
             return found
         deviating = deviation_probability(smooth(grey(image, self.channel, UNCLIPPED)), bright)
@@ -122,24 +125,38 @@ def texture_contrast(plane: np.ndarray) -> float:
     return float(texture[above].mean() - texture[~above].mean())
 
 
-def _intensity_probability(plane: np.ndarray, foreground_is_bright: bool | None, inverted: bool = False) -> np.ndarray:
+def _intensity_probability(
+    plane: np.ndarray, foreground_is_bright: bool | None, *, inverted: bool = False, nested: bool = False
+) -> np.ndarray:
     """Foreground probability by the intensity of a plane (H, W); undecided where it shows no two classes.
 
     foreground_is_bright: whether the foreground is above the threshold; None: the side with more texture. inverted:
-    whether dark objects that are not nested are thresholded as bright ones of the inverted plane.
+    whether dark objects that are not nested are thresholded as bright ones of the inverted plane. nested: whether the
+    foreground holds objects of one more level.
     """
     values = smooth(plane)
     plain, of_root = otsu(values), otsu(square_root(values))
     if max(plain.separability, of_root.separability) < _BIMODAL_SHARE * NORMAL_SEPARABILITY:
         return np.full(values.shape, UNDECIDED_PROBABILITY, np.float32)
-    if texture_contrast(plane) >= 0 if foreground_is_bright is None else foreground_is_bright:
+    bright = texture_contrast(plane) >= 0 if foreground_is_bright is None else foreground_is_bright
+    sign = -1 if bright else 1
+    if nested and (found := _inner_probability(sign * values, sign * plain.threshold)) is not None:
+        return found
+    if bright:
         return local_probability(values, of_root.threshold**2, BALANCE_BRIGHT)
-    threshold = nested_threshold(values, plain.threshold)
-    if threshold == plain.threshold and inverted:
+    if inverted:
         mirrored = 1 - values
         return local_probability(mirrored, otsu(square_root(mirrored)).threshold ** 2, BALANCE_BRIGHT)
-    if threshold == plain.threshold:
-        return local_probability(-values, -threshold, BALANCE_DARK)
-    # three classes: local means of two would not separate nuclei from the cytoplasm around them
-    difference = float(values[values >= threshold].mean() - values[values < threshold].mean())
-    return sigmoid((threshold - values) / max(difference, 1e-6))
+    return local_probability(-values, -plain.threshold, BALANCE_DARK)
+
+
+def _inner_probability(values: np.ndarray, threshold: float) -> np.ndarray | None:
+    """Probability of objects within a foreground, values (H, W) low in both; None where there are none.
+
+    Three classes: local means of two would not separate nuclei from the cytoplasm around them.
+    """
+    inner = nested_threshold(values, threshold)
+    if inner == threshold:
+        return None
+    difference = float(values[values >= inner].mean() - values[values < inner].mean())
+    return sigmoid((inner - values) / max(difference, 1e-6))

@@ -1,9 +1,10 @@
 """Select, without labels, the classical proposal that suits each image of a set.
 
 The candidates are the intensity of every channel and of their mean, that of the stain in stained images, what deviates
-from the background to either side, and texture (`shared.proposals.proposal`). The criterion is Otsu's separability of
-the intensities, on the channel where it is highest: above that of a normal distribution, which has no classes, the
-channel is thresholded. Below it, a deviation is taken if it looks like cells
+from the background to either side, and texture (`shared.proposals.proposal`). Of several channels the one is best whose
+classes are well apart and whose mask looks like cells (`shared.assessment.estimated_dice`). The criterion is Otsu's
+separability of that channel: above that of a normal distribution, which has no classes, the channel is thresholded.
+Below it, a deviation is taken if it looks like cells
 (`shared.proposals.deviation.plausibility`), else the texture is thresholded. A deviation also replaces an intensity
 that looks much less like cells, on the same side if that intensity looks like cells at all. All criteria are averaged
 over images that look alike, which decides more reliably than a single image. These images also decide together which
@@ -20,17 +21,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from shared.assessment.object_size import typical_diameter
-from shared.imaging.appearance import appearance
-from shared.imaging.filters import BALANCE_DARK, smooth
 from shared.imaging.graphics import without_graphics
-from shared.imaging.grey import NORMALISATION, GreyChannel, grey, is_stained
-from shared.proposals.background import subtract_background
-from shared.proposals.deviation import deviation_threshold, most_deviating_part, plausibility
-from shared.proposals.local_threshold import local_probability
-from shared.proposals.otsu import NORMAL_SEPARABILITY, otsu, square_root
-from shared.proposals.proposal import Foreground, Proposal, deviating_plane, texture_contrast
-from shared.proposals.texture import TextureSample, TextureThreshold, fit_texture
+from shared.imaging.grey import GreyChannel
+from shared.proposals.image_statistics import ImageStatistics, describe, intensity_channels
+from shared.proposals.otsu import NORMAL_SEPARABILITY
+from shared.proposals.proposal import Foreground, Proposal
+from shared.proposals.texture import TextureThreshold, fit_texture
 
 _KIND_BANDWIDTH, _CHANNEL_BANDWIDTH = 0.05, 0.2
 """Root mean square difference of appearance within which images share the decision between intensity and texture; and
@@ -41,12 +37,12 @@ MIN_PLAUSIBILITY = 0.14
 """Plausibility, weighted by its share of both sides' (`one_sided`), from which on a deviation is taken."""
 _MIN_PLAUSIBILITY_RATIO = 1.5
 """Ratio of plausibilities from which on a deviation replaces an intensity, and one side of an intensity the other."""
-_PLAIN_SPREADS = 3.0
-"""Spreads of the background within which a pixel belongs to it."""
 _MIN_MEASURED = 3.0
-"""Total weight of the images that look alike, from which on the size of their objects is known."""
-_PLAUSIBILITY_SIDE = 400
-"""px; of larger images a part is assessed."""
+"""Total weight of the images that look alike, from which on their objects' size, and an inner level, are known."""
+_SEPARABILITY_EXPONENT = 3
+"""Weight of a channel's separability against the estimated Dice of its threshold."""
+_NESTED_SHARE = 0.5
+"""Share of the images that look alike above which their foregrounds are taken to be nested."""
 
 
 @dataclass
@@ -61,11 +57,16 @@ class ProposalSelection:
     """(n, channels) float64, Otsu's; nan where the image lacks the channel."""
     texture_contrast: np.ndarray
     """(n, channels) float64, `shared.proposals.proposal.texture_contrast`; nan where the image lacks the channel."""
+    estimated_dice: np.ndarray
+    """(n, channels) float64, of the channel's threshold; nan where the image lacks the channel or has but one, and for
+    the mean of the channels."""
     plausibility: np.ndarray
     """(n, 4) float64, of dark and bright cells by their deviation from the background, and of dark and bright cells by
     the intensity. Stained cells are dark."""
     diameters: np.ndarray
     """(n, 4) float64, px; typical diameter of the objects that the plausibility is of; 0 where there are none."""
+    nested: np.ndarray
+    """(n, 2) float64 {0, 1}, whether a dark and a bright foreground hold an inner level."""
     texture: TextureThreshold
     """Window and threshold of the texture over the images that it serves; over all images where it serves none."""
     foreground: Foreground = "auto"
@@ -74,23 +75,18 @@ class ProposalSelection:
     @classmethod
     def fit(cls, images: Iterable[np.ndarray], foreground: Foreground = "auto") -> "ProposalSelection":
         """Collect the statistics of images of a set, each (H, W, C)."""
-        appearances, separabilities, contrasts, looks, textures = [], [], [], [], []
-        for image in map(without_graphics, images):
-            channels = intensity_channels(image)
-            appearances.append(_appearance(image))
-            separabilities.append({channel: _separability(image, channel) for channel in channels})
-            contrasts.append({channel: texture_contrast(grey(image, channel)) for channel in channels})
-            looks.append(_plausibilities(image, max(separabilities[-1], key=separabilities[-1].__getitem__)))
-            textures.append(TextureSample(grey(image)))
-        every = tuple(sorted(set().union(*separabilities), key=_rank))
-        plausible = np.array(looks).reshape(-1, 4, 2)
+        measured = [ImageStatistics.of(without_graphics(image)) for image in images]
+        channels = tuple(sorted({channel for one in measured for channel in one.separability}, key=_rank))
+        textures = [one.texture for one in measured]
         selection = cls(
-            np.array(appearances, np.float32),
-            every,
-            _table(separabilities, every),
-            _table(contrasts, every),
-            plausible[..., 0],
-            plausible[..., 1],
+            np.array([one.appearance for one in measured], np.float32),
+            channels,
+            _table([one.separability for one in measured], channels),
+            _table([one.texture_contrast for one in measured], channels),
+            _table([one.estimated_dice for one in measured], channels),
+            np.array([one.plausibility for one in measured]).reshape(-1, 4),
+            np.array([one.diameters for one in measured]).reshape(-1, 4),
+            np.array([one.nested for one in measured], np.float64).reshape(-1, 2),
             fit_texture(textures),
             foreground,
         )
@@ -102,7 +98,7 @@ class ProposalSelection:
     def select(self, image: np.ndarray) -> Proposal:
         """Select the proposal for an image (H, W, C) by the fitted images that look like it."""
         image = without_graphics(image)
-        return self._select(_appearance(image), intensity_channels(image))
+        return self._select(describe(image), intensity_channels(image))
 
     def probability(self, image: np.ndarray) -> np.ndarray:
         """Foreground probability of an image (H, W, C) by its proposal: (H, W) float32 in (0, 1)."""
@@ -111,7 +107,10 @@ class ProposalSelection:
     def candidates(self) -> list[Proposal]:
         """Return every proposal that can be selected: one for each channel, both deviations, and texture."""
         medians = [float(np.median(column[~np.isnan(column)])) for column in self.separability.T]
-        intensities = [_by_intensity(channel, value) for channel, value in zip(self.channels, medians, strict=True)]
+        nested = bool(len(self.nested) and (self.nested.mean(axis=0) > _NESTED_SHARE).any())
+        intensities = [
+            _by_intensity(channel, value, nested=nested) for channel, value in zip(self.channels, medians, strict=True)
+        ]
         dark, bright = np.median(self.plausibility[:, :2], axis=0).tolist() if len(self.plausibility) else (0.0, 0.0)
         deviations = [_by_deviation(False, dark), _by_deviation(True, bright)]
         return [*intensities, *deviations, self._by_texture()]
@@ -160,7 +159,15 @@ class ProposalSelection:
         deviation = self._deviation(plausible, needed)
         if deviation and plausible[2 + bright] >= MIN_PLAUSIBILITY and deviation.foreground_is_bright != bright:
             deviation = None  # a scale bar or a text deviates more than cells do
-        return deviation or _by_intensity(channel, separability, bright != is_stain)
+        if deviation:
+            return deviation
+        return _by_intensity(channel, separability, bright != is_stain, self._is_nested(descriptor, bright != is_stain))
+
+    def _is_nested(self, descriptor: np.ndarray, bright: bool) -> bool:
+        """Whether foregrounds on this side have an inner level in most images that look alike; one alone is too few."""
+        weight = _weights(self.appearances, descriptor, _KIND_BANDWIDTH)
+        needed = max(float(weight.sum()), min(_MIN_MEASURED, float(len(weight))))
+        return float(weight @ self.nested[:, int(bright)]) > _NESTED_SHARE * needed
 
     def _cells_are_bright(self, more_textured: bool, plausible: dict[int, float]) -> bool:
         """Which side of an intensity the cells are on; more_textured: whether the bright side has more texture."""
@@ -190,7 +197,13 @@ class ProposalSelection:
         near, wide = (
             self._mean(self.separability, descriptor, width) for width in (_KIND_BANDWIDTH, _CHANNEL_BANDWIDTH)
         )
-        best = max(channels, key=lambda channel: (channel != "mean", wide.get(channel, 0.0)))
+        looks = self._mean(self.estimated_dice, descriptor, _CHANNEL_BANDWIDTH)
+
+        def rank(channel: GreyChannel) -> tuple[bool, float, float]:
+            separability = wide.get(channel, 0.0)
+            return channel != "mean", separability**_SEPARABILITY_EXPONENT * looks.get(channel, 0.0), separability
+
+        best = max(channels, key=rank)
         return best, max(near.get(best, 0.0), near.get("mean", 0.0))
 
     def _mean(self, table: np.ndarray, descriptor: np.ndarray, bandwidth: float) -> dict[GreyChannel, float]:
@@ -211,13 +224,6 @@ class ProposalSelection:
         return {column: float(mean[column]) for column in range(table.shape[1]) if total[column] > _MIN_WEIGHT}
 
 
-def intensity_channels(image: np.ndarray) -> list[GreyChannel]:
-    """Return the channels on which an image (H, W, C) can be thresholded."""
-    channels = image.shape[2]
-    stained: list[GreyChannel] = ["stain"] if is_stained(image) else []
-    return [*stained, "mean", *(range(channels) if channels > 1 else [])]
-
-
 def _weights(appearances: np.ndarray, descriptor: np.ndarray, bandwidth: float) -> np.ndarray:
     """Gaussian of the difference of appearances (n, 15) from one (15,): (n,), 1 for the nearest."""
     distance = ((appearances - descriptor) ** 2).mean(axis=1)
@@ -235,40 +241,6 @@ def _table(rows: list[dict[GreyChannel, float]], channels: tuple[GreyChannel, ..
     return np.array(values).reshape(len(rows), len(channels))
 
 
-def _appearance(image: np.ndarray) -> np.ndarray:
-    return appearance(image, NORMALISATION.limits(image), NORMALISATION)
-
-
-def _separability(image: np.ndarray, channel: GreyChannel) -> float:
-    values = smooth(grey(image, channel))
-    return max(otsu(values).separability, otsu(square_root(values)).separability)
-
-
-def _plausibilities(image: np.ndarray, channel: GreyChannel) -> list[tuple[float, float]]:
-    """Plausibility and diameter of what is darker and what is brighter than the background of an image (H, W, C), and
-    of a channel's dark and bright side.
-
-    The part of the image that deviates most is assessed. A side of the channel counts as much less plausible where it
-    takes in background elsewhere, as a threshold does if the background is uneven.
-    """
-    difference, spread = subtract_background(deviating_plane(image))
-    part = most_deviating_part(difference, spread, _PLAUSIBILITY_SIDE)
-    found = []
-    for values in (-difference[part], difference[part]):
-        threshold = deviation_threshold(values, spread)
-        found.append((0.0, 0.0) if threshold is None else _plausible(values, threshold, difference[part], spread))
-    values = smooth(grey(image, channel))
-    dark, bright = otsu(values).threshold, otsu(square_root(values)).threshold ** 2
-    of_channel, spread = (difference, spread) if channel == "mean" else subtract_background(values)
-    sides = ((-values[part], -dark), (values[part], bright))
-    of_sides = []
-    for (in_part, threshold), side in zip(sides, (values < dark, values > bright), strict=True):
-        plausible, diameter = _plausible(in_part, threshold, of_channel[part], spread)
-        not_plain = float((np.abs(of_channel[side]) > _PLAIN_SPREADS * spread).mean()) if side.any() else 0.0
-        of_sides.append((plausible * not_plain, diameter))
-    return [*found, *(reversed(of_sides) if channel == "stain" else of_sides)]
-
-
 def one_sided(plausible: float, other: float) -> float:
     """Plausibility of one side, times its share of the sum of both.
 
@@ -278,17 +250,13 @@ def one_sided(plausible: float, other: float) -> float:
     return plausible * plausible / (plausible + other) if plausible > 0 else 0.0
 
 
-def _plausible(values: np.ndarray, threshold: float, difference: np.ndarray, spread: float) -> tuple[float, float]:
-    """Plausibility and diameter of the mask that grows from a threshold; values (H, W) are high in the foreground."""
-    mask = (local_probability(values, threshold, BALANCE_DARK) >= 0.5).astype(np.uint8)
-    return plausibility(mask, difference, spread), typical_diameter(mask) or 0.0
-
-
 def _by_deviation(foreground_is_bright: bool, plausible: float) -> Proposal:
     return Proposal(kind="deviation", separability=plausible, foreground_is_bright=foreground_is_bright)
 
 
-def _by_intensity(channel: GreyChannel, separability: float, foreground_is_bright: bool | None = None) -> Proposal:
+def _by_intensity(
+    channel: GreyChannel, separability: float, bright: bool | None = None, nested: bool = False
+) -> Proposal:
     return Proposal(
-        kind="intensity", separability=separability, channel=channel, foreground_is_bright=foreground_is_bright
+        kind="intensity", separability=separability, channel=channel, foreground_is_bright=bright, is_nested=nested
     )

@@ -12,13 +12,11 @@ minutes are the seconds of a run times the cores it had.
 """
 
 import argparse
-import hashlib
 import os
-import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import SimpleQueue
@@ -27,11 +25,14 @@ import cv2
 import numpy as np
 import skimage.filters
 from quality_rows import Kept, Row, dated
-from quality_table import MIXED, NO_EM, head, insert, summary, text
+from quality_sets import SETS, WHEEL_SETS, prepare
+from quality_table import NO_EM, head, insert, summary, text
 
 ROOT = Path(__file__).parents[2]
 ROWS, RESULTS = Path(__file__).with_name("quality.jsonl"), Path(__file__).with_name("RESULTS.md")
 sys.path.insert(0, str(ROOT))
+
+from quality_scores import scored  # noqa: E402
 
 from components.cluster.foreground_model import PROPOSAL_IMAGES  # noqa: E402
 from pipelines.run_folder.record import RunRecord  # noqa: E402
@@ -39,20 +40,8 @@ from shared.artifacts.image_set import ImageReader  # noqa: E402
 from shared.artifacts.keys import evenly_spaced  # noqa: E402
 from shared.artifacts.label_set import LabelReader  # noqa: E402
 from shared.instances.watershed import split_touching  # noqa: E402
-from shared.metrics.tally import Tally, tally  # noqa: E402
 from shared.proposals.proposal_selection import ProposalSelection  # noqa: E402
 
-SETS = {
-    "usiigaci": ("usiigaci/labelled", "usiigaci/unlabelled"),
-    "fluo": ("dsb2018/fluo",),
-    "tissue": ("dsb2018/histo_purple", "dsb2018/histo_light"),
-    "cytology": ("dsb2018/gray_bright",),
-    MIXED: ("dsb2018/fluo", "dsb2018/histo_purple", "dsb2018/histo_light", "dsb2018/gray_bright"),
-}
-MORE_SETS = {name: (name,) for name in ("trpl", "hela", "mnfinder", "nuclei", "usiigaci_half", "usiigaci_quarter")}
-"""Sets that `wheel_sets.py` writes; measured where `--sets` names them."""
-KINDS = {"fluo": "fluo", "histo_purple": "tissue", "histo_light": "tissue", "gray_bright": "cytology"}
-"""Folder of the mixed set -> the set that its images are compared with."""
 OTSU = "Otsu"
 """Variant without training: Otsu's threshold and the distance watershed."""
 UNTRAINED = (NO_EM, OTSU)
@@ -73,8 +62,6 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "5 labels": ("--param", "use_labels=5"),
     "20 labels": ("--param", "use_labels=20"),
 }
-HELD_OUT = 4
-"""Number of tenths of the files that are scored."""
 
 
 def main() -> int:
@@ -99,7 +86,7 @@ def main() -> int:
     kept = Kept(args.rows)
     print(head(), flush=True)
     for name in args.sets.split(","):
-        prepare(args.out / "wheels" if name in MORE_SETS else data, name, args.out / "images" / name)
+        prepare(args.out / "wheels" if name in WHEEL_SETS else data, name, args.out / "images" / name)
     with ThreadPoolExecutor(args.at_once, initializer=take_cores, initargs=(shares(args.at_once),)) as pool:
         jobs = [
             pool.submit(measure, kept, name, args.variants, seed, args.out)
@@ -157,24 +144,6 @@ def variants(text: str) -> list[str]:
     return names
 
 
-def prepare(data: Path, name: str, target: Path) -> Path:
-    """Link the files of a set, label images included, into `target`/train and `target`/test."""
-    shutil.rmtree(target, ignore_errors=True)
-    for folder in (SETS | MORE_SETS)[name]:
-        for path in sorted((data / folder).iterdir()):
-            stem = path.stem.removesuffix("_masks").removesuffix("_img")
-            split = "train" if folder.endswith("unlabelled") or not held_out(stem) else "test"
-            link = target / split / Path(folder).name / path.name
-            link.parent.mkdir(parents=True, exist_ok=True)
-            link.symlink_to(path.resolve())
-    return target
-
-
-def held_out(stem: str) -> bool:
-    """Whether the file of this name is scored and not trained on."""
-    return int(hashlib.sha256(stem.encode()).hexdigest(), 16) % 10 < HELD_OUT
-
-
 def rows(name: str, variant: str, seed: str, source: Path, run: Path) -> Iterator[Row]:
     """Run or continue one configuration; yield a row for each kind of image, and for all of them."""
     if variant in UNTRAINED:
@@ -194,7 +163,7 @@ def rows(name: str, variant: str, seed: str, source: Path, run: Path) -> Iterato
     def predicted(key: str, _: np.ndarray) -> np.ndarray:
         return predictions.mask(key)
 
-    for kind, scores in scored(ImageReader(images), LabelReader(truth), predicted).items():
+    for kind, scores in scored(name, ImageReader(images), LabelReader(truth), predicted).items():
         reached, chosen = rounds(record)
         yield Row(
             name=name,
@@ -232,7 +201,7 @@ def untrained(name: str, variant: str, source: Path, run: Path) -> Iterator[Row]
         mask = otsu_mask(image) if variant == OTSU else selection.probability(image) >= 0.5
         return split_touching(mask.astype(np.uint8))
 
-    for kind, scores in scored(reader, LabelReader(labels), predicted).items():
+    for kind, scores in scored(name, reader, LabelReader(labels), predicted).items():
         took = time.monotonic() - started
         yield Row(name=name, variant=variant, seed="", kind=kind, scores=scores, rounds=[], chosen=None, seconds=took)
 
@@ -265,23 +234,6 @@ def rounds(record: RunRecord) -> tuple[list[tuple[float, float]], int | None]:
         if task.stage == "select_model" and task.values.get("best_round") is not None:
             chosen = int(task.values["best_round"])
     return reached, chosen
-
-
-def scored(
-    images: ImageReader, truth: LabelReader, predicted: Callable[[str, np.ndarray], np.ndarray]
-) -> dict[str, dict[str, float]]:
-    """Score predicted label images on the held-out images: each kind, and `all` where there are several.
-
-    predicted: key and image (H, W, C) -> label image (H, W).
-    """
-    totals: dict[str, Tally] = {}
-    for key in images.keys("test"):
-        folder = Path(images.entries[key].source).parent.name
-        kind = KINDS.get(folder, folder)
-        totals[kind] = totals.get(kind, Tally()) + tally(truth.mask(key), predicted(key, images.read(key)))
-    if len(totals) > 1:
-        totals["all"] = sum(totals.values(), Tally())
-    return {kind: total.metrics() for kind, total in totals.items()}
 
 
 if __name__ == "__main__":

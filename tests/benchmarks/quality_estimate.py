@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 import skimage.io
 import tifffile
-from quality import MORE_SETS, ROOT, SETS, otsu_mask
+from quality import ROOT, otsu_mask
+from quality_sets import SETS, WHEEL_SETS
 from scipy.stats import spearmanr
 
 from pipelines.run_folder.record import RunRecord
@@ -59,8 +60,8 @@ def main() -> int:
     args = parser.parse_args()
     data = Path(os.environ.get("CYTOLOOM_DATA") or ROOT.parent / "shared" / "data")
     cases: list[Case] = []
-    for name, folders in (SETS | MORE_SETS).items():
-        base = args.more if name in MORE_SETS else data
+    for name, folders in (SETS | WHEEL_SETS).items():
+        base = args.more if name in WHEEL_SETS else data
         if name != "mixed" and all((base / folder).is_dir() for folder in folders):
             cases += proposed(name, pairs([base / folder for folder in folders], args.images))
     for run in sorted(path for folder in args.runs for path in folder.glob("*/run.json")):

@@ -19,7 +19,7 @@ Group = tuple[str, str, str]
 
 def text(row: Row) -> str:
     """Format a row as a line of the table."""
-    scores = [f"{row.scores[column]:.3f}" for column in COLUMNS]
+    scores = [f"{row.scores[column]:.3f}" if column in row.scores else "" for column in COLUMNS]
     reached = "; ".join(f"{dice:.3f}, {f1:.3f}" for dice, f1 in row.rounds)
     chosen = "" if row.chosen is None else f"em-{row.chosen}"
     minutes = f"{row.seconds * row.cores / 60:.1f}"
@@ -43,12 +43,13 @@ def summary(found: list[Row]) -> str:
     groups: dict[Group, list[Row]] = {}
     for row in found:
         groups.setdefault((row.name, row.variant, row.kind), []).append(row)
-    dice = {group: float(np.mean([row.scores["dice"] for row in rows])) for group, rows in groups.items()}
+    scored = {group: rows for group, rows in groups.items() if all("dice" in row.scores for row in rows)}
+    dice = {group: float(np.mean([row.scores["dice"] for row in rows])) for group, rows in scored.items()}
     cells = ("set", "variant", "images of", "seeds", *COLUMNS, "Dice to proposal", "Dice to kind alone", "core minutes")
     lines = ["", line(*cells), "|---" * len(cells) + "|"]
     for group, rows in groups.items():
-        values = [[row.scores[column] for row in rows] for column in COLUMNS]
-        scores = [f"{np.mean(column):.3f} ± {np.std(column):.3f}" for column in values]
+        values = [[row.scores[column] for row in rows if column in row.scores] for column in COLUMNS]
+        scores = [f"{np.mean(column):.3f} ± {np.std(column):.3f}" if column else "" for column in values]
         gains = ["" if gain is None else f"{gain:+.3f}" for gain in _against(group, dice)]
         minutes = np.mean([row.seconds * row.cores / 60 for row in rows])
         lines.append(line(*group, str(len(rows)), *scores, *gains, f"{minutes:.1f}"))
@@ -69,8 +70,10 @@ def insert(page: Path, rows: list[Row]) -> None:
 def _against(group: Group, dice: dict[Group, float]) -> tuple[float | None, float | None]:
     """Gain in Dice over the first proposal of the set and, for the mixed set, over the set of that kind alone.
 
-    None where the other one was not run.
+    None where the other one was not run, or the set has boxes as truth.
     """
+    if group not in dice:
+        return None, None
     name, variant, kind = group
     proposal = None if variant == NO_EM else dice.get((name, NO_EM, kind))
     alone = dice.get((kind, variant, kind)) if name == MIXED else None

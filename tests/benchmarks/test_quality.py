@@ -2,18 +2,22 @@
 
 import argparse
 
+import numpy as np
 import pytest
 import quality
 from quality_rows import Kept, Row, dated, version
+from quality_scores import count_centroids
+from quality_sets import prepare
 from quality_table import BEGIN, END, NO_EM, head, insert, summary, text
 
 from components.registry import declaration
+from shared.artifacts.annotation import Annotation
 
 
 def row(name: str, variant: str, kind: str, dice: float, **given) -> Row:
     scores = dict.fromkeys(("f1", "ap50", "seg"), 0.5) | {"dice": dice}
-    given = {"seed": "0", "rounds": [], "chosen": None, "seconds": 1.0} | given
-    return Row(name=name, variant=variant, kind=kind, scores=scores, **given)
+    given = {"scores": scores, "seed": "0", "rounds": [], "chosen": None, "seconds": 1.0} | given
+    return Row(name=name, variant=variant, kind=kind, **given)
 
 
 def cells(text: str, *start: str) -> list[str]:
@@ -106,3 +110,41 @@ def test_runs_at_once_share_the_cores_evenly(monkeypatch):
     assert [parts.get(), parts.get()] == [{0, 1}, {2, 3, 6}]
     with pytest.raises(SystemExit, match="--at-once: 6 runs need as many cores; at most 5"):
         quality.shares(6)
+
+
+def test_a_box_is_found_once_where_it_holds_the_centroid_of_one_instance():
+    labels = np.zeros((40, 60), np.uint16)
+    labels[2:8, 2:8] = 1  # in the first box
+    labels[20:24, 2:6], labels[28:32, 2:6] = 2, 3  # two parts in the second box
+    labels[10:14, 40:44] = 4  # in no box
+    boxes = [
+        Annotation("cell", box, 1.0) for box in ((0.0, 0.0, 10.0, 10.0), (0.0, 18.0, 8.0, 16.0), (50.0, 0.0, 5.0, 5.0))
+    ]
+    counts, found = count_centroids(boxes, labels)
+    assert counts.tolist() == [1, 2, 0] and found == 4
+
+
+def test_a_centroid_in_two_boxes_belongs_to_the_nearer_one():
+    labels = np.zeros((40, 40), np.uint16)
+    labels[8:12, 8:12] = 1
+    boxes = [Annotation("cell", box, 1.0) for box in ((0.0, 0.0, 30.0, 30.0), (5.0, 5.0, 12.0, 12.0))]
+    assert count_centroids(boxes, labels)[0].tolist() == [0, 1]
+
+
+def test_a_set_of_boxes_has_no_dice_in_the_table():
+    found = [row("bccd", "default", "bccd", 0.0, scores={"f1": 0.7, "found_once": 0.8}, seed=seed) for seed in "01"]
+    assert cells(text(found[0]), "bccd", "default", "0", "bccd")[4:6] == ["", "0.700"]
+    assert cells(summary(found), "bccd", "default", "bccd")[3:6] == ["2", "", "0.700 ± 0.000"]
+
+
+def test_a_single_image_is_trained_on_and_scored(tmp_path):
+    folder = tmp_path / "data" / "nuclei"
+    folder.mkdir(parents=True)
+    for name in ("00_img.tif", "00_masks.png"):
+        (folder / name).write_bytes(b"")
+    target = prepare(tmp_path / "data", "nuclei", tmp_path / "images")
+    assert sorted(str(path.relative_to(target)) for path in target.rglob("00*")) == [
+        "test/nuclei/00_img.tif",
+        "test/nuclei/00_masks.png",
+        "train/nuclei/00_img.tif",
+    ]

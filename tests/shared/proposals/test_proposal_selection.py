@@ -1,13 +1,15 @@
 """Selection of proposals: as good as the best candidate, in sets of one kind and of all kinds."""
 
+import imagecodecs
 import numpy as np
 import pytest
-from real_labels import real_pairs
+from real_boxes import bccd_boxes
+from real_labels import real_data, real_pairs
 
 from shared.imaging.grey import grey
 from shared.metrics.tally import Tally, tally
 from shared.proposals.otsu import NORMAL_SEPARABILITY
-from shared.proposals.proposal import texture_contrast
+from shared.proposals.proposal import Proposal, texture_contrast
 from shared.proposals.proposal_selection import ProposalSelection
 
 KINDS = {
@@ -84,3 +86,46 @@ def test_the_side_of_more_texture(values, side):
     plane = np.full((64, 64), values[0], np.float32)
     plane[16:48, 16:48] = values[1] + 0.1 * rng.normal(size=(32, 32))
     assert np.sign(texture_contrast(plane)) == side and texture_contrast(np.ones((8, 8), np.float32)) == 0
+
+
+def test_an_inverted_copy_of_nested_cells_gets_the_same_masks():
+    pairs = pairs_of("dsb2018/gray_bright")
+    inverted = [(np.iinfo(image.dtype).max - image, mask) for image, mask in pairs]
+    one, other = (ProposalSelection.fit(image for image, _ in each) for each in (pairs, inverted))
+    assert {(found.is_nested, found.foreground_is_bright) for found in one.fitted()} == {(True, False)}
+    assert {(found.is_nested, found.foreground_is_bright) for found in other.fitted()} == {(True, True)}
+    assert abs(dice(inverted, other.probability) - dice(pairs, one.probability)) < 0.001
+
+
+def test_a_few_images_with_an_inner_level_do_not_make_a_set_nested():
+    """Some nuclei are brighter than others: their contour alone would be taken for the better one."""
+    pairs = [(image[..., None], mask) for image, mask in real_pairs("dsb2018/fluo", 60)]
+    selection = ProposalSelection.fit(image for image, _ in pairs)
+    inner = selection.nested[:, 1] > 0
+    assert 2 <= inner.sum() < 15
+    assert {one.is_nested for one in selection.fitted()} == {False}
+    some = [pair for pair, nested in zip(pairs, inner, strict=True) if nested]
+    alone = [selection.select(image).model_copy(update={"is_nested": True}) for image, _ in some]
+    taken = [dice([pair], one.probability) for pair, one in zip(some, alone, strict=True)]
+    assert np.mean([dice([pair], selection.probability) for pair in some]) > np.mean(taken) + 0.2
+
+
+def test_blood_smears_get_a_channel_that_shows_white_cells_too():
+    """Blue parts red cells from the background as well as green does, but leaves white cells out."""
+    boxes = bccd_boxes("val", 16)
+    images = {key: imagecodecs.imread(str(real_data() / f"bccd/val/{key}.jpg")) for key in boxes}
+    selection = ProposalSelection.fit(images.values())
+    green, blue = selection.candidates()[3:5]
+    assert (green.channel, blue.channel) == (1, 2) and blue.separability > 0.95 * green.separability
+
+    def covered(proposal: Proposal) -> float:
+        """Share of the boxes of white cells that is foreground."""
+        shares = []
+        for key, found in boxes.items():
+            mask = proposal.probability(images[key]) >= 0.5
+            for x, y, width, height in (map(int, one.bbox) for one in found if one.category == "WBC"):
+                shares.append(mask[y : y + height, x : x + width].mean())
+        return float(np.mean(shares))
+
+    assert {one.channel for one in selection.fitted()} == {1}
+    assert covered(selection.fitted()[0]) > covered(blue.model_copy(update={"foreground_is_bright": False})) + 0.2
