@@ -22,13 +22,20 @@ from shared.system.progress import track
 MERGE_THRESHOLDS = (0.8, 0.85, 0.75, 0.9, 0.7, 0.95, 0.6, 0.5, 0.4)
 """Values that are tried; the first of equally good ones is taken."""
 REFINEMENTS: tuple[BorderRefinement, ...] = ("none", "means", "edges")
-FRAGMENT_SHARE = 0.15
-"""`min_area_share` where the borders of the pseudo-masks were found by watershed: smaller objects there are mostly
-fragments of cells (RESULTS.md, "Constants")."""
+EDGE_MERGE_THRESHOLD, EDGE_MIN_AREA_SHARE = 0.75, 0.2
+"""`merge_threshold` and `min_area_share` where the borders of the pseudo-masks were found by watershed: large cells are
+cut otherwise, and smaller objects there are mostly fragments of cells (RESULTS.md, "Constants")."""
 LABELLED_SIDE = 1024
 """Side of the middle that is used of a hand-labelled image, px."""
 MAX_IMAGES, IMAGE_SIDE = 16, 384
 """Number of images for the high threshold, and side of the middle that is used of each, px."""
+
+
+def fit_to_refinement(settings: PostProcessing, refinement: BorderRefinement) -> PostProcessing:
+    """Set the border refinement to that of the pseudo-masks, with the splitting that suits it."""
+    of_edges = {"merge_threshold": EDGE_MERGE_THRESHOLD, "min_area_share": EDGE_MIN_AREA_SHARE}
+    changes = {"border_refinement": refinement} | (of_edges if refinement == "edges" else {})
+    return settings.model_copy(update=changes)
 
 
 def calibrate_high_threshold(

@@ -6,7 +6,7 @@ Defaults (400 steps of 12 crops of 128 px, ViT nano, encoder frozen): about 0.4 
 
 import cv2
 
-from components.train_segmentor.calibration import FRAGMENT_SHARE, calibrate_high_threshold, calibrate_splitting
+from components.train_segmentor.calibration import calibrate_high_threshold, calibrate_splitting, fit_to_refinement
 from components.train_segmentor.card import model_card
 from components.train_segmentor.component import TrainSegmentor
 from components.train_segmentor.labelled_crops import LabelledCrops, has_foreground, object_diameter
@@ -96,8 +96,7 @@ def _calibrate(
     """Post-processing that fits the trained network."""
     labels, keys = crops.labels, crops.crops.keys
     refinement = labels.info.notes.get(NOTE_BORDER_REFINEMENT, "none")
-    changes = {"border_refinement": refinement} | ({"min_area_share": FRAGMENT_SHARE} if refinement == "edges" else {})
-    settings = config.postprocessing.model_copy(update=changes)
+    settings = fit_to_refinement(config.postprocessing, refinement)
     settings = calibrate_high_threshold(predictor, settings, reader, keys)
     if crops.hand_labelled:
         settings = calibrate_splitting(predictor, settings, reader, labels, crops.hand_labelled)

@@ -8,13 +8,13 @@ import pytest
 import torch
 from killed_training import assert_killed_training_resumes
 from loop_artifacts import Data, dice, payload
-from real_labels import wheel_nuclei
+from real_labels import real_pairs, wheel_nuclei
 from skimage import measure
 from small_segmentor import write_images, write_truth
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from components.train_segmentor import plan
-from components.train_segmentor.calibration import MERGE_THRESHOLDS, REFINEMENTS, calibrate_splitting
+from components.train_segmentor.calibration import MERGE_THRESHOLDS, REFINEMENTS, calibrate_splitting, fit_to_refinement
 from components.train_segmentor.component import TrainSegmentor
 from components.train_segmentor.labelled_crops import LabelledCrops
 from components.train_segmentor.loop import train as loop
@@ -24,7 +24,9 @@ from shared.artifacts.image_set import ImageReader
 from shared.artifacts.kinds import LabelSet, Model
 from shared.artifacts.label_set import NOTE_BORDER_REFINEMENT, NOTE_HAND_LABELLED, LabelReader, LabelWriter
 from shared.artifacts.manifest import seal
+from shared.artifacts.postprocessing import PostProcessing
 from shared.imaging.normalise import Normalisation
+from shared.instances.distance import instance_distance
 from shared.instances.postprocess import find_foreground, split_instances
 from shared.metrics.tally import tally
 from shared.models.backbones.vit import Encoder
@@ -313,3 +315,18 @@ def test_masks_are_cut_and_oriented_with_their_images(tmp_path):
     np.testing.assert_allclose(weights, 0.2, rtol=1e-6)
     assert targets.mean() > 1.1 * (mask > 0).mean()  # drawn towards the foreground
     np.testing.assert_array_equal(images, crops.batch(16, step_generator(0, 0))[0])
+
+
+def test_cells_in_phase_contrast_are_cut_less_where_borders_were_found_by_watershed():
+    """The defaults give 1,977 objects for 1,571 cells, the others 1,704."""
+    plain = PostProcessing()
+    assert fit_to_refinement(plain, "means") == plain.model_copy(update={"border_refinement": "means"})
+    settings = fit_to_refinement(plain, "edges")
+    image, truth = real_pairs("usiigaci/labelled", 1)[0]
+    maps = np.stack([truth > 0, 0.4 + 0.6 * instance_distance(truth)]).astype(np.float32)
+    found = [
+        int(TARGET.decode(maps.copy(), image[..., None], one).labels.max())
+        for one in (plain.model_copy(update={"border_refinement": "edges"}), settings)
+    ]
+    cells = len(np.unique(truth)) - 1
+    assert cells <= found[1] < found[0]
