@@ -34,3 +34,14 @@ def decode_bmp(data: bytes) -> np.ndarray:
     (bits,) = struct.unpack("<H", data[28:30])
     grey = bits <= 8 and np.array_equal(image[..., 0], image[..., 1]) and np.array_equal(image[..., 0], image[..., 2])
     return image[..., :1] if grey else image[..., ::-1]
+
+
+def bmp_with_grey_palette(data: bytes) -> bytes:
+    """Make each colour of the palette the grey of its index: the indexes are decoded."""
+    offset, header = struct.unpack("<II", data[10:18])
+    (bits,) = struct.unpack("<H", data[28:30])
+    first, count = 14 + header, min(256, max(0, offset - 14 - header) // 4)
+    if bits > 8:
+        return data
+    palette = bytes(value for index in range(count) for value in (index, index, index, 0))
+    return data[:first] + palette + data[first + len(palette) :]

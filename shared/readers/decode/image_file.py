@@ -4,7 +4,8 @@ The declared size is compared with the bytes of the file before anything is allo
 whose text is the reason alone; the caller knows the file.
 
 - Alpha is dropped; a remark reports an alpha channel that is not constant. Palettes become grey or RGB.
-- Orientation tags are ignored: pixels stay as they are stored.
+- PNG and JPEG are turned as their orientation (Exif) says, as viewers do; the orientation of a TIFF is ignored, as
+  programs for microscopy do. A remark says either.
 """
 
 import os
@@ -36,8 +37,8 @@ class FormatReader(Protocol):
 
     frames: list[Frame]
 
-    def read(self, index: int) -> tuple[np.ndarray, list[str]]:
-        """Decode one frame (H, W, C) of any dtype; also return remarks."""
+    def read(self, index: int, *, raw: bool = False) -> tuple[np.ndarray, list[str]]:
+        """Decode one frame (H, W, C) of any dtype; also return remarks. raw: as `ImageFile.read`."""
         ...
 
     def close(self) -> None:
@@ -61,9 +62,12 @@ class ImageFile:
     def __post_init__(self) -> None:
         self.frames = self.reader.frames
 
-    def read(self, index: int) -> tuple[np.ndarray, list[str]]:
-        """Decode one frame as it is stored, (H, W, C) of any dtype; also return remarks about its pixels."""
-        return _with_image_errors(lambda: self.reader.read(index))
+    def read(self, index: int, *, raw: bool = False) -> tuple[np.ndarray, list[str]]:
+        """Decode one frame, (H, W, C) of any dtype; also return remarks about its pixels.
+
+        raw: as label images are read: palettes give their indexes, not their colours, and alpha is kept.
+        """
+        return _with_image_errors(lambda: self.reader.read(index, raw=raw))
 
     def close(self) -> None:
         """Close the file."""

@@ -30,6 +30,18 @@ def _segments(data: bytes) -> tuple[tuple[int, int, int] | None, int | None]:
     return found, None
 
 
+def jpeg_exif(head: bytes) -> bytes | None:
+    """Return the Exif metadata (segment APP1) of a file, given its first bytes."""
+    position = 2
+    while position + 4 <= len(head) and head[position] == 0xFF and head[position + 1] != 0xDA:
+        (length,) = struct.unpack(">H", head[position + 2 : position + 4])
+        body = head[position + 4 : position + 2 + length]
+        if head[position + 1] == 0xE1 and body[:6] == b"Exif\0\0":
+            return body[6:]
+        position += 1 if head[position + 1] == 0xFF else 2 + length
+    return None
+
+
 def jpeg_header(head: bytes, size: int) -> DeclaredSize:
     """Read the size."""
     found, _ = _segments(head)

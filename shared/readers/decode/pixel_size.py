@@ -1,5 +1,7 @@
 """Find the pixel size in micrometres that a file states: OME metadata, ImageJ's unit, TIFF resolution tags."""
 
+import math
+
 import tifffile
 from defusedxml import ElementTree
 
@@ -24,9 +26,27 @@ def ome_pixel_sizes(xml: str | None) -> list[float | None]:
         for axis in "XY":
             unit = UM_PER_UNIT.get(pixels.get(f"PhysicalSize{axis}Unit", "µm").lower())
             value = pixels.get(f"PhysicalSize{axis}")
-            sides.append(float(value) * unit if unit and value else None)
+            sides.append(_number(value) * unit if unit and value else None)
         sizes.append(square_pixel_size(*sides))
     return sizes
+
+
+def ome_other_files(xml: str | None, name: str) -> list[str]:
+    """Names of other files that hold planes of the images which OME metadata describes, in order; name: of this one."""
+    try:
+        root = ElementTree.fromstring(xml or "")
+    except Exception:  # as in `ome_pixel_sizes`
+        return []
+    named = (element.get("FileName") for element in root.iter() if str(element.tag).rsplit("}", 1)[-1] == "UUID")
+    return [other for other in dict.fromkeys(named) if other and other != name]
+
+
+def _number(text: str) -> float:
+    """Convert text to a number; nan, which is no size, where it is none."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
 
 
 def tag_pixel_size(tif: tifffile.TiffFile, page: tifffile.TiffPage) -> float | None:
@@ -39,7 +59,7 @@ def tag_pixel_size(tif: tifffile.TiffFile, page: tifffile.TiffPage) -> float | N
     if tif.is_imagej:
         unit = str((tif.imagej_metadata or {}).get("unit", "")).lower()
         return square_pixel_size(*(side * UM_PER_UNIT[unit] for side in sides)) if unit in UM_PER_UNIT else None
-    resolution_unit = int(tags["ResolutionUnit"].value) if "ResolutionUnit" in tags else 2
+    resolution_unit = tags["ResolutionUnit"].value if "ResolutionUnit" in tags else 2
     if resolution_unit not in _UM_PER_RESOLUTION_UNIT:
         return None
     size = square_pixel_size(*(side * _UM_PER_RESOLUTION_UNIT[resolution_unit] for side in sides))

@@ -2,6 +2,7 @@
 
 import struct
 import zlib
+from collections.abc import Iterator
 
 import imagecodecs
 import numpy as np
@@ -31,20 +32,45 @@ def png_header(head: bytes, size: int) -> DeclaredSize:
     return DeclaredSize(height, width, _CHANNELS[colour], 2 if depth == 16 else 1)
 
 
-def _check_complete(data: bytes) -> None:
-    """Raise ImageError unless every chunk is complete and matches its checksum, up to IEND."""
+def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Kind, and start and end of the contents, of every complete chunk."""
     position = 8
     while position + 12 <= len(data):
         length, kind = struct.unpack(">I4s", data[position : position + 8])
-        end = position + 12 + length
-        if end > len(data):
-            break
-        (crc,) = struct.unpack(">I", data[end - 4 : end])
-        if zlib.crc32(memoryview(data)[position + 4 : end - 4]) != crc:
+        if position + 12 + length > len(data):
+            return
+        yield kind, position + 8, position + 8 + length
+        position += 12 + length
+
+
+def png_exif(head: bytes) -> bytes | None:
+    """Return the Exif metadata of a file, given its first bytes."""
+    return next((head[start:end] for kind, start, end in _chunks(head) if kind == b"eXIf"), None)
+
+
+def png_with_grey_palette(data: bytes) -> bytes:
+    """Make each colour of the palette the grey of its index, and all of them opaque: the indexes are decoded."""
+    if len(data) < 33 or data[25] != 3:
+        return data
+    parts, last = [data[:8]], 8
+    for kind, start, end in _chunks(data):
+        chunk = data[start - 8 : end + 4]
+        if kind == b"PLTE":
+            body = kind + bytes(index for index in range((end - start) // 3) for _ in range(3))
+            chunk = struct.pack(">I", end - start) + body + struct.pack(">I", zlib.crc32(body))
+        parts += [] if kind == b"tRNS" else [chunk]
+        last = end + 4
+    return b"".join([*parts, data[last:]])
+
+
+def _check_complete(data: bytes) -> None:
+    """Raise ImageError unless every chunk is complete and matches its checksum, up to IEND."""
+    for kind, start, end in _chunks(data):
+        (crc,) = struct.unpack(">I", data[end : end + 4])
+        if zlib.crc32(memoryview(data)[start - 4 : end]) != crc:
             raise ImageError(f"damaged: a PNG whose {kind.decode('latin1')} chunk fails its checksum")
         if kind == b"IEND":
             return
-        position = end
     raise ImageError(f"truncated: a PNG that ends after {len(data)} bytes, without its end marker (IEND)")
 
 

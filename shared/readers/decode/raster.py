@@ -1,15 +1,16 @@
 """Read PNG, JPEG and BMP files, which hold one image each."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from shared.readers.decode.bmp import bmp_header, decode_bmp
-from shared.readers.decode.jpeg import decode_jpeg, jpeg_header
+from shared.readers.decode.bmp import bmp_header, bmp_with_grey_palette, decode_bmp
+from shared.readers.decode.jpeg import decode_jpeg, jpeg_exif, jpeg_header
 from shared.readers.decode.limits import DeclaredSize, Limits, check_size, drop_alpha
-from shared.readers.decode.png import decode_png, png_header
+from shared.readers.decode.orientation import exif_orientation, is_transposed, turn
+from shared.readers.decode.png import decode_png, png_exif, png_header, png_with_grey_palette
 from shared.system.errors import ImageError
 
 MAX_HEADER_BYTES = 2**22
@@ -20,18 +21,22 @@ MAX_METADATA_BYTES = 64 * 2**20
 
 @dataclass(frozen=True)
 class RasterFormat:
-    """The two functions of a format."""
+    """The functions of a format."""
 
     read_header: Callable[[bytes, int], DeclaredSize]
-    """First bytes and size of the file -> declared size of the image."""
+    """First bytes and size of the file -> declared size of the image as it is stored."""
     decode: Callable[[bytes], np.ndarray]
     """Whole file -> (H, W, C) uint8 or uint16."""
+    with_grey_palette: Callable[[bytes], bytes] = bytes
+    """Whole file -> the same file whose palette, if it has one, maps every index to itself."""
+    exif: Callable[[bytes], bytes | None] = lambda head: None
+    """First bytes of the file -> Exif metadata (a TIFF header on); None without any."""
 
 
 FORMATS = {
-    b"\x89P": RasterFormat(png_header, decode_png),
-    b"\xff\xd8": RasterFormat(jpeg_header, decode_jpeg),
-    b"BM": RasterFormat(bmp_header, decode_bmp),
+    b"\x89P": RasterFormat(png_header, decode_png, png_with_grey_palette, png_exif),
+    b"\xff\xd8": RasterFormat(jpeg_header, decode_jpeg, exif=jpeg_exif),
+    b"BM": RasterFormat(bmp_header, decode_bmp, bmp_with_grey_palette),
 }
 """First two bytes of a file -> its format."""
 
@@ -48,13 +53,23 @@ class RasterReader:
         check_size(declared, size, limits)
         if size > 3 * declared.nbytes + MAX_METADATA_BYTES:
             raise ImageError(f"{size} bytes are too many for {declared.width} x {declared.height} px")
+        self.orientation = exif_orientation(FORMATS[head[:2]].exif(head))
+        if is_transposed(self.orientation):
+            declared = replace(declared, height=declared.width, width=declared.height)
         self.frames = [declared.frame()]
 
-    def read(self, index: int) -> tuple[np.ndarray, list[str]]:
-        """Decode to (H, W, C) uint8 or uint16 without alpha; also return remarks."""
+    def read(self, index: int, *, raw: bool = False) -> tuple[np.ndarray, list[str]]:
+        """Decode to (H, W, C) uint8 or uint16, turned as its orientation says; also return remarks.
+
+        raw: keep the indexes of a palette, and alpha.
+        """
         data, remarks = self.path.read_bytes(), list[str]()
-        image = FORMATS[data[:2]].decode(data)
-        if image.shape[2] in (2, 4):
+        form = FORMATS[data[:2]]
+        image = form.decode(form.with_grey_palette(data) if raw else data)
+        if self.orientation != 1:
+            image = np.ascontiguousarray(turn(image, self.orientation))
+            remarks.append(f"turned as its orientation says (Exif, {self.orientation})")
+        if image.shape[2] in (2, 4) and not raw:
             image = drop_alpha(image, remarks)
         expected = (self.frames[0].height, self.frames[0].width)
         if image.shape[:2] != expected:

@@ -1,51 +1,28 @@
 """Decode TIFF to frames (H, W, C): pages, time stacks, ImageJ hyperstacks, OME-TIFF.
 
 The file's metadata names the axes. Y and X are the plane, C and S (samples) the channels. Every other axis (T, Z, R,
-...) enumerates frames, as do the pages of a file whose metadata names no axes.
+...) enumerates frames, as do the pages of a file whose metadata names no axes. A file may hold several series: pages of
+different sizes or types, or several images of OME-TIFF; their frames are numbered through the file. Thumbnails, reduced
+copies, and a slide's label and overview are left out, with a remark.
 """
 
 import logging
 import math
 import struct
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import tifffile
 
 from shared.readers.decode.limits import DeclaredSize, Frame, Limits, check_size, drop_alpha
-from shared.readers.decode.pixel_size import ome_pixel_sizes, tag_pixel_size
+from shared.readers.decode.pixel_size import ome_other_files, ome_pixel_sizes, tag_pixel_size
+from shared.readers.decode.tiff_series import NotTaken, Stack, check_colours, describe, is_secondary, stack_of
 from shared.system.errors import ImageError
 
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # its warnings become reasons of rejects
 
 MAX_FRAMES = 1_000_000
 """Frames of one file."""
-
-
-@dataclass(frozen=True)
-class Stack:
-    """One series of a file: an array with named axes, the trailing ones of which make up a page."""
-
-    series: tifffile.TiffPageSeries
-    axes: str
-    shape: tuple[int, ...]
-    page_axis: int
-    """Position of the first axis within a page; the axes before it enumerate pages."""
-
-    @property
-    def pages_shape(self) -> tuple[int, ...]:
-        """Lengths of the axes that enumerate pages."""
-        return self.shape[: self.page_axis]
-
-    @property
-    def frame_axes(self) -> list[int]:
-        """Positions of the axes that enumerate frames."""
-        return [i for i, axis in enumerate(self.axes) if axis not in "YXCS"]
-
-    def size(self, axis: str) -> int:
-        """Length along an axis; 1 where the axis is missing."""
-        return math.prod(n for a, n in zip(self.axes, self.shape, strict=True) if a == axis)
 
 
 class TiffReader:
@@ -62,32 +39,64 @@ class TiffReader:
             raise
 
     def _index(self, limits: Limits) -> None:
-        if self.tif.pages.first.photometric == tifffile.PHOTOMETRIC.SEPARATED:
-            raise ImageError("a CMYK TIFF; save it as RGB")
         self.frames: list[Frame] = []
         self._where: list[tuple[Stack, tuple[int, ...]]] = []
+        self._remarks: list[str] = []
+        self._counted = 0
         scales = ome_pixel_sizes(self.tif.ome_metadata) if self.tif.is_ome else []
+        others = ome_other_files(self.tif.ome_metadata, self.path.name) if self.tif.is_ome else []
+        if others:
+            self._remarks.append(f"parts of it are in other files, which are read as images of their own: {others[0]}")
+        wanted = [series for series in self.tif.series if not is_secondary(series)] or self.tif.series[:1]
         for number, series in enumerate(self.tif.series):
+            if series not in wanted:
+                self._remarks.append(f"left out: {describe(series)}")
+                continue
             scale = scales[min(number, len(scales) - 1)] if scales else tag_pixel_size(self.tif, series.keyframe)
-            self._add(_stack(series), scale, limits)
+            try:
+                self._add(series, scale, limits)
+            except NotTaken as error:
+                if len(wanted) == 1:
+                    raise
+                self._remarks.append(f"left out: {describe(series)}: {error}")
+        if not self.frames and self._remarks:
+            raise ImageError(self._remarks[-1])
         declared = int((self.tif.imagej_metadata or {}).get("images", 1)) if self.tif.is_imagej else 1
-        if declared > sum(stack.size("C") for stack, _ in self._where):
+        found = sum(stack.size("C") for stack, _ in self._where)
+        if declared > found and len(self.tif.pages) == 1:  # one header for all planes, of which some are missing
             raise ImageError(f"truncated: its header declares {declared} planes, the file has fewer")
+        if declared > found:
+            self._remarks.append(f"its header declares {declared} planes, the file has {found}")
 
-    def _add(self, stack: Stack, scale: float | None, limits: Limits) -> None:
-        """Check the size of one series, and list its frames."""
-        channels = stack.size("C") * stack.size("S")
-        if stack.series.keyframe.photometric == tifffile.PHOTOMETRIC.PALETTE:
-            channels = 3
-        declared = DeclaredSize(stack.size("Y"), stack.size("X"), channels, np.dtype(stack.series.dtype).itemsize)
+    def _add(self, series: tifffile.TiffPageSeries, scale: float | None, limits: Limits) -> None:
+        """Check the colours and the size of one series, and list its frames. Raises NotTaken for what is no image."""
+        try:
+            check_colours(series.keyframe)
+            stack = stack_of(series)
+            declared = self._declared(stack)
+            check_size(declared, None, limits)
+        except ImageError as error:
+            raise NotTaken(str(error)) from error
+        if stack.channels_last:
+            self._remarks.append(f"its last axis is read as {stack.size('C')} channels: they are last, without a name")
+        orientation = series.keyframe.tags.valueof("Orientation", 1)
+        if orientation in range(2, 9):
+            self._remarks.append(f"its orientation ({orientation}) is not applied; the pixels stay as they are stored")
         counts = tuple(stack.shape[i] for i in stack.frame_axes)
         if len(self.frames) + math.prod(counts) > MAX_FRAMES:
             raise ImageError(f"declares {math.prod(counts)} frames; the limit is {MAX_FRAMES}")
         check_size(declared, self._stored(stack) // max(1, math.prod(counts)), limits)
-        for number, where in enumerate(np.ndindex(*counts)):
+        for number, where in enumerate(np.ndindex(*counts), self._counted):
             if any(page is not None for page in self._pages(stack, where)):
                 self.frames.append(declared.frame(scale, number))
                 self._where.append((stack, where))
+        self._counted += math.prod(counts)
+
+    def _declared(self, stack: Stack) -> DeclaredSize:
+        channels = stack.size("C") * stack.size("S")
+        if stack.series.keyframe.photometric == tifffile.PHOTOMETRIC.PALETTE:
+            channels = 3
+        return DeclaredSize(stack.size("Y"), stack.size("X"), channels, np.dtype(stack.series.dtype).itemsize)
 
     def _stored(self, stack: Stack) -> int:
         """Count the bytes of image data of a series. Raises ImageError where the file ends before them."""
@@ -99,6 +108,7 @@ class TiffReader:
         for page in series.pages:
             if page is None:
                 continue
+            self._mend_byte_count(page, series.keyframe)
             for offset, count in zip(page.dataoffsets, page.databytecounts, strict=False):
                 self._check_within(offset, count)
             stored = sum(page.databytecounts)
@@ -107,6 +117,21 @@ class TiffReader:
                 raise ImageError(f"truncated: a page has {stored} bytes of image data, its header requires {bits // 8}")
             total += stored
         return total
+
+    def _mend_byte_count(self, page: tifffile.TiffPage | tifffile.TiffFrame, keyframe: tifffile.TiffPage) -> None:
+        """Correct the byte count of an uncompressed page in one piece, where all of its pixels are there."""
+        needed = (
+            (keyframe.bitspersample * keyframe.imagewidth * keyframe.samplesperpixel + 7) // 8 * keyframe.imagelength
+        )
+        offsets, counts = page.dataoffsets, page.databytecounts
+        if keyframe.compression != tifffile.COMPRESSION.NONE or len(offsets) != 1 or keyframe.is_tiled:
+            return
+        if counts[0] == needed or not offsets[0] or offsets[0] + needed > self.size or keyframe.planarconfig != 1:
+            return
+        remark = f"its header counts {counts[0]} bytes of pixels, but there are {needed}"
+        page.databytecounts = (needed,)
+        if remark not in self._remarks:
+            self._remarks.append(remark)
 
     def _check_within(self, offset: int, count: int) -> None:
         if offset + count > self.size:
@@ -129,8 +154,11 @@ class TiffReader:
         numbers = np.arange(math.prod(stack.pages_shape)).reshape(stack.pages_shape)[selection]
         return [stack.series.pages[int(number)] for number in numbers.ravel()]
 
-    def read(self, index: int) -> tuple[np.ndarray, list[str]]:
-        """Decode one frame (H, W, C) of any dtype; also return remarks."""
+    def read(self, index: int, *, raw: bool = False) -> tuple[np.ndarray, list[str]]:
+        """Decode one frame (H, W, C) of any dtype; also return remarks, on the file with its first frame.
+
+        raw: keep the indexes of a palette, and alpha; bits of which 0 is white are inverted.
+        """
         stack, where = self._where[index]
         selection = tuple(self._selection(stack, where))
         if self._is_contiguous(stack):
@@ -146,17 +174,21 @@ class TiffReader:
             planes = [page.asarray(maxworkers=1).reshape(page_shape)[within_page] for page in pages if page]
             lengths = [len(range(n)[s]) for n, s in zip(stack.pages_shape, selection, strict=False)]
             values = np.stack(planes).reshape(*lengths, *planes[0].shape)
-        return self._finish(stack, values)
+        image, remarks = self._finish(stack, values, raw)
+        return image, [*(self._remarks if index == 0 else []), *remarks]
 
     def close(self) -> None:
         """Close the file."""
         self.tif.close()
 
-    def _finish(self, stack: Stack, values: np.ndarray) -> tuple[np.ndarray, list[str]]:
+    def _finish(self, stack: Stack, values: np.ndarray, raw: bool) -> tuple[np.ndarray, list[str]]:
         """Order the axes as Y, X, channels; apply the palette; drop alpha."""
         order = sorted(range(len(stack.axes)), key=lambda i: ("YXCS".find(stack.axes[i]) % 5, i))
         image = values.transpose(order).reshape(stack.size("Y"), stack.size("X"), -1)
         page, remarks = stack.series.keyframe, list[str]()
+        if raw:
+            is_inverted = page.photometric == tifffile.PHOTOMETRIC.MINISWHITE and page.bitspersample == 1
+            return (image == 0 if is_inverted else image), remarks
         if page.photometric == tifffile.PHOTOMETRIC.PALETTE and page.colormap is not None:
             return apply_palette(image[..., 0], page.colormap), remarks
         if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
@@ -184,7 +216,11 @@ def check_pages(path: Path, size: int) -> None:
             raise ImageError(f"truncated: a TIFF of {size} bytes")
         (offset,) = struct.unpack_from(order + offset_format, head, 8 if big else 4)
         seen: set[int] = set()
-        while offset and offset not in seen:
+        while offset:
+            if offset in seen:
+                raise ImageError(f"damaged: after page {len(seen)} comes one that came before")
+            if len(seen) > MAX_FRAMES:
+                raise ImageError(f"has more than {MAX_FRAMES} pages")
             seen.add(offset)
             width = struct.calcsize(count_format)
             stream.seek(offset)
@@ -194,15 +230,6 @@ def check_pages(path: Path, size: int) -> None:
                 raise ImageError(f"truncated: the header of page {len(seen)} lies beyond the end ({size} bytes)")
             stream.seek(end)
             (offset,) = struct.unpack(order + offset_format, stream.read(struct.calcsize(offset_format)))
-
-
-def _stack(series: tifffile.TiffPageSeries) -> Stack:
-    axes, shape = series.get_axes(False), tuple(series.get_shape(False))
-    size = math.prod(series.keyframe.shape)
-    page_axis = next((i for i in range(len(shape) + 1) if math.prod(shape[i:]) == size), None)
-    if axes.count("Y") != 1 or axes.count("X") != 1 or page_axis is None:
-        raise ImageError(f"holds an array with the axes {axes} and shape {shape}, which is not an image")
-    return Stack(series, axes, shape, page_axis)
 
 
 def apply_palette(index: np.ndarray, colours: np.ndarray) -> np.ndarray:

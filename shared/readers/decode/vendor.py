@@ -55,8 +55,8 @@ class VendorReader:
                 self.frames.append(declared.frame(scale, len(self.frames)))
                 self._where.append((scene, t, z))
 
-    def read(self, index: int) -> tuple[np.ndarray, list[str]]:
-        """Decode one frame (H, W, C) of any dtype; there are no remarks."""
+    def read(self, index: int, *, raw: bool = False) -> tuple[np.ndarray, list[str]]:
+        """Decode one frame (H, W, C) of any dtype; there are no remarks, and no other pixels that are `raw`."""
         scene, t, z = self._where[index]
         self._image.set_scene(scene)
         if "S" not in self._image.dims.order:
