@@ -13,9 +13,9 @@ from shared.artifacts.annotation import Annotation
 from shared.artifacts.image_codec import EncodedImage, encode_image
 from shared.artifacts.keys import frame_key, hashed_key, printable
 from shared.artifacts.label_set import LabelKind
-from shared.readers import coco, label_images, voc
 from shared.readers.decode.image_file import Frame, ImageFile, Limits, open_image
 from shared.readers.decode.pixel_values import to_storable
+from shared.readers.labels import coco, label_images, voc
 from shared.readers.source_image import SourceImage
 from shared.system.errors import ImageError
 from shared.system.parallel import in_order
@@ -175,8 +175,9 @@ def _read_labels(job: ImageJob, size: tuple[int, int], limits: Limits, decoded: 
 def _read_mask(job: ImageJob, size: tuple[int, int], limits: Limits, decoded: DecodedImage) -> None:
     image = job.image
     if image.object_masks:
-        decoded.mask, dropped = label_images.merge_object_masks(image.object_masks, size, limits)
+        decoded.mask, dropped, remarks = label_images.merge_object_masks(image.object_masks, size, limits)
         decoded.label_rejects += dropped
+        decoded.remarks += remarks
     elif image.mask_path is not None:
         decoded.mask, decoded.mask_kind, remarks = label_images.read_label_image(
             image.mask_path, size, limits, job.index, job.frame_count

@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from shared.artifacts.keys import assign_keys
-from shared.readers.annotation_pairing import AnnotationPairing
 from shared.readers.classes.class_table import TABLE_SUFFIXES
 from shared.readers.classes.listed_classes import ListedClasses
 from shared.readers.decode.image_file import IMAGE_SUFFIXES
 from shared.readers.folder_names import assign_classes, assign_splits_and_groups, group_by_name
-from shared.readers.label_pairing import LabelImagePairing
+from shared.readers.labels.annotation_pairing import AnnotationPairing
+from shared.readers.labels.label_pairing import LabelImagePairing
 from shared.readers.listing import list_files
 from shared.readers.source_image import SourceImage
 

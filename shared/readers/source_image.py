@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from shared.readers.coco import CocoImage
+from shared.readers.labels.coco import CocoImage
 
 
 @dataclass

@@ -42,7 +42,7 @@ from shared.models.class_predictor import ClassPredictor, network_input  # noqa:
 from shared.models.classifier import Classifier  # noqa: E402
 from shared.models.config import ModelInput  # noqa: E402
 from shared.models.load import load_model  # noqa: E402
-from shared.readers.voc import voc_annotations  # noqa: E402
+from shared.readers.labels.voc import voc_annotations  # noqa: E402
 from shared.stage.version import code_version  # noqa: E402
 from shared.system.devices import threads  # noqa: E402
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from shared.artifacts.label_set import LabelReader
 from shared.artifacts.manifest import image_count
-from shared.readers.voc import voc_annotations
+from shared.readers.labels.voc import voc_annotations
 from shared.system.errors import UserError
 
 SMEARS = ("BloodImage_00338.*", "BloodImage_0033[4-7].*")

@@ -7,7 +7,7 @@ import pytest
 from real_labels import real_data
 
 from shared.artifacts.annotation import Annotation
-from shared.readers.voc import voc_annotations
+from shared.readers.labels.voc import voc_annotations
 
 BCCD_SIZE = (480, 640)
 """Height and width of every image, px."""

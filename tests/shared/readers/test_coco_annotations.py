@@ -9,7 +9,7 @@ from image_files import two_objects
 from pycocotools import mask as coco_mask
 
 from shared.artifacts.coco import AnnotationWriter
-from shared.readers.coco import CocoImage, coco_annotations, rasterise, read_coco
+from shared.readers.labels.coco import CocoImage, coco_annotations, rasterise, read_coco
 
 
 def coco_file(path: Path, *rows: dict) -> Path:

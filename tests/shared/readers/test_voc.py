@@ -2,7 +2,7 @@
 
 import pytest
 
-from shared.readers.voc import voc_annotations
+from shared.readers.labels.voc import voc_annotations
 from shared.system.errors import ImageError
 
 

@@ -4,8 +4,8 @@ from collections import Counter, defaultdict
 from pathlib import Path, PurePosixPath
 
 from shared.artifacts.keys import printable
-from shared.readers import coco, voc
 from shared.readers.classes.image_lookup import ImageLookup
+from shared.readers.labels import coco, voc
 from shared.readers.source_image import SourceImage
 
 

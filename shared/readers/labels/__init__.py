@@ -1,0 +1,1 @@
+"""Labels of images: label images and annotation files, and which image they belong to."""
