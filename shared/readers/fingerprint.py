@@ -34,7 +34,7 @@ def _store_rows(uri: str) -> list[tuple[bytes, int, str]]:
 def _local_rows(source: Path) -> list[tuple[bytes, int, str]]:
     """List (relative path, size, modification time) of files; a broken link, which ingest rejects, is left out."""
     rows = []
-    for relative, path in list_files(source)[0].items():
+    for relative, path in list_files(source).files.items():
         with contextlib.suppress(OSError):
             status = path.stat()
             rows.append((os.fsencode(str(relative)), status.st_size, str(status.st_mtime_ns)))

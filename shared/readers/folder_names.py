@@ -5,7 +5,7 @@ from collections import defaultdict
 from pathlib import PurePosixPath
 
 from shared.artifacts.keys import printable
-from shared.readers.labels.label_pairing import IMAGE_FOLDERS, MASK_FOLDERS
+from shared.readers.labels.label_names import IMAGE_FOLDERS, MASK_FOLDERS
 from shared.readers.source_image import SourceImage
 
 SPLITS = {"train": "train", "training": "train", "valid": "val", "val": "val", "validation": "val"}

@@ -49,6 +49,8 @@ class IngestSummary:
     """(source, remark) on accepted images."""
     ignored_files: dict[str, int] = field(default_factory=dict)
     """Suffix -> number of files that are neither images nor labels."""
+    label_files: list[str] = field(default_factory=list)
+    """Files named like label images whose image is missing."""
     instance_count: int = 0
     """Objects in label images."""
     annotation_count: int = 0
@@ -62,6 +64,7 @@ class IngestSummary:
         summary = cls(layout.description, ignored_files=layout.ignored)
         summary.rejects = layout.problems + layout.unreadable
         summary.rejected_images = len(layout.unreadable)
+        summary.remarks, summary.label_files = list(layout.remarks), layout.without_image
         return summary
 
     def add_rejected_images(self, rejects: list[tuple[str, str]]) -> None:
@@ -176,6 +179,10 @@ def write_rejects(rejects: list[tuple[str, str]], folder: Path) -> None:
 def check_rejects(source: Path, summary: IngestSummary, max_rejects: float) -> None:
     """Raise UserError where no image is left, or where more than the share `max_rejects` is rejected."""
     total = len(summary.images) + summary.rejected_images
+    if total == 0 and (labels := summary.label_files):
+        named = f"{labels[0]} is a label image" if len(labels) == 1 else f"{len(labels)} files are label images"
+        example = "" if len(labels) == 1 else f", such as {labels[0]}"
+        raise UserError(f"{source}: no image: by name {named}{example}; rename, or add the images that they belong to")
     if total == 0:
         found = ", ".join(f"{number} .{suffix}" for suffix, number in summary.ignored_files.items()) or "nothing"
         raise UserError(f"{source}: no image files (found: {found}); provide TIFF, PNG, JPEG or BMP")

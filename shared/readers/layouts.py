@@ -10,7 +10,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from shared.artifacts.keys import assign_keys
+from shared.artifacts.keys import assign_keys, printable
 from shared.readers.classes.class_table import TABLE_SUFFIXES
 from shared.readers.classes.listed_classes import ListedClasses
 from shared.readers.decode.image_file import IMAGE_SUFFIXES
@@ -35,6 +35,10 @@ class Layout:
     """(folder or file, reason) that could not be listed."""
     ignored: dict[str, int] = field(default_factory=dict)
     """Suffix -> number of files that are neither images nor labels."""
+    remarks: list[tuple[str, str]] = field(default_factory=list)
+    """(file, remark) on what a name was taken for."""
+    without_image: list[str] = field(default_factory=list)
+    """Files named like label images whose image is missing."""
 
 
 def recognise(source: Path, group_pattern: re.Pattern[str] | None = None) -> Layout:
@@ -42,12 +46,14 @@ def recognise(source: Path, group_pattern: re.Pattern[str] | None = None) -> Lay
 
     group_pattern: see `shared.readers.folder_names.group_by_name`.
     """
-    files, unreadable = list_files(source)
+    listing = list_files(source)
+    files = listing.files
     by_kind = _by_kind(files)
     label_images = LabelImagePairing(files, by_kind.pop("image", []))
     if len(files) > 1 or not source.is_file():
         label_images.pair_object_masks()
         label_images.pair_label_images()
+        label_images.pair_by_relation()
     images = label_images.source_images()
     annotations, listed = AnnotationPairing(images), ListedClasses(images)
     for relative in by_kind.pop("json", []):
@@ -69,8 +75,10 @@ def recognise(source: Path, group_pattern: re.Pattern[str] | None = None) -> Lay
         sorted(images, key=lambda image: image.key),
         _describe(source, images, found, classes, named),
         sorted(label_images.problems + annotations.problems + listed.problems),
-        unreadable,
+        listing.unreadable,
         dict(sorted(ignored.items())),
+        label_images.remarks + listing.passed_over,
+        [printable(label) for label in label_images.without_image],
     )
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import PurePosixPath
 
 from shared.artifacts.keys import key_of
+from shared.readers.file_names import normal, stem_of
 from shared.readers.source_image import SourceImage
 
 
@@ -12,11 +13,12 @@ class ImageLookup:
     """The images of a source, by path, name, stem and key."""
 
     def __init__(self, images: Sequence[SourceImage]) -> None:
-        self._by_path = {image.relative: image for image in images}
+        self._by_path = {normal(image.relative): image for image in images}
         self._by_part: dict[str, list[SourceImage]] = defaultdict(list)
         for image in images:
-            parts = {image.relative.name, image.relative.stem, image.relative.with_suffix("").as_posix()}
-            for part in parts | {key_of(image.relative), image.relative.as_posix()}:
+            relative = normal(image.relative)
+            parts = {relative.name, relative.stem, stem_of(relative), relative.with_suffix("").as_posix()}
+            for part in parts | {key_of(image.relative), relative.as_posix()}:
                 self._by_part[part].append(image)
 
     def find(self, text: str, beside: PurePosixPath) -> tuple[SourceImage | None, str]:
@@ -25,7 +27,7 @@ class ImageLookup:
         beside: the file that names it; paths are relative to its folder or to one above. Returns the image, or None and
         what the problem is.
         """
-        name = PurePosixPath(text.strip().replace("\\", "/"))
+        name, beside = normal(PurePosixPath(text.strip().replace("\\", "/"))), normal(beside)
         for folder in beside.parents:
             if (image := self._by_path.get(folder / name)) is not None:
                 return image, ""

@@ -5,6 +5,7 @@ from pathlib import Path, PurePosixPath
 
 from shared.artifacts.keys import printable
 from shared.readers.classes.image_lookup import ImageLookup
+from shared.readers.file_names import stem_of
 from shared.readers.labels import coco, voc
 from shared.readers.source_image import SourceImage
 
@@ -22,7 +23,7 @@ class AnnotationPairing:
         self._lookup = ImageLookup(images)
         self._by_stem: dict[str, list[SourceImage]] = defaultdict(list)
         for image in images:
-            self._by_stem[image.relative.stem].append(image)
+            self._by_stem[stem_of(image.relative)].append(image)
 
     def add_coco(self, path: Path, relative: PurePosixPath) -> list[tuple[SourceImage, str]]:
         """Attach the annotations of a COCO file to its images; ignore any other JSON. Returns the images' classes."""
@@ -47,7 +48,7 @@ class AnnotationPairing:
 
     def add_voc(self, path: Path, relative: PurePosixPath) -> None:
         """Attach a Pascal VOC file to the image of its name in the same folder, else to the only one of its name."""
-        same = self._by_stem[relative.stem]
+        same = self._by_stem[stem_of(relative)]
         beside = [image for image in same if image.relative.parent == relative.parent]
         match = beside or (same if len(same) == 1 else [])
         if not voc.is_voc(path):

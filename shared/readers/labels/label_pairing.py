@@ -1,18 +1,23 @@
 """Tell label images from images by their names, and find the image of each."""
 
-import re
 from collections import defaultdict
 from pathlib import Path, PurePosixPath
 
 from shared.artifacts.keys import printable
+from shared.readers.file_names import stem_of
+from shared.readers.labels.label_names import (
+    IMAGE_FOLDERS,
+    Place,
+    Relation,
+    base_of,
+    is_label,
+    lower,
+    pair_name,
+    places_of,
+    rank,
+    relations_of,
+)
 from shared.readers.source_image import SourceImage
-
-IMAGE_FOLDERS = ("images", "image", "imgs", "img", "jpegimages")
-"""Names of folders that hold images, in lower case."""
-MASK_FOLDERS = ("labels", "label", "masks", "mask", "ground_truth", "groundtruth", "gt")
-"""Names of folders that hold label images, in lower case."""
-_LABEL_STEM = re.compile(r"(?P<base>.+?)[_-](?:cp_)?(?P<ending>masks?|labels?)", re.IGNORECASE)
-_IMAGE_ENDINGS = ("", "_img", "_image", "-img", "-image")
 
 
 class LabelImagePairing:
@@ -31,9 +36,16 @@ class LabelImagePairing:
         """Description of the naming rule of each labelled image."""
         self.problems: list[tuple[str, str]] = []
         """(file, reason) of label images that are not used."""
+        self.remarks: list[tuple[str, str]] = []
+        """(file, remark) on what a name was taken for."""
+        self.without_image: list[PurePosixPath] = []
+        """Files named like label images whose image is missing."""
 
     def pair_object_masks(self) -> None:
-        """Pair ID/images/NAME.png with ID/masks/*.png, one mask per object, as in the Data Science Bowl 2018."""
+        """Pair ID/images/NAME.png with ID/masks/*.png, one mask per object, as in the Data Science Bowl 2018.
+
+        Where one of the masks has the name of the image, it is the image's label image.
+        """
         folders: dict[PurePosixPath, list[PurePosixPath]] = defaultdict(list)
         for relative in self.images:
             folders[relative.parent].append(relative)
@@ -42,7 +54,7 @@ class LabelImagePairing:
                 continue
             beside = [other for other in folders if other.parent == folder.parent and _is_image_folder(other)]
             images = [image for other in beside for image in folders[other]]
-            if len(images) != 1 or (len(masks) == 1 and _base(masks[0]) == images[0].stem):
+            if len(images) != 1 or any(base_of(mask) in (stem_of(images[0]), base_of(images[0])) for mask in masks):
                 continue
             self.objects_of[images[0]] = tuple(self.files[mask] for mask in masks)
             self.found.append("folders with one mask per object")
@@ -50,21 +62,47 @@ class LabelImagePairing:
 
     def pair_label_images(self) -> None:
         """Pair each label image with an image of the same folder, or across images/ and labels/ folders."""
-        labels = [file for file in self.images if _mask_folder(file) is not None or _LABEL_STEM.fullmatch(file.stem)]
+        labels = [file for file in self.images if is_label(file)]
         self._remove(labels)
-        named: dict[tuple[PurePosixPath, str], list[PurePosixPath]] = defaultdict(list)
-        for image in self.images:
-            named[_lower(image.parent), image.stem].append(image)
-        for label in sorted(labels, key=lambda label: (_rank(label), label)):
-            partners = [image for place in _candidates(label) for image in named.get(place, [])]
-            if not partners:
-                self.problems.append((printable(label), "label: named like a label image, but its image is missing"))
-            elif partners[0] in self.mask_of or partners[0] in self.objects_of:
-                reason = f"label: not used; {printable(partners[0])} has another label image"
-                self.problems.append((printable(label), reason))
+        named = self._by_place(self.images)
+        for label in sorted(labels, key=lambda label: (rank(label), label)):
+            places = [*places_of(label), *(place for relation in relations_of(label) for place in relation.places)]
+            if partners := next((named[place] for place in places if place in named), []):
+                self._pair(label, partners)
             else:
-                self.mask_of[partners[0]] = self.files[label]
-                self.found.append(_pair_name(partners[0], label))
+                self.without_image.append(label)
+                self.problems.append((printable(label), "label: named like a label image, but its image is missing"))
+
+    def pair_by_relation(self) -> None:
+        """Pair files that are label images only because the image that their name points to is there.
+
+        Those that belong to an image and are no label image are left out. What points to no image stays an image.
+        """
+        named = self._by_place(self.images)
+        related = {file: relations for file in self.images if (relations := list(relations_of(file)))}
+        found = {file: self._partners(file, relations, named) for file, relations in related.items()}
+        taken = {file for file, partners in found.items() if partners}
+        pairs = [(file, *found[file][0]) for file in taken if found[file] and found[file][0][1][0] not in taken]
+        for file, relation, partners in sorted(pairs, key=lambda pair: (pair[1].rank, pair[0])):
+            self._relate(file, relation, partners)
+        known = {file for file, *_ in pairs} | {partner for *_, partners in pairs for partner in partners}
+        if alone := sorted(set(related) - known):
+            more = f", like {len(alone) - 1} more files" if len(alone) > 1 else ""
+            remark = f"read as an image{more}, although named like a label image: no image has the rest of its name"
+            self.remarks.append((printable(alone[0]), remark))
+
+    @staticmethod
+    def _partners(
+        file: PurePosixPath, relations: list[Relation], named: dict[Place, list[PurePosixPath]]
+    ) -> list[tuple[Relation, list[PurePosixPath]]]:
+        """The relations of a file with the images that they lead to, without those that lead nowhere."""
+        leads = [
+            (relation, [one for one in named[place] if one != file])
+            for relation in relations
+            for place in relation.places
+            if place in named
+        ]
+        return [(relation, images) for relation, images in leads if images]
 
     def source_images(self) -> list[SourceImage]:
         """Return the images with the label images found for them."""
@@ -78,55 +116,35 @@ class LabelImagePairing:
             for relative in self.images
         ]
 
+    def _relate(self, file: PurePosixPath, relation: Relation, partners: list[PurePosixPath]) -> None:
+        self._remove([file])
+        if relation.is_label:
+            self._pair(file, partners)
+        else:
+            self.remarks.append((printable(file), f"left out: no image, it belongs to {printable(partners[0])}"))
+
+    def _pair(self, label: PurePosixPath, partners: list[PurePosixPath]) -> None:
+        """Give a label image to the one of several images of its name that has its suffix, else to the first."""
+        image = next((one for one in partners if one.suffix.lower() == label.suffix.lower()), partners[0])
+        if image in self.mask_of or image in self.objects_of:
+            self.problems.append((printable(label), f"label: not used; {printable(image)} has another label image"))
+            return
+        self.mask_of[image] = self.files[label]
+        self.found.append(pair_name(image, label))
+        if others := [printable(one) for one in partners if one != image]:
+            remark = f"the label image of {printable(image)}, not of {', '.join(others)}, which has the same name"
+            self.remarks.append((printable(label), remark))
+
+    def _by_place(self, images: list[PurePosixPath]) -> dict[Place, list[PurePosixPath]]:
+        named: dict[Place, list[PurePosixPath]] = defaultdict(list)
+        for image in images:
+            named[lower(image.parent), stem_of(image)].append(image)
+        return dict(named)
+
     def _remove(self, labels: list[PurePosixPath]) -> None:
         taken = set(labels)
         self.images = [image for image in self.images if image not in taken]
 
 
-def _lower(folder: PurePosixPath) -> PurePosixPath:
-    return PurePosixPath(str(folder).lower())
-
-
 def _is_image_folder(folder: PurePosixPath) -> bool:
     return folder.name.lower() in IMAGE_FOLDERS
-
-
-def _mask_folder(path: PurePosixPath) -> int | None:
-    """Position of the last folder whose name is in `MASK_FOLDERS`."""
-    parts = [part.lower() for part in path.parent.parts]
-    return max((i for i, part in enumerate(parts) if part in MASK_FOLDERS), default=None)
-
-
-def _base(path: PurePosixPath) -> str:
-    match = _LABEL_STEM.fullmatch(path.stem)
-    return match["base"] if match else path.stem
-
-
-def _rank(label: PurePosixPath) -> int:
-    """Priority among several label images of one image: masks before mask, labels, label."""
-    match = _LABEL_STEM.fullmatch(label.stem)
-    return ["masks", "mask", "labels", "label"].index(match["ending"].lower()) if match else -1
-
-
-def _candidates(label: PurePosixPath) -> list[tuple[PurePosixPath, str]]:
-    """(folder in lower case, stem) of images that a label image may belong to, the most likely first."""
-    folder, at = _lower(label.parent), _mask_folder(label)
-    folders = []
-    if at is not None:
-        before, after = folder.parts[:at], folder.parts[at + 1 :]
-        folders = [PurePosixPath(*before, name, *after) for name in IMAGE_FOLDERS] + [PurePosixPath(*before, *after)]
-    folders.append(folder)
-    stems = dict.fromkeys([*(_base(label) + ending for ending in _IMAGE_ENDINGS), label.stem])
-    return [(place, stem) for place in folders for stem in stems]
-
-
-def _pair_name(image: PurePosixPath, label: PurePosixPath) -> str:
-    """Describe the naming rule of a pair: `NAME_img.png with NAME_masks.png`."""
-    match = _LABEL_STEM.fullmatch(label.stem)
-    end = label.stem[len(match["base"]) :] if match else ""
-    if image.parent != label.parent:
-        at = _mask_folder(label)
-        name = label.parent.parts[at] if at is not None else label.parent.name
-        return f"images with {name}/NAME{end}{label.suffix}"
-    base = match["base"] if match else label.stem
-    return f"NAME{image.stem[len(base) :]}{image.suffix} with NAME{end}{label.suffix}"

@@ -7,8 +7,8 @@ The rules, in this order; every decision but the plain cases is a remark.
    value does and one covers half of the image, the label image is rejected; otherwise all is objects.
 2. Smeared values are no numbers of objects: in a label image that was resized with interpolation, or was a JPEG,
    pieces of one value lie between others and nowhere fill a square of 3 x 3 px. If more than half of its pieces are
-   such, it is read as foreground above half of the largest value where nearly all of its other pixels are near 0 or near
-   that value, and rejected otherwise.
+   such, it is read as foreground above half of the largest value where nearly all of its other pixels are near 0 or
+   near that value, and rejected otherwise.
 3. One value in several pieces, or the value 255 alone, is a foreground.
 4. Classes: where at least half of the values are in several pieces of about the same size, they are read as foreground.
 5. Anything else is instances.

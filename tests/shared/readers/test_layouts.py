@@ -87,6 +87,79 @@ def test_folders_with_one_mask_per_object(tmp_path):
     assert [item.group for item in layout.images] == ["id1", "id2", "id3"]
 
 
+@pytest.mark.parametrize(
+    ("image", "mask"),
+    [
+        ("01/t000.tif", "01_GT/SEG/man_seg000.tif"),  # Cell Tracking Challenge
+        ("movies/02/t0012.tif", "movies/02_ST/SEG/man_seg0012.tif"),
+        ("s [x=0,y=0].tif", "s [x=0,y=0]-labelled.tif"),  # QuPath
+        ("train_images/a.tif", "train_masks/a.tif"),
+        ("images_train/a.tif", "masks_train/a.tif"),
+        ("train/a.tif", "train_labels/a_mask.tif"),
+        ("set-imgs/a_img.tif", "set-gt/a.tif"),
+        ("JPEGImages/a.jpg", "SegmentationObject/a.png"),  # Pascal VOC
+        ("a.tif", "mask_a.tif"),
+        ("a.tif", "Labels-a.png"),
+        ("a.tif", "a_seg.tif"),
+        ("a_img.png", "a_GT.png"),
+        ("a.png", "a_Object Identities.png"),  # ilastik
+        ("seg_3.png", "seg_3_gt.png"),
+        ("a.ome.tif", "a_masks.tif"),
+        ("a.ome.tif", "a_masks.ome.tif"),
+        ("a.tif", "masks/a.ome.tiff"),
+        ("two\nlines.png", "two\nlines_masks.png"),
+        ("Zu\u0308rich.png", "Z\u00fcrich_masks.png"),  # decomposed, as macOS stores it, and composed
+        ("Zu\u0308rich/images/a.png", "Z\u00fcrich/masks/a.png"),
+    ],
+)
+def test_names_that_are_labels_where_their_image_is_there(tmp_path, image, mask):
+    folder_of(tmp_path, image, mask, "other.png")
+    layout = recognise(tmp_path)
+    assert masks(layout, tmp_path) == {image: mask}
+    assert images(layout) == {image, "other.png"} and not layout.problems and not layout.remarks
+
+
+def test_files_of_an_image_that_are_no_label_images_are_left_out(tmp_path):
+    files = ["a_img_flows.tif", "a_cp_outlines.png", "01_GT/TRA/man_track000.tif", "01_RES/mask000.tif"]
+    layout = recognise(folder_of(tmp_path, "a_img.tif", "a_masks.tif", "a.png", "01/t000.tif", *files))
+    assert images(layout) == {"a_img.tif", "a.png", "01/t000.tif"}
+    assert {name for name, remark in layout.remarks if remark.startswith("left out")} == set(files)
+
+
+def test_without_their_image_they_are_images_and_are_named(tmp_path):
+    names = {"mask_1.png", "x_seg.png", "x_flows.png", "train_masks/a.png"}
+    layout = recognise(folder_of(tmp_path, *names))
+    assert images(layout) == names and not masks(layout, tmp_path)
+    ((name, remark),) = layout.remarks
+    assert name == "mask_1.png" and "read as an image, like 3 more files" in remark
+
+
+def test_of_several_label_images_that_of_objects_is_used(tmp_path):
+    folder_of(tmp_path, "JPEGImages/a.jpg", "SegmentationClass/a.png", "SegmentationObject/a.png")
+    layout = recognise(tmp_path)
+    assert masks(layout, tmp_path) == {"JPEGImages/a.jpg": "SegmentationObject/a.png"}
+    assert [name for name, _ in layout.problems] == ["SegmentationClass/a.png"]
+
+
+def test_of_images_of_one_name_the_one_with_the_suffix_gets_the_label_image(tmp_path):
+    layout = recognise(folder_of(tmp_path, "a.png", "a.tif", "a_masks.tif"))
+    assert masks(layout, tmp_path) == {"a.tif": "a_masks.tif"} and images(layout) == {"a.png", "a.tif"}
+    assert layout.remarks == [("a_masks.tif", "the label image of a.tif, not of a.png, which has the same name")]
+
+
+def test_several_masks_beside_one_image_pair_by_name_first(tmp_path):
+    layout = recognise(folder_of(tmp_path, "images/a.png", "masks/a.png", "masks/b.png"))
+    assert masks(layout, tmp_path) == {"images/a.png": "masks/a.png"}
+    assert [name for name, _ in layout.problems] == ["masks/b.png"]
+
+
+def test_folders_with_results_are_passed_over(tmp_path):
+    names = ["a.png", "results/run.json", "results/infer/overlays/a.png", "kept/artifact.json", "kept/b.png", "c/d.png"]
+    layout = recognise(folder_of(tmp_path, *names))
+    assert images(layout) == {"a.png", "c/d.png"}
+    assert [name for name, _ in layout.remarks] == ["kept", "results"]
+
+
 def test_class_folders_with_splits(tmp_path):
     names = [f"{split}/{name}/a.png" for split in ("train", "valid", "test") for name in ("positive", "negative")]
     layout = recognise(folder_of(tmp_path, *names))
