@@ -34,9 +34,21 @@ def run(compiled: Path, args: argparse.Namespace) -> int:
         check_known(task, values)
     options = _options(graph, args)
     folder = (args.out or Path("runs") / Path(args.pipeline).stem).absolute()
+    refuse_overlap(str(values.get("source") or ""), folder)
     with opened(folder):
         place_graph(compiled, folder)
         return _execute(graph, folder, values, options, args)
+
+
+def refuse_overlap(source: str, folder: Path) -> None:
+    """Raise UserError where source and run folder are one, or one is within the other: results would become images."""
+    if not source or "://" in source:
+        return
+    place, run = Path(source).resolve(), folder.resolve()
+    if run.is_relative_to(place):
+        raise UserError(f"--out {folder}: within --source {source}; give a folder outside of it")
+    if place.is_relative_to(run):
+        raise UserError(f"--source {source}: within the run folder {folder}; give another --out")
 
 
 def _options(graph: Graph, args: argparse.Namespace) -> Options:

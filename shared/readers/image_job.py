@@ -15,7 +15,7 @@ from shared.artifacts.keys import frame_key, hashed_key, printable
 from shared.artifacts.label_set import LabelKind
 from shared.readers.decode.image_file import Frame, ImageFile, Limits, open_image
 from shared.readers.decode.pixel_values import to_storable
-from shared.readers.labels import coco, label_images, voc
+from shared.readers.labels import label_images, outlines, voc
 from shared.readers.source_image import SourceImage
 from shared.system.errors import ImageError
 from shared.system.parallel import in_order
@@ -168,8 +168,9 @@ def _read_labels(job: ImageJob, size: tuple[int, int], limits: Limits, decoded: 
         if (job.image.voc_path or job.image.coco) and job.frame_count > 1:
             raise ImageError("annotations of a file with several frames are not supported")
         _read_annotations(job.image, size, decoded)
-    except (ImageError, ValueError, SyntaxError) as error:  # SyntaxError: what XML parsers raise
-        decoded.label_rejects.append(f"{printable(path.name)}: {error}" if path else str(error))
+    except Exception as error:  # parsers raise errors of many types
+        reason = str(error) if isinstance(error, ImageError) else f"not readable ({type(error).__name__}: {error})"
+        decoded.label_rejects.append(f"{printable(path.name)}: {reason}" if path else reason)
 
 
 def _read_mask(job: ImageJob, size: tuple[int, int], limits: Limits, decoded: DecodedImage) -> None:
@@ -191,9 +192,10 @@ def _read_annotations(image: SourceImage, size: tuple[int, int], decoded: Decode
         decoded.annotations, dropped = voc.voc_annotations(image.voc_path, size)
         decoded.label_rejects += dropped
     if image.coco is not None:
-        outlined, dropped = coco.coco_annotations(image.coco, size)
+        outlined, dropped = outlines.coco_annotations(image.coco, size)
         decoded.annotations = (decoded.annotations or []) + outlined
         decoded.label_rejects += dropped
-        drawn = coco.rasterise(outlined, size) if decoded.mask is None else None
-        if drawn is not None:
-            decoded.mask, decoded.conf = drawn
+        if decoded.mask is None:
+            drawing = outlines.rasterise(outlined, size, has_outlines=image.coco.has_outlines)
+            decoded.mask, decoded.conf = drawing.labels, drawing.conf
+            decoded.remarks += drawing.remarks

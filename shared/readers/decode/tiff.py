@@ -52,6 +52,7 @@ class TiffReader:
             if series not in wanted:
                 self._remarks.append(f"left out: {describe(series)}")
                 continue
+            self._remarks += [f"left out: {describe(level)}" for level in series.levels[1:]]
             scale = scales[min(number, len(scales) - 1)] if scales else tag_pixel_size(self.tif, series.keyframe)
             try:
                 self._add(series, scale, limits)

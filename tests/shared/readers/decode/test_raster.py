@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from bad_images import encoded, picture
 from image_files import random, read_all, written
-from PIL import Image
+from PIL import Image, ImageOps
 
 from shared.readers.decode.image_file import Limits, open_image
+from shared.readers.decode.orientation import exif_orientation
 from shared.system.errors import ImageError
 
 
@@ -68,3 +69,28 @@ def test_decoding_is_checked_against_the_header(tmp_path):
         (tmp_path / "a.jpg").write_bytes(encoded("JPEG", picture(50, 50)))
         with pytest.raises(ImageError, match="header"):
             file.read(0)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", ["jpg", "png"])
+def test_images_are_turned_as_viewers_turn_them(tmp_path, orientation, suffix):
+    """Checked against Pillow."""
+    stored = np.zeros((24, 40), np.uint8)
+    stored[2:9, 3:12], stored[14:20, 25:38] = 250, 120
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / f"a.{suffix}"
+    Image.fromarray(stored).save(path, exif=exif, **({"quality": 98} if suffix == "jpg" else {}))
+    shown = np.array(ImageOps.exif_transpose(Image.open(path)))
+    (read,), remarks = read_all(path)
+    assert read.shape[:2] == shown.shape and np.abs(read[..., 0].astype(int) - shown).max() < 12
+    assert len(remarks) == (orientation != 1)
+    with open_image(path, Limits()) as file:
+        assert (file.frames[0].height, file.frames[0].width) == shown.shape
+
+
+@pytest.mark.parametrize(
+    "exif", [b"", b"II*\0", b"MM\0*\0\0\0\x08\xff\xff", b"II*\0\x08\0\0\0\x01\0\x12\x01\x04\0" + b"\xff" * 8]
+)
+def test_damaged_metadata_turns_nothing(exif):
+    assert exif_orientation(exif) == 1

@@ -99,3 +99,116 @@ def test_extreme_compression_is_refused(tmp_path):
     assert path.stat().st_size < 50_000
     with pytest.raises(ImageError, match="declares 10000 x 10000 px"):
         open_image(path, Limits())
+
+
+def pages(path, *arrays, **options):
+    with tifffile.TiffWriter(path, **options) as file:
+        for number, array in enumerate(arrays):
+            file.write(array, metadata=None, **({"subfiletype": 1} if number == 2 else {}))
+    return path
+
+
+def test_pages_of_several_sizes_and_types_are_frames_numbered_through_the_file(tmp_path):
+    arrays = random(30, 40), random(50, 60), random(15, 20), random(30, 40, dtype=np.uint16)
+    path = pages(tmp_path / "a.tif", *arrays)
+    frames, remarks = read_all(path)
+    shown = [frame[..., 0] for frame in frames]
+    assert all(np.array_equal(one, other) for one, other in zip(shown, (arrays[0], arrays[1], arrays[3]), strict=True))
+    assert remarks == ["left out: a reduced copy of 20 x 15 px"]
+    with open_image(path, Limits()) as file:
+        assert [frame.number for frame in file.frames] == [0, 1, 2]
+
+
+def test_several_images_of_ome_and_stacks_beside_each_other(tmp_path):
+    first, second = random(3, 32, 40), random(2, 2, 24, 30, dtype=np.uint16)
+    with tifffile.TiffWriter(tmp_path / "a.ome.tif", ome=True) as file:
+        file.write(first, metadata={"axes": "TYX", "PhysicalSizeX": 0.5, "PhysicalSizeY": 0.5})
+        file.write(second, metadata={"axes": "TCYX", "PhysicalSizeX": 2.0, "PhysicalSizeY": 2.0})
+    frames, remarks = read_all(tmp_path / "a.ome.tif")
+    assert [frame.shape for frame in frames] == [(32, 40, 1)] * 3 + [(24, 30, 2)] * 2 and not remarks
+    assert np.array_equal(frames[4], second[1].transpose(1, 2, 0))
+    with open_image(tmp_path / "a.ome.tif", Limits()) as file:
+        assert [(one.number, one.um_per_px) for one in file.frames] == [
+            (0, 0.5),
+            (1, 0.5),
+            (2, 0.5),
+            (3, 2.0),
+            (4, 2.0),
+        ]
+
+
+def test_a_part_that_is_too_small_is_left_out_and_the_others_are_kept(tmp_path):
+    frames, remarks = read_all(pages(tmp_path / "a.tif", random(30, 40), random(4, 40)))
+    assert [frame.shape for frame in frames] == [(30, 40, 1)] and "smaller than 8 px" in remarks[0]
+    with pytest.raises(ImageError, match="smaller than 8 px"):
+        read_all(written(tmp_path, random(4, 40), "small.tif"))
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [
+        ((64, 128, 12), (1, 64, 128, 12)),
+        ((64, 128, 5), (1, 64, 128, 5)),
+        ((3, 64, 128, 5), (3, 64, 128, 5)),
+        ((40, 36, 34), (40, 36, 34, 1)),  # a stack of small planes
+        ((6, 64, 12), (6, 64, 12, 1)),
+    ],
+)
+def test_channels_last_without_names_of_axes(tmp_path, shape, expected):
+    array = random(*shape, dtype=np.uint16)
+    frames, remarks = read_all(written(tmp_path, array, photometric="minisblack"))
+    assert np.array_equal(np.stack(frames), array.reshape(expected))
+    assert any("channels" in remark for remark in remarks) == (expected[3] > 1)
+
+
+def test_a_circle_of_pages_is_refused(tmp_path):
+    path = pages(tmp_path / "a.tif", random(30, 40), random(30, 40))
+    data = bytearray(path.read_bytes())
+    first = int.from_bytes(data[4:8], "little")
+    link = first + 2 + 12 * int.from_bytes(data[first : first + 2], "little")
+    second = int.from_bytes(data[link : link + 4], "little")
+    end = second + 2 + 12 * int.from_bytes(data[second : second + 2], "little")
+    data[end : end + 4] = first.to_bytes(4, "little")
+    path.write_bytes(data)
+    with pytest.raises(ImageError, match="one that came before"):
+        read_all(path)
+
+
+@pytest.mark.parametrize("photometric", ["cielab", "ycbcr", "separated"])
+def test_other_colours_than_grey_and_rgb_are_refused(tmp_path, photometric):
+    samples = 4 if photometric == "separated" else 3
+    path = written(tmp_path, random(30, 40, samples), photometric=photometric, metadata=None)
+    with pytest.raises(ImageError, match="save it as RGB"):
+        read_all(path)
+
+
+def test_a_jpeg_in_a_tiff_is_rgb(tmp_path):
+    image = np.full((32, 48, 3), (200, 40, 90), np.uint8)
+    image[:, 24:] = (10, 220, 60)
+    Image.fromarray(image).save(tmp_path / "a.tif", compression="jpeg")
+    (read,), _ = read_all(tmp_path / "a.tif")
+    assert np.abs(read.astype(int) - image)[:, 2:20].max() < 20
+
+
+@pytest.mark.parametrize("count", [0, 7, 10**6])
+def test_a_wrong_byte_count_is_corrected_where_the_pixels_are_there(tmp_path, count):
+    image = random(30, 40)
+    path = written(tmp_path, image, metadata=None)
+    with tifffile.TiffFile(path, mode="r+b") as tif:
+        tif.pages.first.tags["StripByteCounts"].overwrite(count)
+    (read,), remarks = read_all(path)
+    assert np.array_equal(read[..., 0], image) and f"counts {count} bytes" in remarks[0]
+
+
+def test_a_stale_number_of_planes_is_a_remark(tmp_path):
+    path = written(tmp_path, random(4, 32, 40), imagej=True, metadata={"axes": "TYX"})
+    path.write_bytes(path.read_bytes().replace(b"images=4", b"images=9").replace(b"frames=4", b"frames=9"))
+    frames, remarks = read_all(path)
+    assert len(frames) == 4 and any("declares 9 planes" in remark for remark in remarks)
+
+
+def test_the_orientation_of_a_tiff_is_a_remark(tmp_path):
+    image = random(30, 40)
+    path = written(tmp_path, image, metadata=None, extratags=[(274, 3, 1, 6, True)])
+    (read,), remarks = read_all(path)
+    assert np.array_equal(read[..., 0], image) and "orientation (6) is not applied" in remarks[0]
