@@ -5,7 +5,9 @@ Nested pipelines are flattened: `em-1/refine-masks` is the task `refine-masks` o
 executed on one machine are refused.
 """
 
+import itertools
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,8 @@ from shared.system.errors import UserError
 
 _ON_CLAIMS = ("CYTOLOOM_CACHE", "CYTOLOOM_CHECKPOINTS")
 """Variables for volumes of a cluster, which the executor replaces with folders of this machine."""
+_OF_RUN = ("run.json", "report.html", "pipeline.yaml")
+"""Files of a run folder, beside which the folders of tasks lie."""
 
 
 def read(path: Path) -> Graph:
@@ -72,7 +76,7 @@ class _Flattener:
         """Add the tasks of one DAG; return the sources of its outputs."""
         outputs: Outputs = {}
         leaves: dict[str, set[str]] = {}  # key of a task in this DAG -> names of the container tasks that it contains
-        used_names: set[str] = set()
+        used_names = set() if prefix else set(_OF_RUN)
         for key in _dag_order(dag["tasks"]):
             spec = dag["tasks"][key]
             name = prefix + _unique(spec.get("taskInfo", {}).get("name") or key, key, used_names)
@@ -100,7 +104,7 @@ class _Flattener:
             return self.add_dag(component["dag"], given, f"{name}/", own)
         self.tasks[name] = self._container_task(name, spec, component, given, own)
         definitions = component.get("outputDefinitions", {})
-        keys = [*definitions.get("artifacts", {}), *definitions.get("parameters", {})]
+        keys = _plain_keys([*definitions.get("artifacts", {}), *definitions.get("parameters", {})], name)
         return {output: TaskOutput(name, output) for output in keys}
 
     def _container_task(
@@ -154,11 +158,22 @@ def _typed(source: Source, kind: str) -> Source:
 
 
 def _unique(name: str, key: str, used: set[str]) -> str:
-    """Return the display name, safe as a folder's name; the task's key if another task has that display name."""
-    name = re.sub(r"[^\w.-]+", "-", name).strip("-.") or key
-    name = key if name in used else name
-    used.add(name)
-    return name
+    """Return the display name, else the task's key, safe as a folder's name; with a number where both are used."""
+    plain = [safe for text in (name, key) if (safe := re.sub(r"[^\w.-]+", "-", text).strip("-."))] or ["task"]
+    numbered = (f"{plain[0]}-{number}" for number in itertools.count(2))
+    found = next(one for one in itertools.chain(plain, numbered) if one not in used)
+    used.add(found)
+    return found
+
+
+def _plain_keys(keys: Iterable[str], task: str) -> list[str]:
+    """Return the keys of a task's outputs, which become names of files. Raises UserError for one that cannot."""
+    for key in (keys := list(keys)):
+        if not re.fullmatch(r"[\w-][\w.-]*", key):
+            raise UserError(
+                f"{task}: the output {key!r} cannot be the name of a file; use letters, digits, '_' and '-'"
+            )
+    return keys
 
 
 def _refuse_unsupported(spec: dict[str, Any], name: str) -> None:

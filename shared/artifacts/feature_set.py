@@ -8,8 +8,9 @@ from pathlib import Path
 
 import imagecodecs
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt
 
+from shared.artifacts.keys import Key
 from shared.artifacts.kinds import FeatureSet
 from shared.artifacts.manifest import read_manifest
 from shared.artifacts.payload import INDEX
@@ -24,19 +25,19 @@ class FeatureEntry(BaseModel):
     """One line of `index.jsonl`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    key: str
+    key: Key
     shard: str
-    row: int
+    row: NonNegativeInt
     """First row of the image in its shard."""
-    grid: tuple[int, int]
+    grid: tuple[NonNegativeInt, NonNegativeInt]
     """Tokens down and across; the image has their product as rows of the shard, in row-major order."""
-    stride: int
+    stride: PositiveInt
     """px between neighbouring tokens."""
     offset: int = 0
     """px from the image's edge to the first token's square; negative where the square begins outside."""
-    height: int
+    height: PositiveInt
     """px"""
-    width: int
+    width: PositiveInt
     """px"""
     probability: Member | None = None
     """The segmentor's foreground probability as uint8 PNG (height, width); None for features of an encoder."""

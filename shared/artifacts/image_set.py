@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Required, TypedDict, Unpack
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
 from shared.artifacts.image_codec import EncodedImage, decode_image, encode_image
+from shared.artifacts.keys import Key
 from shared.artifacts.kinds import ImageSet
 from shared.artifacts.manifest import read_manifest
 from shared.artifacts.payload import INDEX
@@ -19,21 +20,24 @@ from shared.artifacts.shards import Member, ShardWriter, check_ascending, read_j
 from shared.imaging.resize import enlarge
 from shared.system.errors import ArtifactError
 
+MAX_MAGNIFICATION = 8
+"""Largest factor by which stored images are enlarged."""
+
 
 class ImageEntry(BaseModel):
     """One line of `index.jsonl`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    key: str
+    key: Key
     """Unique in the set, without dots, made from the relative path."""
     source: str
     """Path relative to the source; `#frame` is appended for one of several images in a file."""
     member: Member
-    height: int
+    height: PositiveInt
     """px"""
-    width: int
+    width: PositiveInt
     """px"""
-    channels: int
+    channels: PositiveInt
     dtype: str
     """numpy's name: uint8, uint16, float32, ..."""
     um_per_px: float | None = None
@@ -44,7 +48,7 @@ class ImageEntry(BaseModel):
     """train, val or test."""
     sha256: str
     """Of the stored pixels: dtype, shape and bytes."""
-    magnification: int = 1
+    magnification: int = Field(default=1, ge=1, le=MAX_MAGNIFICATION)
     """Factor by which the stored image is enlarged when it is read. Height, width and pixel size hold after it."""
 
     def enlarged(self, factor: int) -> "ImageEntry":

@@ -6,8 +6,12 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import PurePosixPath
-from typing import Protocol, TypeVar
+from typing import Annotated, Protocol, TypeVar
 
+from pydantic import StringConstraints
+
+Key = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,100}$")]
+"""Key of an image as it is read from an index: it becomes the name of files, so it can be no path."""
 MAX_KEY_LENGTH = 72
 """Characters of a key, without the frame number."""
 _REPLACED = re.compile(r"[^A-Za-z0-9_-]+")

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
 from shared.artifacts.annotation import (
     Annotation,
@@ -26,6 +26,8 @@ from shared.artifacts.annotation import (
 )
 from shared.artifacts.coco import AnnotationWriter
 from shared.artifacts.image_codec import decode_labels, encode_labels
+from shared.artifacts.image_set import MAX_MAGNIFICATION
+from shared.artifacts.keys import Key
 from shared.artifacts.kinds import LabelSet
 from shared.artifacts.manifest import read_manifest
 from shared.artifacts.payload import CLASSES_FILE, COCO_FILE, INDEX
@@ -79,18 +81,18 @@ class LabelEntry(BaseModel):
     """One line of `index.jsonl`: the label images of one image."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    key: str
+    key: Key
     """Key of the image in its ImageSet."""
     kind: LabelKind
-    height: int
+    height: PositiveInt
     """px"""
-    width: int
+    width: PositiveInt
     """px"""
     members: dict[str, Member]
     """`mask`, and optional planes: `conf`, `cluster` (cluster of each pixel plus 1), ..."""
     scores: tuple[float, ...] | None = None
     """Of a prediction: the score of each instance 1, 2, ... in [0, 1]; else None."""
-    magnification: int = 1
+    magnification: int = Field(default=1, ge=1, le=MAX_MAGNIFICATION)
     """Factor by which the stored planes are enlarged when they are read. Height and width hold after it."""
 
     def enlarged(self, factor: int) -> "LabelEntry":

@@ -6,13 +6,14 @@ share their name up to the first dot. An index (`index.jsonl`) beside the shards
 
 import io
 import json
+import os
 import re
 import tarfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, NonNegativeInt, ValidationError
 
 from shared.system.errors import ArtifactError
 
@@ -28,9 +29,9 @@ class Member(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
     shard: str
     """File name, relative to the artifact."""
-    offset: int
+    offset: NonNegativeInt
     """Bytes from the start of the shard to the member's data."""
-    size: int
+    size: NonNegativeInt
     """Bytes."""
 
 
@@ -80,8 +81,9 @@ def read_member(folder: Path, member: Member) -> bytes:
         raise ArtifactError(f"{folder}: the index names {member.shard!r}, not a shard of this folder; make it again")
     try:
         with (folder / member.shard).open("rb") as stream:
-            stream.seek(member.offset)
-            data = stream.read(member.size)
+            there = max(0, os.fstat(stream.fileno()).st_size - member.offset)
+            stream.seek(min(member.offset, os.fstat(stream.fileno()).st_size))
+            data = stream.read(min(member.size, there))
     except OSError as error:
         raise ArtifactError(f"{folder / member.shard}: {error.strerror}; make the artifact again") from error
     if len(data) != member.size:
@@ -112,7 +114,7 @@ def read_jsonl(path: Path, row: type[M]) -> Iterator[M]:
     """Yield the rows of a file written by `write_jsonl`. Raises ArtifactError with the number of a broken line."""
     if not path.is_file():
         raise ArtifactError(f"{path}: no such file; make the artifact again")
-    with path.open(encoding="utf-8") as stream:
+    with path.open("rb") as stream:
         for number, line in enumerate(stream, 1):
             try:
                 yield row.model_validate_json(line)

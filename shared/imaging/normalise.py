@@ -56,16 +56,21 @@ class Normalisation(BaseModel):
         out = np.zeros(image.shape, np.float32)
         for c, (low, high) in enumerate(limits):
             if high > low:
-                values = np.nan_to_num(image[..., c].astype(np.float32), nan=low, posinf=high, neginf=low)
+                values = np.nan_to_num(image[..., c].astype(_precision(image)), nan=low, posinf=high, neginf=low)
                 out[..., c] = np.clip((values - low) / (high - low), *self.clip)
         return out
+
+
+def _precision(image: np.ndarray) -> type[np.floating]:
+    """Type to compute in. An offset of float64 may exceed the contrast by more than float32 can tell apart."""
+    return np.float64 if image.dtype == np.float64 else np.float32
 
 
 def _limits(plane: np.ndarray, low_percentile: float, high_percentile: float) -> tuple[float, float]:
     step = max(1, int((plane.size / 250_000) ** 0.5))  # percentiles of about 250,000 evenly spaced pixels
     sample = plane[::step, ::step]
     drawn = drawn_pixels(sample)
-    sample = (sample if drawn is None else sample[~drawn]).astype(np.float32)
+    sample = (sample if drawn is None else sample[~drawn]).astype(_precision(plane))
     sample = sample[np.isfinite(sample)]
     if sample.size == 0:
         return 0.0, 0.0

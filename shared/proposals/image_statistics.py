@@ -37,7 +37,7 @@ class ImageStatistics:
     texture_contrast: dict[GreyChannel, float]
     """`shared.proposals.proposal.texture_contrast`, on the same channels."""
     estimated_dice: dict[GreyChannel, float]
-    """Of the threshold of a channel, where there are several; without their mean."""
+    """Of the threshold of a channel, where there are several; without their mean. Empty where not measured."""
     plausibility: list[float]
     """Four: of dark and bright cells by their deviation from the background, and of dark and bright cells by the
     intensity. Stained cells are dark."""
@@ -48,8 +48,8 @@ class ImageStatistics:
     texture: TextureSample
 
     @classmethod
-    def of(cls, image: np.ndarray) -> "ImageStatistics":
-        """Measure an image (H, W, C)."""
+    def of(cls, image: np.ndarray, *, with_estimates: bool = True) -> "ImageStatistics":
+        """Measure an image (H, W, C). with_estimates: whether to estimate the Dice of each channel's threshold."""
         channels = intensity_channels(image)
         separability = {channel: _separability(image, channel) for channel in channels}
         contrast = {channel: texture_contrast(grey(image, channel)) for channel in channels}
@@ -60,7 +60,7 @@ class ImageStatistics:
         estimates: dict[GreyChannel, float] = {
             channel: _estimated_dice(image, channel, contrast[channel] >= 0, part)
             for channel in channels
-            if channel != "mean"
+            if channel != "mean" and with_estimates
         }
         return cls(
             describe(image),

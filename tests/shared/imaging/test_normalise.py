@@ -93,3 +93,10 @@ def test_channels_are_matched(have, want):
     else:
         kept = min(have, want)
         assert (out[..., :kept] == image[..., :kept]).all() and not out[..., kept:].any()
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e9, -1e12])
+def test_a_large_offset_of_float64_costs_no_contrast(nuclei, offset):
+    """In float32, steps at 1e9 are 64 apart."""
+    image = nuclei.astype(np.float64) + offset
+    assert np.allclose(Normalisation()(image), Normalisation()(nuclei.astype(np.float64)), atol=1e-3)
