@@ -11,6 +11,7 @@ from typing import Any
 
 from pipelines.cli_parser import build_parser
 from shared.system.errors import UserError
+from shared.system.names import visible_lines
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -30,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         message, code = f"error: {type(error).__name__}: {error} (a bug; --debug shows the traceback)", 1
     if args.debug:
         traceback.print_exc()
-    print(message, file=sys.stderr)
+    print(visible_lines(message), file=sys.stderr)
     return code
 
 

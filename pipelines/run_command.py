@@ -20,6 +20,7 @@ from pipelines.reporting.terminal_summary import terminal_summary
 from pipelines.run_folder.folder import opened, place_graph
 from pipelines.run_folder.record import RunRecord, identity
 from shared.system.errors import UserError
+from shared.system.names import visible_lines
 from shared.system.suggestions import alternatives
 
 MAX_JOBS = 4
@@ -90,7 +91,7 @@ def _execute(graph: Graph, folder: Path, values: dict[str, Any], options: Option
     except UserError as error:
         code, message = 1, f"error: {error}"
     if message:
-        print(message, file=sys.stderr)
+        print(visible_lines(message), file=sys.stderr)
     _report(record, folder)
     if options.cache:
         _trim(options.cache)

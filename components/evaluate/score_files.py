@@ -7,6 +7,7 @@ from typing import Any
 
 from components.evaluate.scored_part import ScoredPart
 from shared.metrics.tally import NAMES, Tally
+from shared.system.names import cells
 
 COLUMNS = ["image", "source", *NAMES, "true_objects", "predicted_objects"]
 """Columns of `scores.csv` by masks."""
@@ -46,7 +47,7 @@ def write_scores(folder: Path, parts: list[ScoredPart]) -> None:
         writer = csv.DictWriter(stream, list(columns), restval="", lineterminator="\n")
         writer.writeheader()
         for row in rows:
-            writer.writerow({name: f"{v:.6g}" if isinstance(v, float) else v for name, v in row.items()})
+            writer.writerow(cells({name: f"{v:.6g}" if isinstance(v, float) else v for name, v in row.items()}))
 
 
 def merge_rows(parts: list[ScoredPart]) -> list[dict[str, Any]]:

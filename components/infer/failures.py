@@ -4,6 +4,8 @@ import csv
 from collections.abc import Sequence
 from pathlib import Path
 
+from shared.system.names import cell, from_cell
+
 FAILURES_FILE = "failures.csv"
 _REJECTS_FILE = "rejects.csv"
 """Of the ImageSet, see `ingest`."""
@@ -17,7 +19,7 @@ def rejected_files(images: Path) -> list[tuple[str, str]]:
     if not path.is_file():
         return []
     with path.open(newline="", encoding="utf-8") as stream:
-        rows = [(row["source"], row["reason"]) for row in csv.DictReader(stream)]
+        rows = [(from_cell(row["source"]), from_cell(row["reason"])) for row in csv.DictReader(stream)]
     return [(source, reason) for source, reason in rows if not reason.startswith(_LABEL)]
 
 
@@ -28,4 +30,4 @@ def write_reasons(path: Path, found: Sequence[tuple[str, str]]) -> None:
     with path.open("w", newline="", encoding="utf-8") as stream:
         table = csv.writer(stream, lineterminator="\n")
         table.writerow(["source", "reason"])
-        table.writerows(found)
+        table.writerows((cell(source), cell(reason)) for source, reason in found)

@@ -10,6 +10,8 @@ from typing import Annotated, Protocol, TypeVar
 
 from pydantic import StringConstraints
 
+from shared.system.names import visible
+
 Key = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,100}$")]
 """Key of an image as it is read from an index: it becomes the name of files, so it can be no path."""
 MAX_KEY_LENGTH = 72
@@ -26,8 +28,8 @@ class Keyed(Protocol):
 
 
 def printable(path: PurePosixPath | str) -> str:
-    r"""Return a path as text that UTF-8 can encode: bytes that are not UTF-8 appear as \xff."""
-    return os.fsencode(str(path)).decode("utf-8", "backslashreplace")
+    r"""Return a path as text that UTF-8 can encode: other bytes appear as \xff, and a newline as \n."""
+    return visible(os.fsencode(str(path)).decode("utf-8", "backslashreplace"))
 
 
 def key_of(relative: PurePosixPath) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 
 from shared.artifacts.image_set import ImageEntry
 from shared.exporters.exporter import Content, PredictedImage
+from shared.system.names import cells
 
 
 class FilesPerImage:
@@ -55,7 +56,7 @@ class CsvTable:
 
     def append(self, prepared: list[dict[str, Any]]) -> None:
         """Write the rows of one image."""
-        self._writer.writerows(prepared)
+        self._writer.writerows(map(cells, prepared))
 
     def __enter__(self) -> "CsvTable":
         return self

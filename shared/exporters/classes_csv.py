@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from shared.artifacts.annotation import PROBABILITY_COLUMN
 from shared.artifacts.image_set import ImageEntry
 from shared.exporters.exporter import Content, PredictedImage
+from shared.system.names import cells
 
 _FIRST, _LAST = ("image", "source", "class"), ("outcome", "reason", "distance")
 
@@ -39,7 +40,7 @@ class ClassesCsv:
     def append(self, prepared: dict[str, Any]) -> None:
         """Write the row; the first one's columns make the header."""
         if prepared:
-            self._table(list(prepared)).writerow(prepared)
+            self._table(list(prepared)).writerow(cells(prepared))
 
     def _table(self, columns: list[str]) -> Any:
         if self._writer is None:

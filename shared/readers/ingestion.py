@@ -24,6 +24,7 @@ from shared.readers.layouts import Layout, recognise
 from shared.system.devices import threads
 from shared.system.errors import UserError
 from shared.system.log import log
+from shared.system.names import cell
 from shared.system.progress import track
 
 REJECTS_FILE = "rejects.csv"
@@ -169,7 +170,7 @@ def write_rejects(rejects: list[tuple[str, str]], folder: Path) -> None:
     with (folder / REJECTS_FILE).open("w", newline="", encoding="utf-8") as stream:
         table = csv.writer(stream, lineterminator="\n")
         table.writerow(["source", "reason"])
-        table.writerows(rejects)
+        table.writerows((cell(name), cell(reason)) for name, reason in rejects)
     for name, reason in rejects[:MAX_LOGGED_REJECTS]:
         log.warning("rejected %s: %s", name, reason)
     if len(rejects) > MAX_LOGGED_REJECTS:

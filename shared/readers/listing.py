@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from shared.system.errors import UserError
+from shared.system.names import visible
 
 IGNORED_NAMES = {"__macosx", "thumbs.db", "desktop.ini", "lost+found"}
 """Names in lower case of files and folders that operating systems create."""
@@ -72,4 +73,4 @@ def _walk(folder: Path, relative: PurePosixPath, listing: Listing, seen: set[tup
 
 
 def _text(path: PurePosixPath) -> str:
-    return os.fsencode(str(path)).decode("utf-8", "backslashreplace")
+    return visible(os.fsencode(str(path)).decode("utf-8", "backslashreplace"))

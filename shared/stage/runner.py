@@ -32,6 +32,7 @@ from shared.stage.rerun import rerun_command
 from shared.stage.version import code_version, task_key
 from shared.system.devices import library_threads, threads
 from shared.system.log import log, set_up_logging
+from shared.system.names import visible_lines
 
 
 def main(stage: type[Stage], argv: list[str], run: Run) -> int:
@@ -66,7 +67,7 @@ def main(stage: type[Stage], argv: list[str], run: Run) -> int:
             code = 2
         message = f"error: {describe(error, stage)}"
     with contextlib.suppress(OSError):
-        print(message, file=sys.stderr, flush=True)
+        print(visible_lines(message), file=sys.stderr, flush=True)
     return code
 
 
