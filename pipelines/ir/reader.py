@@ -170,9 +170,7 @@ def _plain_keys(keys: Iterable[str], task: str) -> list[str]:
     """Return the keys of a task's outputs, which become names of files. Raises UserError for one that cannot."""
     for key in (keys := list(keys)):
         if not re.fullmatch(r"[\w-][\w.-]*", key):
-            raise UserError(
-                f"{task}: the output {key!r} cannot be the name of a file; use letters, digits, '_' and '-'"
-            )
+            raise UserError(f"{task}: the output {key!r} cannot name a file; use letters, digits, '_' and '-'")
     return keys
 
 

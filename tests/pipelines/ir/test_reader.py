@@ -2,6 +2,7 @@
 
 import graphs_for_tests as graphs
 import pytest
+import yaml
 from kfp import dsl
 
 from pipelines.ir import reader
@@ -101,3 +102,50 @@ def test_loops_exit_handlers_and_ordered_conditions_are_refused_by_name(tmp_path
     for pipeline, says in ((loop, r"dsl\.ParallelFor"), (handler, "exit handlers"), (order, "use `parameter ==")):
         with pytest.raises(UserError, match=says):
             read(pipeline, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "shown",
+    [
+        ["a", "a", "a-2", "a"],
+        ["../victim", "..", "run.json", "/etc/x"],
+        ["x/y", "x y", "x\\y", "x:y"],
+        ["...", "--", " "],
+    ],
+)
+def test_names_and_keys_from_elsewhere_are_safe_and_unique(tmp_path, shown):
+    """Of two tasks of one name, neither is lost."""
+    path = tmp_path / "p.yaml"
+    path.write_text(yaml.safe_dump(four_tasks(shown, [f"../k{i}" for i in range(4)], "data")))
+    names = list(reader.read(path).tasks)
+    assert len(set(names)) == 4 and "run.json" not in names
+    for name in names:
+        assert (tmp_path / "run" / name).resolve().parent == (tmp_path / "run").resolve()
+
+
+@pytest.mark.parametrize("output", ["../x", "a/b", "", ".hidden", "a\nb"])
+def test_outputs_that_cannot_name_a_file_are_refused(tmp_path, output):
+    path = tmp_path / "p.yaml"
+    path.write_text(yaml.safe_dump(four_tasks(list("abcd"), list("abcd"), output)))
+    with pytest.raises(UserError, match="cannot name a file"):
+        reader.read(path)
+
+
+def four_tasks(shown: list[str], keys: list[str], output: str) -> dict:
+    """A compiled pipeline of four tasks, as a hand may change it."""
+    component = {
+        "executorLabel": "exec",
+        "outputDefinitions": {"artifacts": {output: {"artifactType": {"schemaTitle": "system.Dataset"}}}},
+    }
+    tasks = {
+        key: {"taskInfo": {"name": name}, "componentRef": {"name": "comp"}}
+        for key, name in zip(keys, shown, strict=True)
+    }
+    return {
+        "pipelineInfo": {"name": "p"},
+        "root": {"dag": {"tasks": tasks}},
+        "components": {"comp": component},
+        "deploymentSpec": {"executors": {"exec": {"container": {"image": "i", "command": ["true"]}}}},
+        "schemaVersion": "2.1.0",
+        "sdkVersion": "kfp-2.15.0",
+    }

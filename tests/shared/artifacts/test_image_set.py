@@ -1,5 +1,7 @@
 """ImageSets: pixels keep their bit depth and channels, and equal images give equal bytes."""
 
+import json
+
 import numpy as np
 import pytest
 import tifffile
@@ -152,3 +154,42 @@ def test_a_changed_byte_and_a_broken_index_are_named(tmp_path):
     (folder / "index.jsonl").write_text("{}\n")
     with pytest.raises(ArtifactError, match=r"index\.jsonl:1"):
         ImageReader(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"key": "../../x"}, "string_pattern|match pattern"),
+        ({"key": "a/b"}, "match pattern"),
+        ({"key": ""}, "match pattern"),
+        ({"key": "k" * 101}, "match pattern"),
+        ({"height": 0}, "greater than 0"),
+        ({"channels": -1}, "greater than 0"),
+        ({"magnification": 10**6}, "less than or equal to 8"),
+        ({"member": {"shard": "images-00000.tar", "offset": -1, "size": 5}}, "greater than or equal to 0"),
+    ],
+)
+def test_an_index_from_elsewhere_can_name_no_path_and_no_size_without_bounds(tmp_path, change, problem):
+    write(tmp_path, ("a",))
+    index = tmp_path / "index.jsonl"
+    index.write_text(json.dumps(json.loads(index.read_text()) | change) + "\n")
+    with pytest.raises(ArtifactError, match=rf"index.jsonl:1: .*({problem})"):
+        ImageReader(tmp_path, sealed=False)
+
+
+def test_a_member_of_an_absurd_size_takes_no_memory(tmp_path):
+    write(tmp_path, ("a",))
+    index = tmp_path / "index.jsonl"
+    row = json.loads(index.read_text())
+    for offset, size in ((row["member"]["offset"], 2**50), (2**60, 10)):
+        row["member"] = {**row["member"], "offset": offset, "size": size}
+        index.write_text(json.dumps(row) + "\n")
+        with pytest.raises(ArtifactError, match="ends before byte"):
+            ImageReader(tmp_path, sealed=False).read("a")
+
+
+def test_an_index_that_is_no_text_is_named(tmp_path):
+    write(tmp_path, ("a",))
+    (tmp_path / "index.jsonl").write_bytes(b'{"key": "\xff\xfe"}\n')
+    with pytest.raises(ArtifactError, match=r"index\.jsonl:1: "):
+        ImageReader(tmp_path, sealed=False)
