@@ -110,7 +110,7 @@ def test_loops_exit_handlers_and_ordered_conditions_are_refused_by_name(tmp_path
         ["a", "a", "a-2", "a"],
         ["../victim", "..", "run.json", "/etc/x"],
         ["x/y", "x y", "x\\y", "x:y"],
-        ["...", "--", " "],
+        ["...", "--", " ", "é"],
     ],
 )
 def test_names_and_keys_from_elsewhere_are_safe_and_unique(tmp_path, shown):
