@@ -174,7 +174,7 @@ def test_reports_count_the_images_with_labels_of_any_kind(crops, tmp_path):
     assert image_count(boxes.out / "images") == 2 and image_count(boxes.out / "no_labels") == 0
     (tmp_path / "mixed").mkdir()
     Image.fromarray(picture()).save(tmp_path / "mixed/a.png")
-    Image.fromarray(np.ones((60, 80), np.uint8)).save(tmp_path / "mixed/a_mask.png")
+    Image.fromarray(np.eye(60, 80, dtype=np.uint8)).save(tmp_path / "mixed/a_mask.png")
     Image.fromarray(picture()).save(tmp_path / "mixed/b.png")
     (tmp_path / "mixed/classes.csv").write_text("file,class\na.png,x\nb.png,y\n")
     mixed = ingest(tmp_path / "mixed", tmp_path / "out-mixed")
