@@ -14,6 +14,9 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from xml.etree.ElementTree import tostring as to_text
+
+from defusedxml import ElementTree
 
 from shared.reporting.plots import line_plot
 
@@ -41,6 +44,38 @@ pre { padding: .6rem; overflow-x: auto; white-space: pre-wrap; overflow-wrap: an
 svg text { font-family: inherit; }
 summary { cursor: pointer; }
 """
+_POLICY = (
+    "<meta http-equiv='Content-Security-Policy' content=\"default-src 'none'; img-src data:; "
+    "style-src 'unsafe-inline'; form-action 'self'; base-uri 'none'\">"
+)
+"""What a browser may do with a page, also one that is opened from a disk: show it, and follow its links."""
+_PLOT_TAGS = {"svg", "path", "polyline", "circle", "text"}
+_PLOT_ATTRIBUTES = {
+    "class",
+    "width",
+    "height",
+    "viewBox",
+    "font-size",
+    "fill",
+    "role",
+    "aria-label",
+    "stroke",
+    "points",
+}
+_PLOT_ATTRIBUTES |= {
+    "stroke-width",
+    "stroke-linejoin",
+    "d",
+    "cx",
+    "cy",
+    "r",
+    "x",
+    "y",
+    "text-anchor",
+    "transform",
+    "font-weight",
+}
+"""What a plot of `line_plot` consists of."""
 _MAX_PNG = 60_000
 """Bytes of a PNG above which an image becomes a JPEG, at full colour resolution."""
 
@@ -103,7 +138,7 @@ class Page:
     def html(self) -> str:
         """Return the whole page."""
         return (
-            f"<!doctype html><html lang='en'><head><meta charset='utf-8'><title>{escape(self.title)}</title>"
+            f"<!doctype html><html lang='en'><head><meta charset='utf-8'>{_POLICY}<title>{escape(self.title)}</title>"
             f"<style>{_STYLE}{self._style}</style></head>\n<body><h1>{escape(self.title)}</h1>\n"
             + "\n".join(self._parts)
             + "</body></html>\n"
@@ -115,8 +150,27 @@ class Page:
 
 
 def plots_in(html: str) -> list[Fragment]:
-    """Return the plots of a page that `Page.html` made."""
-    return [Fragment(plot) for plot in re.findall(r"<svg class='plot'.*?</svg>", html, re.DOTALL)]
+    """Return the plots of a page that `Page.html` made, written anew; a plot that holds anything else is left out."""
+    found = re.findall(r"<svg class='plot'.*?</svg>", html, re.DOTALL)
+    return [plot for text in found if (plot := _plain_plot(text)) is not None]
+
+
+def _plain_plot(text: str) -> Fragment | None:
+    """Write a plot anew from what it consists of; None where it holds what a plot does not."""
+    try:
+        root = ElementTree.fromstring(text)
+    except Exception:  # errors of expat and of defusedxml
+        return None
+    for element in root.iter():
+        is_plain = element.tag in _PLOT_TAGS and set(element.attrib) <= _PLOT_ATTRIBUTES
+        if not is_plain or any("url(" in value.lower() or ":" in value for value in _drawn_values(element)):
+            return None
+    return Fragment(to_text(root, encoding="unicode"))
+
+
+def _drawn_values(element: Any) -> list[str]:
+    """Values of an element's attributes, but for its name for people."""
+    return [value for name, value in element.attrib.items() if name != "aria-label"]
 
 
 def escape(text: Any) -> Fragment:

@@ -29,7 +29,7 @@ def test_a_page_is_well_formed_and_self_contained(page):
     assert {"script", "link", "iframe", "b"}.isdisjoint(dom.tags)
     addresses = dom.values("src", "href")
     assert addresses and all(value.startswith("data:image/") for value in addresses)
-    assert "url(" not in page.html() and "http" not in re.sub(r"base64,[^']*", "", page.html())
+    assert "url(" not in page.html() and "://" not in re.sub(r"base64,[^']*", "", page.html())
     assert "alert(1)" in dom.text and "ls > /dev/null" in dom.text
 
 
@@ -112,3 +112,33 @@ def test_ticks_are_round_and_inside(low, high):
 def test_plots_are_found_again(page):
     (plot,) = plots_in(page.html())
     assert ElementTree.fromstring(plot).get("aria-label") == "loss"
+
+
+def test_a_page_forbids_scripts_and_other_addresses_wherever_it_is_opened():
+    policy = Dom(Page("x").html()).values("content")
+    assert any("default-src 'none'" in text and "script" not in text for text in policy)
+
+
+@pytest.mark.parametrize(
+    "inside",
+    [
+        "<script>alert(1)</script>",
+        "<path d='M0,0' onload='alert(1)'/>",
+        "<a href='http://x'><text>y</text></a>",
+        "<image href='http://x/y.png'/>",
+        "<foreignObject><p>x</p></foreignObject>",
+        "<path fill='URL(http://x)'/>",
+        "<style>@import 'http://x'</style>",
+        "<path style='background:red'/>",
+        "<text>",
+        "<!DOCTYPE x [<!ENTITY a 'b'>]>",
+        "<meta http-equiv='refresh' content='0;url=http://x'/>",
+    ],
+)
+def test_plots_of_a_page_from_elsewhere_hold_nothing_but_a_plot(inside):
+    page = Page("x")
+    page.plot("loss of <b>", {"train": [(0, 1.0), (1, 0.5)]}, x="step", y="loss")
+    html = page.html()
+    (plot,) = plots_in(html)
+    assert Dom(plot).values("aria-label") == ["loss of <b>"] and "polyline" in Dom(plot).tags
+    assert plots_in(html.replace("</svg>", f"{inside}</svg>")) == []
