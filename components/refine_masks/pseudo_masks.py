@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 
 from shared.artifacts.postprocessing import BorderRefinement
+from shared.assessment.pale_centres import gaps, pale_centres
 from shared.imaging.gradients import gradient, near_border
 from shared.imaging.grey import UNCLIPPED, grey
 from shared.instances.band_watershed import BACKGROUND, FOREGROUND, band_watershed
@@ -21,7 +22,10 @@ FILLED_HOLE_CONFIDENCE = 128
 _MIN_REGION_SHARE = 0.15
 """A connected region below this share of the typical object's area is dropped."""
 _MAX_HOLE_SHARE = 0.5
-"""Background that a mask encloses is filled up to this share of the typical object's area."""
+"""Background that a mask encloses is filled up to this share of the typical object's area. Where the border was not
+found by watershed, gaps between objects stay open (`shared.assessment.pale_centres`)."""
+_RIM = np.ones((7, 7), np.uint8)
+"""Around a pale centre: its rim looks like a border between objects, and is none."""
 _CONTRADICTION = 0.3
 """The watershed's foreground is ignored where the proposal's probability is below this, and likewise its background."""
 _FULL_CONFIDENCE = 0.25
@@ -60,22 +64,39 @@ def refine_proposal(
     ignore_band: px on either side of the border that are ignored; min_area: px², None: a share of the image's typical
     object.
     """
-    plane = grey(image)
+    plane, centres = grey(image), np.zeros(probability.shape, bool)
     if border_refinement == "edges":
         mask = watershed_mask(probability, gradient(plane), marker_threshold)
         certainty = _agreement(probability, mask)
     else:
-        mask = refine_border(image, (probability >= 0.5).astype(np.uint8), border_refinement)
+        before = (probability >= 0.5).astype(np.uint8)
+        mask = refine_border(image, before, border_refinement)
+        centres = _opened(before, mask)
+        mask[centres] = 1
+        centres |= pale_centres(mask, plane)
+        mask[centres] = 1
         certainty = np.clip(np.abs(probability - 0.5) / _FULL_CONFIDENCE, 0, 1)
-    cleaned, dropped, smallest = clean(mask, min_area)
+        certainty[centres] = FILLED_HOLE_CONFIDENCE / 255
+    open_gaps = None if border_refinement == "edges" else gaps(mask, plane)
+    cleaned, dropped, smallest = clean(mask, min_area, open_gaps)
     conf = np.rint(certainty * 255).astype(np.uint8)
     conf[dropped] = 0
     conf[(cleaned > 0) & (mask == 0)] = FILLED_HOLE_CONFIDENCE
     if ignore_band:
         conf[near_border(cleaned, 2 * ignore_band + 1)] = 0
-    labels = split_touching(cleaned, distance=border_weight(grey(image, normalisation=UNCLIPPED), cleaned))
+    distance = border_weight(grey(image, normalisation=UNCLIPPED), cleaned)
+    distance[cv2.dilate(centres.view(np.uint8), _RIM) > 0] = 1
+    labels = split_touching(cleaned, distance=distance)
     conf[(cleaned > 0) & (labels == 0)] = 0  # small parts that the splitting dropped
     return PseudoMask(labels, conf, smallest)
+
+
+def _opened(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """Holes (H, W) bool of a mask that were foreground before its border was refined; both (H, W) uint8 {0, 1}."""
+    count, holes = cv2.connectedComponents(1 - after, connectivity=8, ltype=cv2.CV_32S)
+    known = np.bincount(holes.ravel(), before.ravel() == 0, count) > 0
+    known[0] = True
+    return ~known[holes]
 
 
 def watershed_mask(probability: np.ndarray, gradient_magnitude: np.ndarray, marker_threshold: float) -> np.ndarray:
@@ -100,11 +121,13 @@ def _agreement(probability: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return np.where(contradicted, 0, 1).astype(np.float32)
 
 
-def clean(mask: np.ndarray, min_area: int | None) -> tuple[np.ndarray, np.ndarray, int]:
+def clean(
+    mask: np.ndarray, min_area: int | None, open_gaps: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray, int]:
     """Fill holes and drop specks of a mask (H, W) uint8 {0, 1}.
 
-    min_area: px², None: a share of the typical object's area. Returns the mask, the dropped pixels (H, W) bool, and the
-    smallest area that is kept.
+    min_area: px², None: a share of the typical object's area; open_gaps: (H, W) bool, holes that stay. Returns the
+    mask, the dropped pixels (H, W) bool, and the smallest area that is kept.
     """
     areas = np.bincount(split_touching(mask, min_area=4).ravel())[1:]
     if len(areas) == 0:
@@ -112,6 +135,8 @@ def clean(mask: np.ndarray, min_area: int | None) -> tuple[np.ndarray, np.ndarra
     typical = typical_area(areas)
     smallest = min_area if min_area is not None else max(4, round(_MIN_REGION_SHARE * typical))
     filled = fill_holes(mask, round(_MAX_HOLE_SHARE * typical))
+    if open_gaps is not None:
+        filled[open_gaps] = 0
     count, regions, stats, _ = cv2.connectedComponentsWithStats(filled, connectivity=4, ltype=cv2.CV_32S)
     keep = stats[:count, cv2.CC_STAT_AREA] >= smallest
     keep[0] = False

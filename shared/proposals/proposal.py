@@ -25,6 +25,7 @@ from typing import Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from shared.assessment.pale_centres import pale_centres
 from shared.imaging.filters import BALANCE_BRIGHT, BALANCE_DARK, WINDOW, log_local_std, smooth
 from shared.imaging.graphics import without_graphics
 from shared.imaging.grey import UNCLIPPED, GreyChannel, grey
@@ -40,6 +41,8 @@ from shared.proposals.outsized import is_outsized, probability_within_windows
 
 Foreground = Literal["auto", "dark", "bright", "textured"]
 """How cells differ from the background: darker, brighter, or by their texture; auto: as the images tell."""
+_CENTRE_PROBABILITY = 0.65
+"""Probability of the pale centre of an object."""
 _BIMODAL_SHARE = 0.9
 """Share of a normal distribution's separability below which an image shows no two classes of intensity."""
 
@@ -83,7 +86,7 @@ class Proposal(BaseModel):
         """Foreground probability of an image (H, W, C): (H, W) float32 in (0, 1). Drawn scale bars are background."""
         image = without_graphics(image)
         if self.kind != "texture":
-            found = self._by_level(image)
+            found = self._with_centres(image, self._by_level(image))
             anew = self._within_windows(image, (found >= 0.5).astype(np.uint8))
             return found if anew is None else anew
         plane = grey(image)
@@ -100,6 +103,12 @@ class Proposal(BaseModel):
             return found
         deviating = deviation_probability(smooth(grey(image, self.channel, UNCLIPPED)), bright)
         return deviating if (deviating >= 0.5).any() else found
+
+    def _with_centres(self, image: np.ndarray, probability: np.ndarray) -> np.ndarray:
+        """Raise the probability (H, W) of the pale centres of objects, such as red blood cells."""
+        plane = grey(image, self.channel, UNCLIPPED)
+        centres = pale_centres((probability >= 0.5).astype(np.uint8), plane)
+        return np.where(centres, np.maximum(probability, _CENTRE_PROBABILITY), probability).astype(np.float32)
 
     def _within_windows(self, image: np.ndarray, mask: np.ndarray) -> np.ndarray | None:
         """Probability of an image (H, W, C) whose mask (H, W) has outsized objects; None where it has not."""

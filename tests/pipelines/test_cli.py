@@ -105,3 +105,16 @@ def test_a_stage_that_fails_says_its_own_message_first(graph, source, tmp_path):
     assert "started, attempt 2" not in done.stderr, "it would say the same again"
     assert failure[3].startswith("not started: pretrain, ")
     assert (tmp_path / "run/report.html").is_file()
+
+
+def test_a_run_within_its_own_source_is_refused_and_so_is_the_reverse(graph, source, tmp_path):
+    """A second run would learn from the masks of the first."""
+    (tmp_path / "link").symlink_to(source)
+    for given, out, says in (
+        (source, source / "results", "within --source"),
+        (source, source, "within --source"),
+        (tmp_path / "link", source / "results", "within --source"),
+        (source, tmp_path, "within the run folder"),
+    ):
+        done = cytoloom("run", graph, "--source", given, "--out", out)
+        assert done.returncode == 1 and says in done.stderr and not list(source.iterdir())
