@@ -83,8 +83,12 @@ class LabelImagePairing:
         found = {file: self._partners(file, relations, named) for file, relations in related.items()}
         taken = {file for file, partners in found.items() if partners}
         pairs = [(file, *found[file][0]) for file in taken if found[file] and found[file][0][1][0] not in taken]
+        self._remove([file for file, *_ in pairs])
         for file, relation, partners in sorted(pairs, key=lambda pair: (pair[1].rank, pair[0])):
-            self._relate(file, relation, partners)
+            if relation.is_label:
+                self._pair(file, partners)
+            else:
+                self.remarks.append((printable(file), f"left out: no image, it belongs to {printable(partners[0])}"))
         known = {file for file, *_ in pairs} | {partner for *_, partners in pairs for partner in partners}
         if alone := sorted(set(related) - known):
             more = f", like {len(alone) - 1} more files" if len(alone) > 1 else ""
@@ -115,13 +119,6 @@ class LabelImagePairing:
             )
             for relative in self.images
         ]
-
-    def _relate(self, file: PurePosixPath, relation: Relation, partners: list[PurePosixPath]) -> None:
-        self._remove([file])
-        if relation.is_label:
-            self._pair(file, partners)
-        else:
-            self.remarks.append((printable(file), f"left out: no image, it belongs to {printable(partners[0])}"))
 
     def _pair(self, label: PurePosixPath, partners: list[PurePosixPath]) -> None:
         """Give a label image to the one of several images of its name that has its suffix, else to the first."""
