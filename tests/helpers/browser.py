@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-PROBE = """<script>
+PROBE = """<script nonce="probe">
 const width = element => element.getBoundingClientRect().width;
 const tell = tries => {
   const images = [...document.images].map(image => [image.naturalWidth, width(image)]);
@@ -30,6 +30,8 @@ addEventListener("load", () => Promise.all([...document.images].map(image => ima
   () => tell(100), error => console.log("NOT DRAWN: " + error)));
 </script>"""
 """Script added to the page: reports on the console what was drawn, once every image is decoded."""
+ALLOWED = "default-src 'none'"
+"""Beginning of a page's policy, which forbids scripts."""
 TIMEOUT_S = 60
 """Time within which a page must be drawn."""
 
@@ -51,6 +53,7 @@ class Rendering:
 def render(page: str) -> Rendering:
     """Render a page (HTML). Every host name leads to the test's own server, which records all requests."""
     assert "</body>" in page
+    page = page.replace(ALLOWED, f"{ALLOWED}; script-src 'nonce-probe'")  # the page's own policy, and the probe
     inner = html.escape(page.replace("</body>", PROBE + "</body>"))
     frame = f'<iframe style="width:1200px;height:900px" sandbox="allow-scripts" srcdoc="{inner}"></iframe>'
     with served(f"<!doctype html><body>{frame}</body>") as (port, requests), Browser(port) as browser:
