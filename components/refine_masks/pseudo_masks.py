@@ -64,7 +64,7 @@ def refine_proposal(
     ignore_band: px on either side of the border that are ignored; min_area: px², None: a share of the image's typical
     object.
     """
-    plane, centres = grey(image), np.zeros(probability.shape, bool)
+    plane, centres, open_gaps = grey(image), np.zeros(probability.shape, bool), None
     if border_refinement == "edges":
         mask = watershed_mask(probability, gradient(plane), marker_threshold)
         certainty = _agreement(probability, mask)
@@ -77,7 +77,7 @@ def refine_proposal(
         mask[centres] = 1
         certainty = np.clip(np.abs(probability - 0.5) / _FULL_CONFIDENCE, 0, 1)
         certainty[centres] = FILLED_HOLE_CONFIDENCE / 255
-    open_gaps = None if border_refinement == "edges" else gaps(mask, plane)
+        open_gaps = gaps(mask, plane)
     cleaned, dropped, smallest = clean(mask, min_area, open_gaps)
     conf = np.rint(certainty * 255).astype(np.uint8)
     conf[dropped] = 0

@@ -50,31 +50,9 @@ _POLICY = (
 )
 """What a browser may do with a page, also one that is opened from a disk: show it, and follow its links."""
 _PLOT_TAGS = {"svg", "path", "polyline", "circle", "text"}
-_PLOT_ATTRIBUTES = {
-    "class",
-    "width",
-    "height",
-    "viewBox",
-    "font-size",
-    "fill",
-    "role",
-    "aria-label",
-    "stroke",
-    "points",
-}
-_PLOT_ATTRIBUTES |= {
-    "stroke-width",
-    "stroke-linejoin",
-    "d",
-    "cx",
-    "cy",
-    "r",
-    "x",
-    "y",
-    "text-anchor",
-    "transform",
-    "font-weight",
-}
+_PLOT_ATTRIBUTES = {"class", "width", "height", "viewBox", "font-size", "font-weight", "fill", "role", "aria-label"}
+_PLOT_ATTRIBUTES |= {"stroke", "stroke-width", "stroke-linejoin", "d", "points", "cx", "cy", "r", "x", "y"}
+_PLOT_ATTRIBUTES |= {"text-anchor", "transform"}
 """What a plot of `line_plot` consists of."""
 _MAX_PNG = 60_000
 """Bytes of a PNG above which an image becomes a JPEG, at full colour resolution."""

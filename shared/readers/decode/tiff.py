@@ -75,7 +75,7 @@ class TiffReader:
             check_colours(series.keyframe)
             stack = stack_of(series)
             declared = self._declared(stack)
-            check_size(declared, None, limits)
+            check_size(declared, None, limits)  # before its pages are counted, which may reject the whole file
         except ImageError as error:
             raise NotTaken(str(error)) from error
         if stack.channels_last:
@@ -121,9 +121,8 @@ class TiffReader:
 
     def _mend_byte_count(self, page: tifffile.TiffPage | tifffile.TiffFrame, keyframe: tifffile.TiffPage) -> None:
         """Correct the byte count of an uncompressed page in one piece, where all of its pixels are there."""
-        needed = (
-            (keyframe.bitspersample * keyframe.imagewidth * keyframe.samplesperpixel + 7) // 8 * keyframe.imagelength
-        )
+        row_bits = keyframe.bitspersample * keyframe.imagewidth * keyframe.samplesperpixel
+        needed = (row_bits + 7) // 8 * keyframe.imagelength
         offsets, counts = page.dataoffsets, page.databytecounts
         if keyframe.compression != tifffile.COMPRESSION.NONE or len(offsets) != 1 or keyframe.is_tiled:
             return

@@ -107,10 +107,8 @@ def _parse(data: dict[str, Any], problems: list[str]) -> CocoFile:
     for number, images in by_id.items():
         if number not in usable:
             names = ", ".join(image.file_name for image in images)
-            text = (
-                f"the image id {number} is not unique, it stands for {names}; their {lost.pop(number, 0)} annotations"
-            )
-            file.problems.append(f"{text} cannot be told apart")
+            text = f"the image id {number} is not unique, it stands for {names}"
+            file.problems.append(f"{text}; their {lost.pop(number, 0)} annotations cannot be told apart")
     file.problems += [
         f"annotations without an image id: {count}"
         if number is None
