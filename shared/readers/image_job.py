@@ -1,10 +1,10 @@
 """Decode one image of a source, check it, and read the labels that belong to it."""
 
-import threading
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +16,17 @@ from shared.artifacts.label_set import LabelKind
 from shared.readers.decode.image_file import Frame, ImageFile, Limits, open_image
 from shared.readers.decode.pixel_values import to_storable
 from shared.readers.labels import label_images, outlines, voc
+from shared.readers.reading_bounds import BYTES_PER_LABEL_PX, BYTES_PER_SECOND, header_bounds
 from shared.readers.source_image import SourceImage
 from shared.system.errors import ImageError
+from shared.system.isolation import Bounds, isolated
 from shared.system.parallel import in_order
 
 MEMORY_PER_DECODED_BYTE = 4
 """Bytes of memory per byte of decoded pixels while an image is checked, converted and encoded."""
+
+_HEADERS_PER_CALL = 16
+"""Files whose headers an isolated process reads at once."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,13 @@ class ImageJob:
     frame_count: int
     """Frames of the file."""
     frame: Frame
+
+    @property
+    def bounds(self) -> Bounds:
+        """What reading the image and its labels may use."""
+        at_header, size = header_bounds(self.image.path), self.frame
+        memory = at_header.memory + 8 * size.nbytes + BYTES_PER_LABEL_PX * size.height * size.width
+        return Bounds(memory, at_header.seconds + size.nbytes / BYTES_PER_SECOND)
 
     @property
     def source(self) -> str:
@@ -73,16 +85,11 @@ def plan_jobs(
 ) -> tuple[list[ImageJob], list[tuple[str, str]]]:
     """Read all headers; return one job per frame, ascending by key, and (source, reason) of the rejects."""
 
-    def read_header(image: SourceImage) -> list[Frame] | str:
-        try:
-            with open_image(image.path, limits) as file:
-                return file.frames
-        except ImageError as error:
-            return str(error)
-
     jobs: list[ImageJob] = []
     rejects: list[tuple[str, str]] = []
-    for image, frames in zip(images, in_order(pool, read_header, images), strict=True):
+    batches = [images[start : start + _HEADERS_PER_CALL] for start in range(0, len(images), _HEADERS_PER_CALL)]
+    found = chain.from_iterable(in_order(pool, lambda batch: _frames(batch, limits), batches))
+    for image, frames in zip(images, found, strict=True):
         if isinstance(frames, str):
             rejects.append((printable(image.relative), frames))
             continue
@@ -90,6 +97,28 @@ def plan_jobs(
             key = frame_key(image.key, frame.number) if len(frames) > 1 else image.key
             jobs.append(ImageJob(key, image, index, len(frames), frame))
     return sorted(_with_unique_keys(jobs), key=lambda job: job.key), rejects
+
+
+def _frames(images: list[SourceImage], limits: Limits) -> list[list[Frame] | str]:
+    """Frames of each image, or the reason why there are none; one by one where they cannot be read together."""
+    bounds = [header_bounds(image.path) for image in images]
+    together = Bounds(max(one.memory for one in bounds), max(one.seconds for one in bounds))
+    try:
+        return isolated(together, read_headers, [image.path for image in images], limits)
+    except ImageError as error:
+        return [str(error)] if len(images) == 1 else [_frames([image], limits)[0] for image in images]
+
+
+def read_headers(paths: list[Path], limits: Limits) -> list[list[Frame] | str]:
+    """Return the frames that the header of each file declares, or the reason why it cannot be used."""
+    found: list[list[Frame] | str] = []
+    for path in paths:
+        try:
+            with open_image(path, limits) as file:
+                found.append(file.frames)
+        except ImageError as error:
+            found.append(str(error))
+    return found
 
 
 def _with_unique_keys(jobs: list[ImageJob]) -> list[ImageJob]:
@@ -104,57 +133,81 @@ def _with_unique_keys(jobs: list[ImageJob]) -> list[ImageJob]:
 def decode_images(
     pool: ThreadPoolExecutor, jobs: list[ImageJob], limits: Limits
 ) -> Iterator[tuple[ImageJob, DecodedImage]]:
-    """Decode in the threads of `pool`, with bounded memory; yield in the order of the jobs."""
-    opened = OpenFile(limits)
+    """Decode in isolated processes, with bounded memory; yield in the order of the jobs."""
     decoded = in_order(
         pool,
-        lambda job: decode_job(job, opened, limits),
+        lambda job: _decode(job, limits),
         jobs,
         lambda job: MEMORY_PER_DECODED_BYTE * job.frame.nbytes,
     )
+    yield from zip(jobs, decoded, strict=True)
+
+
+def _decode(job: ImageJob, limits: Limits) -> DecodedImage:
+    """Decode in an isolated process; where its labels may have ended that, without them."""
     try:
-        yield from zip(jobs, decoded, strict=True)
-    finally:
-        opened.close()
+        return isolated(job.bounds, decode_job, job, limits)
+    except ImageError as error:
+        reason = str(error)
+    if not job.image.has_labels:
+        return DecodedImage(reject_reason=reason)
+    try:
+        decoded = isolated(job.bounds, decode_job, replace(job, image=job.image.without_labels()), limits)
+    except ImageError as error:
+        return DecodedImage(reject_reason=str(error))
+    decoded.label_rejects.append(reason)
+    return decoded
 
 
-class OpenFile(threading.local):
-    """The file that a thread read last: the frames of a stack follow one another."""
+class _OpenFile:
+    """The file that a process read last: the frames of a stack follow one another."""
 
-    def __init__(self, limits: Limits) -> None:
-        self.limits = limits
-        self.path: Path | None = None
-        self.file: ImageFile | None = None
+    def __init__(self) -> None:
+        self._version: tuple[object, ...] = ()
+        self._file: ImageFile | None = None
 
-    def get(self, path: Path) -> ImageFile:
-        """Return the file; open it unless it is the one read last."""
-        if self.file is None or self.path != path:
+    def get(self, path: Path, limits: Limits) -> ImageFile:
+        """Return the file; open it unless it is the one read last, and unchanged."""
+        version = _version(path, limits)
+        if self._file is None or self._version != version:
             self.close()
-            self.file, self.path = open_image(path, self.limits), path
-        return self.file
+            self._file, self._version = open_image(path, limits), version
+        return self._file
 
     def close(self) -> None:
-        """Close this thread's file."""
-        if self.file is not None:
-            self.file.close()
-        self.file = None
+        """Close the file."""
+        if self._file is not None:
+            self._file.close()
+        self._file = None
 
 
-def decode_job(job: ImageJob, opened: OpenFile, limits: Limits) -> DecodedImage:
+def _version(path: Path, limits: Limits) -> tuple[object, ...]:
+    try:
+        status = path.stat()
+    except OSError:
+        return ()
+    return path, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, limits
+
+
+_OPENED = _OpenFile()
+
+
+def decode_job(job: ImageJob, limits: Limits) -> DecodedImage:
     """Decode, check and encode one image, and read its labels."""
     decoded = DecodedImage()
     try:
-        file = opened.get(job.image.path)
+        file = _OPENED.get(job.image.path, limits)
         if len(file.frames) != job.frame_count:
             raise ImageError("the file changed while it was read")
         pixels, decoded.remarks = file.read(job.index)
-        if job.frame_count == 1:
-            opened.close()
         image = to_storable(pixels)
         decoded.encoded = encode_image(image)
     except ImageError as error:
         decoded.reject_reason = str(error)
         return decoded
+    finally:
+        if job.index == job.frame_count - 1:
+            _OPENED.close()
     _read_labels(job, image.shape[:2], limits, decoded)
     return decoded
 

@@ -1,8 +1,8 @@
 """Ingest plain files into an ImageSet and a LabelSet: decode and check every image, and write in order of the keys.
 
 `shared.system.parallel.MAX_BYTES_IN_FLIGHT` and one image per thread bound the memory, whatever the number of images.
-Threads decode, check, encode and hash side by side (the codecs release the interpreter lock); one thread writes in
-order.
+Isolated processes (`shared.system.isolation`) decode, check, encode and hash side by side, within limits; one thread
+writes in order.
 """
 
 import csv
@@ -10,7 +10,6 @@ import re
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,8 +20,8 @@ from shared.artifacts.manifest import is_artifact, read_manifest
 from shared.readers.decode.limits import Limits
 from shared.readers.image_job import DecodedImage, ImageJob, decode_images, plan_jobs
 from shared.readers.layouts import Layout, recognise
-from shared.system.devices import threads
 from shared.system.errors import UserError
+from shared.system.isolation import reading_threads
 from shared.system.log import log
 from shared.system.names import cell
 from shared.system.progress import track
@@ -112,7 +111,7 @@ def ingest(
         raise UserError(f"{source}: already a finished {kind}, not plain images; pass it to the next stage as it is")
     log.info("layout: %s", layout.description)
     summary = IngestSummary.of_layout(layout)
-    with tempfile.TemporaryDirectory() as unused, ThreadPoolExecutor(threads()) as pool:
+    with tempfile.TemporaryDirectory() as unused, reading_threads() as pool:
         jobs, rejects = plan_jobs(pool, layout.images, limits)
         summary.add_rejected_images(rejects)
         notes = {"layout": layout.description}

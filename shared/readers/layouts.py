@@ -20,6 +20,9 @@ from shared.readers.labels.label_pairing import LabelImagePairing
 from shared.readers.listing import list_files
 from shared.readers.source_image import SourceImage
 
+_SIDECAR_SUFFIXES = {"json", "xml", *TABLE_SUFFIXES}
+"""Suffixes of files that are opened to see whether they hold labels."""
+
 
 @dataclass
 class Layout:
@@ -48,7 +51,7 @@ def recognise(source: Path, group_pattern: re.Pattern[str] | None = None) -> Lay
     """
     listing = list_files(source)
     files = listing.files
-    by_kind = _by_kind(files)
+    by_kind, special = _by_kind(files)
     label_images = LabelImagePairing(files, by_kind.pop("image", []))
     if len(files) > 1 or not source.is_file():
         label_images.pair_object_masks()
@@ -74,7 +77,7 @@ def recognise(source: Path, group_pattern: re.Pattern[str] | None = None) -> Lay
     return Layout(
         sorted(images, key=lambda image: image.key),
         _describe(source, images, found, classes, named),
-        sorted(label_images.problems + annotations.problems + listed.problems),
+        sorted(label_images.problems + annotations.problems + listed.problems + special),
         listing.unreadable,
         dict(sorted(ignored.items())),
         label_images.remarks + listing.passed_over,
@@ -82,13 +85,24 @@ def recognise(source: Path, group_pattern: re.Pattern[str] | None = None) -> Lay
     )
 
 
-def _by_kind(files: dict[PurePosixPath, Path]) -> dict[str, list[PurePosixPath]]:
-    """Group files: `image`, else the suffix in lower case without its dot."""
+def _by_kind(
+    files: dict[PurePosixPath, Path],
+) -> tuple[dict[str, list[PurePosixPath]], list[tuple[str, str]]]:
+    """Group files: `image`, else the suffix in lower case without its dot; also list sidecars that are no plain files.
+
+    Opening a pipe or a device could wait for ever. Images are checked when they are opened.
+    """
     by_kind: dict[str, list[PurePosixPath]] = defaultdict(list)
-    for relative in files:
+    special = []
+    for relative, path in files.items():
         suffix = relative.suffix.lower()
-        by_kind["image" if suffix in IMAGE_SUFFIXES else suffix.lstrip(".")].append(relative)
-    return by_kind
+        if suffix in IMAGE_SUFFIXES:
+            by_kind["image"].append(relative)
+        elif suffix.lstrip(".") in _SIDECAR_SUFFIXES and not path.is_file():
+            special.append((printable(relative), "label: not a regular file"))
+        else:
+            by_kind[suffix.lstrip(".")].append(relative)
+    return by_kind, special
 
 
 def _describe(

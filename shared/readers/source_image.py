@@ -1,6 +1,6 @@
 """An image file of a source, and the labels that belong to it by their names."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from shared.readers.labels.coco import CocoImage
@@ -29,3 +29,12 @@ class SourceImage:
     """Pascal VOC XML."""
     coco: CocoImage | None = None
     """Its annotations in a COCO file."""
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether files with labels belong to it."""
+        return bool(self.mask_path or self.object_masks or self.voc_path or self.coco)
+
+    def without_labels(self) -> "SourceImage":
+        """Return the image alone."""
+        return replace(self, mask_path=None, object_masks=(), voc_path=None, coco=None)

@@ -9,8 +9,10 @@ from shared.artifacts.keys import printable
 from shared.readers.classes.class_table import ClassRow, ClassTable, read_class_table
 from shared.readers.classes.image_lookup import ImageLookup
 from shared.readers.folder_names import SPLITS
+from shared.readers.reading_bounds import text_bounds
 from shared.readers.source_image import SourceImage
 from shared.system.errors import ImageError
+from shared.system.isolation import isolated
 
 _NAMES = {"classes", "class", "labels", "label", "imageclasses", "imagelabels", "classlabels", "groundtruth"}
 """Names of tables, without their suffix, in lower case and without punctuation."""
@@ -47,7 +49,7 @@ class ListedClasses:
             self.ignored[relative.suffix.lower().lstrip(".")] += 1
             return
         try:
-            table = read_class_table(path)
+            table = isolated(text_bounds(path), read_class_table, path)
         except (ImageError, OSError) as error:
             if name in _NAMES:
                 self._problem(relative, str(error))

@@ -7,7 +7,10 @@ from shared.artifacts.keys import printable
 from shared.readers.classes.image_lookup import ImageLookup
 from shared.readers.file_names import stem_of
 from shared.readers.labels import coco, voc
+from shared.readers.reading_bounds import text_bounds
 from shared.readers.source_image import SourceImage
+from shared.system.errors import ImageError
+from shared.system.isolation import isolated
 
 
 class AnnotationPairing:
@@ -27,7 +30,11 @@ class AnnotationPairing:
 
     def add_coco(self, path: Path, relative: PurePosixPath) -> list[tuple[SourceImage, str]]:
         """Attach the annotations of a COCO file to its images; ignore any other JSON. Returns the images' classes."""
-        file = coco.read_coco(path)
+        try:
+            file = isolated(text_bounds(path), coco.read_coco, path)
+        except ImageError as error:
+            self.problems.append((printable(relative), f"label: {error}"))
+            return []
         if file is None:
             self.ignored["json"] += 1
             return []
@@ -51,7 +58,7 @@ class AnnotationPairing:
         same = self._by_stem[stem_of(relative)]
         beside = [image for image in same if image.relative.parent == relative.parent]
         match = beside or (same if len(same) == 1 else [])
-        if not voc.is_voc(path):
+        if not _is_voc(path):
             if match:
                 self.problems.append((printable(relative), "label: not a readable Pascal VOC annotation"))
             self.ignored["xml"] += 1
@@ -60,3 +67,10 @@ class AnnotationPairing:
         else:
             match[0].voc_path = path
             self.found["Pascal VOC xml"] += 1
+
+
+def _is_voc(path: Path) -> bool:
+    try:
+        return isolated(text_bounds(path), voc.is_voc, path)
+    except ImageError:
+        return False

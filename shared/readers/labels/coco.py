@@ -14,6 +14,8 @@ from typing import Any
 
 MAX_JSON_BYTES = 2**30
 """Size above which a JSON file is ignored."""
+_MAX_ID_LENGTH = 100
+"""Characters of an id that tell it from others."""
 _KEYS = (b'"images"', b'"annotations"')
 """Keys in a file that was meant to be COCO."""
 
@@ -84,7 +86,7 @@ def _id(value: Any) -> Hashable:
     """An id as text, whether a file writes it as text or as a number; None where there is none."""
     if value is None or isinstance(value, (dict, list)):
         return None
-    return str(int(value) if isinstance(value, float) and value.is_integer() else value).strip()
+    return str(int(value) if isinstance(value, float) and value.is_integer() else value).strip()[:_MAX_ID_LENGTH]
 
 
 def _parse(data: dict[str, Any], problems: list[str]) -> CocoFile:

@@ -18,7 +18,6 @@ from collections.abc import Callable
 
 import cv2
 import numpy as np
-from skimage.measure import label
 
 from shared.artifacts.label_set import LabelKind
 from shared.system.errors import ImageError
@@ -48,6 +47,8 @@ def interpret(values: np.ndarray, describe: Callable[[int], str] = str) -> tuple
     Instances are renumbered from 1 in the order of their values. describe: a value for people. Raises ImageError for
     values that mean nothing.
     """
+    from skimage.measure import label  # takes longer to load than all other readers
+
     remarks: list[str] = []
     labels, names = renumber(_with_background(values, describe, remarks))
     if not len(names):

@@ -21,7 +21,14 @@ def is_voc(path: Path) -> bool:
 
 
 def _root(path: Path) -> Any:
-    return ElementTree.parse(path).getroot()
+    """Parse a file; one that names no encoding and is not in UTF-8 is read as Latin-1."""
+    data = path.read_bytes()
+    try:
+        return ElementTree.fromstring(data)
+    except ElementTree.ParseError:
+        if data.lstrip().startswith(b"<?xml"):
+            raise
+        return ElementTree.fromstring(data.decode("latin-1"))
 
 
 def voc_annotations(path: Path, size: tuple[int, int]) -> tuple[list[Annotation], list[str]]:
@@ -30,9 +37,7 @@ def voc_annotations(path: Path, size: tuple[int, int]) -> tuple[list[Annotation]
     x = xmin and width = xmax - xmin, as labelImg and similar programs write them.
     """
     root = _root(path)
-    declared = [int(float(root.findtext(f"size/{side}") or 0)) for side in ("height", "width")]
-    if all(declared) and declared != list(size):
-        raise ImageError(f"annotates an image of {declared[1]} x {declared[0]} px; this one is {size[1]} x {size[0]}")
+    _check_declared_size([root.findtext(f"size/{side}") for side in ("height", "width")], size)
     found, dropped = [], []
     for number, item in enumerate(root.iter("object"), 1):
         name = (item.findtext("name") or "object").strip()
@@ -43,4 +48,17 @@ def voc_annotations(path: Path, size: tuple[int, int]) -> tuple[list[Annotation]
             dropped.append(f"object {number} ({name}): {error}")
             continue
         found.append(Annotation(name, box, box[2] * box[3]))
-    return found, dropped
+    single = list({(item.category, item.bbox): item for item in found}.values())
+    if repeated := len(found) - len(single):
+        dropped.append(f"{repeated} objects repeat others, with the same name and box")
+    return single, dropped
+
+
+def _check_declared_size(texts: list[str | None], size: tuple[int, int]) -> None:
+    """Compare height and width according to the file, where it states them, with those of the image."""
+    try:
+        height, width = (float(text or 0) for text in texts)
+    except ValueError as error:
+        raise ImageError(f"the size of the image is no number: {texts[1]} x {texts[0]}") from error
+    if height and width and (height, width) != size:
+        raise ImageError(f"annotates an image of {width:g} x {height:g} px; this one is {size[1]} x {size[0]}")
