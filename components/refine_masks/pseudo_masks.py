@@ -6,12 +6,12 @@ import cv2
 import numpy as np
 
 from shared.artifacts.postprocessing import BorderRefinement
-from shared.assessment.pale_centres import gaps, pale_centres
 from shared.imaging.gradients import gradient, near_border
 from shared.imaging.grey import UNCLIPPED, grey
-from shared.instances.band_watershed import BACKGROUND, FOREGROUND, band_watershed
-from shared.instances.border_contrast import border_weight
-from shared.instances.border_refinement import refine_border
+from shared.instances.borders.band_watershed import BACKGROUND, FOREGROUND, band_watershed
+from shared.instances.borders.border_contrast import border_weight
+from shared.instances.borders.border_refinement import refine_border
+from shared.instances.borders.pale_centres import gaps, opened, pale_centres
 from shared.instances.label_image import fill_holes, typical_area
 from shared.instances.watershed import split_touching
 
@@ -23,7 +23,7 @@ _MIN_REGION_SHARE = 0.15
 """A connected region below this share of the typical object's area is dropped."""
 _MAX_HOLE_SHARE = 0.5
 """Background that a mask encloses is filled up to this share of the typical object's area. Where the border was not
-found by watershed, gaps between objects stay open (`shared.assessment.pale_centres`)."""
+found by watershed, gaps between objects stay open (`shared.instances.borders.pale_centres`)."""
 _RIM = np.ones((7, 7), np.uint8)
 """Around a pale centre: its rim looks like a border between objects, and is none."""
 _CONTRADICTION = 0.3
@@ -58,9 +58,9 @@ def refine_proposal(
     """Refine a soft proposal (H, W) float32 of an image (H, W, C).
 
     The border is where the probability is 0.5, and moves from there as `border_refinement` says, see
-    `shared.instances.border_refinement`. For `edges`, the border is found by watershed of the gradient from markers of
-    `marker_threshold` instead, and pixels where the proposal contradicts the watershed are ignored; refining that
-    border again would shrink the masks from round to round.
+    `shared.instances.borders.border_refinement`. For `edges`, the border is found by watershed of the gradient from
+    markers of `marker_threshold` instead, and pixels where the proposal contradicts the watershed are ignored; refining
+    that border again would shrink the masks from round to round.
     ignore_band: px on either side of the border that are ignored; min_area: px², None: a share of the image's typical
     object.
     """
@@ -71,7 +71,7 @@ def refine_proposal(
     else:
         before = (probability >= 0.5).astype(np.uint8)
         mask = refine_border(image, before, border_refinement)
-        centres = _opened(before, mask)
+        centres = opened(before, mask)
         mask[centres] = 1
         centres |= pale_centres(mask, plane)
         mask[centres] = 1
@@ -89,14 +89,6 @@ def refine_proposal(
     labels = split_touching(cleaned, distance=distance)
     conf[(cleaned > 0) & (labels == 0)] = 0  # small parts that the splitting dropped
     return PseudoMask(labels, conf, smallest)
-
-
-def _opened(before: np.ndarray, after: np.ndarray) -> np.ndarray:
-    """Holes (H, W) bool of a mask that were foreground before its border was refined; both (H, W) uint8 {0, 1}."""
-    count, holes = cv2.connectedComponents(1 - after, connectivity=8, ltype=cv2.CV_32S)
-    known = np.bincount(holes.ravel(), before.ravel() == 0, count) > 0
-    known[0] = True
-    return ~known[holes]
 
 
 def watershed_mask(probability: np.ndarray, gradient_magnitude: np.ndarray, marker_threshold: float) -> np.ndarray:

@@ -32,9 +32,9 @@ MAX_IMAGES, IMAGE_SIDE = 16, 384
 
 
 def fit_to_refinement(settings: PostProcessing, refinement: BorderRefinement) -> PostProcessing:
-    """Set the border refinement to that of the pseudo-masks, with the splitting that suits it."""
+    """Set the border refinement to that of the pseudo-masks, with the splitting and filling that suit it."""
     of_edges = {"merge_threshold": EDGE_MERGE_THRESHOLD, "min_area_share": EDGE_MIN_AREA_SHARE}
-    changes = {"border_refinement": refinement} | (of_edges if refinement == "edges" else {})
+    changes = {"border_refinement": refinement} | (of_edges if refinement == "edges" else {"pale_centres": "fill"})
     return settings.model_copy(update=changes)
 
 

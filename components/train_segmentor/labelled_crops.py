@@ -8,10 +8,10 @@ import numpy as np
 from shared.artifacts.image_set import ImageReader
 from shared.artifacts.keys import evenly_spaced
 from shared.artifacts.label_set import NOTE_HAND_LABELLED, LabelReader
-from shared.assessment.object_size import typical_diameter
 from shared.data.array_cache import ArrayCache
 from shared.data.augmentation import jitter_intensity
 from shared.data.crops import Crops, Window
+from shared.instances.distance import typical_diameter
 from shared.models.config import ModelInput
 from shared.targets import Target
 

@@ -57,7 +57,7 @@ NOTE_EDGE_SCORE = "edge_score"
 NOTE_WATERSHED = "watershed"
 """Whether the borders were found by watershed of the image gradient."""
 NOTE_BORDER_REFINEMENT = "border_refinement"
-"""How the borders were moved to where the image changes, see `shared.instances.border_refinement`."""
+"""How the borders were moved to where the image changes, see `shared.instances.borders.border_refinement`."""
 
 NOTE_FAILED = "failed"
 """Of predictions: keys of the images that could not be predicted."""

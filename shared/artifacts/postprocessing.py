@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
 BorderRefinement = Literal["none", "means", "edges"]
-"""How a mask's border moves to where the image changes, see `shared.instances.border_refinement`."""
+"""How a mask's border moves to where the image changes, see `shared.instances.borders.border_refinement`."""
 
 
 class PostProcessing(BaseModel):
@@ -25,6 +25,9 @@ class PostProcessing(BaseModel):
     border_refinement: BorderRefinement = "none"
     """Move the masks' borders to where the image changes. means: to where the intensity is half way between the local
     means of foreground and background. edges: to the steepest gradient. none: leave them."""
+    pale_centres: Literal["leave", "fill"] = "leave"
+    """fill: what objects enclose and a threshold misses, such as the pale centre of a red blood cell, is foreground, and
+    groups of such objects are split by their shape alone. For models that learned from masks treated so."""
     min_seed_distance_px: int = Field(default=4, ge=1)
     """Smallest distance between the seeds of two instances."""
     merge_threshold: float = Field(default=0.8, ge=0, le=1)

@@ -9,9 +9,9 @@ import numpy as np
 
 from shared.assessment.mask_statistics import solidity
 from shared.assessment.noise import is_noise
-from shared.assessment.object_size import typical_diameter
 from shared.imaging.gradients import edge_score, gradient
 from shared.imaging.grey import grey
+from shared.instances.distance import typical_diameter
 from shared.instances.label_image import typical_area
 
 MIN_TRUSTED = 0.45

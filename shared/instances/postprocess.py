@@ -6,12 +6,14 @@
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 
 from shared.artifacts.postprocessing import PostProcessing
 from shared.imaging.row_strips import row_slices
-from shared.instances.border_contrast import weight_by_border_contrast
-from shared.instances.border_refinement import refine_border
+from shared.instances.borders.border_contrast import weight_by_border_contrast
+from shared.instances.borders.border_refinement import refine_border
+from shared.instances.borders.pale_centres import opened, pale_centres_of_image
 from shared.instances.object_filters import drop_flat_objects, hysteresis
 from shared.instances.watershed import split_touching
 
@@ -23,8 +25,8 @@ class Foreground:
     mask: np.ndarray
     """(H, W) uint8 {0, 1}"""
     distance: np.ndarray | None
-    """(H, W) float32 in [0, 1], the network's distance map, lowered where the image looks as on the mask's border; None
-    where the network has no such map."""
+    """(H, W) float32 in [0, 1], the network's distance map, lowered where the image looks as on the mask's border, and
+    1 in groups of objects with pale centres; None where the network has no such map."""
     network_distance: np.ndarray | None
     """(H, W) float32 in [0, 1], the distance map as the network gives it."""
 
@@ -48,7 +50,7 @@ def postprocess(maps: np.ndarray, image: np.ndarray, settings: PostProcessing, r
 def find_foreground(
     maps: np.ndarray, image: np.ndarray, settings: PostProcessing, rows: int | None = None
 ) -> Foreground:
-    """Threshold the foreground map, keep objects by hysteresis, and refine the border.
+    """Threshold the foreground map, keep objects by hysteresis, refine the border, and fill pale centres.
 
     maps: (M, H, W) float32 in [0, 1], foreground and, where M is 2, distance; may be a memory map, read `rows` rows at
     a time. `maps[0]` is overwritten by the lowered distance map, which saves a third array for a large image.
@@ -56,13 +58,35 @@ def find_foreground(
     mask = threshold(maps[0], settings.foreground_threshold, rows)
     if settings.high_threshold > settings.foreground_threshold:
         mask = hysteresis(mask, maps[0], settings.high_threshold, rows)
-    mask = refine_border(image, mask, settings.border_refinement)
+    before, mask = mask, refine_border(image, mask, settings.border_refinement)
+    of_rings = _fill_centres(before, mask, image) if settings.pale_centres == "fill" else None
     if len(maps) < 2:
         return Foreground(mask, None, None)
     for part in row_slices(len(mask), rows):
         maps[0, part] = maps[1, part]
     weight_by_border_contrast(maps[0], image, mask)
+    if of_rings is not None:
+        for part in row_slices(len(mask), rows):
+            maps[0, part][of_rings[part]] = 1
     return Foreground(mask, maps[0], maps[1])
+
+
+def _fill_centres(before: np.ndarray, mask: np.ndarray, image: np.ndarray) -> np.ndarray | None:
+    """Fill the pale centres of a mask (H, W) in place; before: the mask before its border was refined.
+
+    Returns the groups of touching objects in which there is one, (H, W) bool, or None: for these the shape alone tells
+    where they part, since the network's distance map and the border's contrast follow the ring.
+    """
+    centres = opened(before, mask)
+    mask[centres] = 1
+    centres |= pale_centres_of_image(mask, image)
+    if not centres.any():
+        return None
+    mask[centres] = 1
+    count, groups = cv2.connectedComponents(mask, connectivity=4, ltype=cv2.CV_32S)
+    has_centre = np.zeros(count, bool)
+    has_centre[groups[centres]] = True
+    return has_centre[groups]
 
 
 def threshold(probability: np.ndarray, value: float, rows: int | None = None) -> np.ndarray:

@@ -51,7 +51,7 @@ def split_touching(
     - merge_threshold: two seeds are merged where the distance map between them stays above this share of the lower
       seed's; 1: never.
     - distance: (H, W) in [0, 1], may be a memory map. The distance to the mask's edge is multiplied by it, e.g. by a
-      network's map, which is low at borders within the mask, or by `border_contrast.border_weight`.
+      network's map, which is low at borders within the mask, or by `borders.border_contrast.border_weight`.
     - min_area_share: objects below this share of the typical object's area (`typical_area`) become background.
     """
     mask = fill_holes(mask, MAX_HOLE_PX)

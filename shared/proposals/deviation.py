@@ -7,7 +7,7 @@ deviates from the background by many times its spread is foreground then, howeve
 import numpy as np
 
 from shared.assessment.mask_statistics import separability, solidity, surroundings
-from shared.assessment.object_size import typical_diameter
+from shared.instances.distance import typical_diameter
 from shared.instances.watershed import split_touching
 from shared.proposals.background import subtract_background
 from shared.proposals.local_threshold import (

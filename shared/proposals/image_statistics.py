@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from shared.assessment.estimated_dice import estimate_dice
-from shared.assessment.object_size import typical_diameter
 from shared.imaging.appearance import appearance
 from shared.imaging.filters import BALANCE_BRIGHT, BALANCE_DARK, smooth
 from shared.imaging.grey import NORMALISATION, GreyChannel, grey, is_stained
+from shared.instances.distance import typical_diameter
 from shared.instances.watershed import split_touching
 from shared.proposals.background import subtract_background
 from shared.proposals.deviation import deviation_threshold, most_deviating_part, plausibility

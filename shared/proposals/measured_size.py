@@ -5,8 +5,8 @@ import numpy as np
 from shared.artifacts.image_set import ImageReader
 from shared.artifacts.keys import evenly_spaced
 from shared.assessment.noise import is_noise
-from shared.assessment.object_size import typical_diameter
 from shared.imaging.grey import grey
+from shared.instances.distance import typical_diameter
 from shared.proposals.proposal_selection import ProposalSelection
 
 MEASURED_IMAGES = 24

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from shared.assessment.mask_statistics import separability
-from shared.assessment.object_size import typical_diameter
+from shared.instances.distance import typical_diameter
 from shared.proposals.local_threshold import local_probability
 from shared.proposals.otsu import otsu
 

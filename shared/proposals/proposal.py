@@ -25,10 +25,10 @@ from typing import Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from shared.assessment.pale_centres import pale_centres
 from shared.imaging.filters import BALANCE_BRIGHT, BALANCE_DARK, WINDOW, log_local_std, smooth
 from shared.imaging.graphics import without_graphics
 from shared.imaging.grey import UNCLIPPED, GreyChannel, grey
+from shared.instances.borders.pale_centres import pale_centres
 from shared.proposals.deviation import deviation_probability, is_mostly_background
 from shared.proposals.local_threshold import (
     UNDECIDED_PROBABILITY,

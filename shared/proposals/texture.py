@@ -12,8 +12,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from shared.assessment.object_size import typical_diameter
 from shared.imaging.filters import log_local_std
+from shared.instances.distance import typical_diameter
 from shared.proposals.otsu import OtsuThreshold, otsu
 
 WINDOWS = (0.7, 1.0, 1.4, 2.0, 2.8, 4.0)

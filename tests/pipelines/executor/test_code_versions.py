@@ -56,6 +56,6 @@ def run(tmp_path, make_tree, nuclei):
 def test_an_edit_reruns_the_stages_that_import_the_file_alone(run):
     assert run() == {"ingest": "computed", "pretrain": "computed"}
     assert run() == {"ingest": "run folder", "pretrain": "run folder"}
-    assert run("shared/instances/border_contrast.py") == {"ingest": "run folder", "pretrain": "run folder"}
+    assert run("shared/instances/borders/border_contrast.py") == {"ingest": "run folder", "pretrain": "run folder"}
     assert run("components/ingest/page.py") == {"ingest": "computed", "pretrain": "run folder"}
     assert run("shared/artifacts/manifest.py") == {"ingest": "computed", "pretrain": "computed"}

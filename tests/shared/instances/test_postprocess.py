@@ -8,8 +8,8 @@ from skimage.filters import threshold_otsu
 
 from shared.artifacts.postprocessing import PostProcessing
 from shared.imaging.grey import grey
-from shared.instances.border_contrast import border_weight
-from shared.instances.border_refinement import refine_border
+from shared.instances.borders.border_contrast import border_weight
+from shared.instances.borders.border_refinement import refine_border
 from shared.instances.distance import instance_distance
 from shared.instances.object_filters import drop_flat_objects, hysteresis
 from shared.instances.postprocess import find_foreground, postprocess, threshold
@@ -105,3 +105,29 @@ def test_a_memory_map_is_thresholded_as_an_array(tmp_path):
     on_disk[...] = probability
     for rows in (1, 100, 512, 4096):
         assert np.array_equal(threshold(on_disk, 0.5, rows), probability >= 0.5)
+
+
+def stained_rings() -> tuple[np.ndarray, np.ndarray]:
+    """Cells with pale centres, two of which touch: image (H, W, 1) uint8, and the rings that a network finds."""
+    y, x = np.mgrid[:160, :220]
+    at = ((50, 50), (50, 106), (110, 150))
+    distance = np.min([np.hypot(y - row, x - column) for row, column in at], axis=0)
+    image = np.where(distance < 15, 160, np.where(distance < 28, 90, 220)) + np.random.default_rng(0).integers(
+        0, 9, y.shape
+    )
+    return image[..., None].astype(np.uint8), (abs(distance - 21.5) < 6.5).astype(np.float32)
+
+
+@pytest.mark.parametrize("rows", [None, 50])
+def test_pale_centres_are_filled_where_the_model_asks_for_it(rows):
+    image, ring = stained_rings()
+    maps = np.stack([ring, np.where((np.indices(ring.shape)[0] // 9) % 2, 0.9, 0.3) * ring]).astype(np.float32)
+    settings = PostProcessing(merge_threshold=0.85)
+    plain = postprocess(maps.copy(), image, settings, rows)
+    assert plain.labels.max() > 3 and plain.labels[50, 50] == 0
+    filled = postprocess(maps.copy(), image, settings.model_copy(update={"pale_centres": "fill"}), rows)
+    assert filled.labels.max() == 3 and filled.mask[50, 50] == 1
+    assert len({filled.labels[50, 50], filled.labels[50, 106], filled.labels[110, 150]}) == 3
+    alone = postprocess(maps[:1].copy(), image, settings.model_copy(update={"pale_centres": "fill"}), rows)
+    assert np.array_equal(alone.mask, filled.mask)
+    assert np.array_equal(plain.mask > 0, ring > 0), "and only there"

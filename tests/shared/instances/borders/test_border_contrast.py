@@ -7,8 +7,8 @@ from real_labels import otsu, real_pairs, wheel_nuclei
 
 from shared.imaging import row_strips
 from shared.imaging.grey import grey
-from shared.instances import border_contrast
-from shared.instances.border_contrast import DECAY, MAX_EXCESS, border_weight, weight_by_border_contrast
+from shared.instances.borders import border_contrast
+from shared.instances.borders.border_contrast import DECAY, MAX_EXCESS, border_weight, weight_by_border_contrast
 from shared.instances.distance import separate_instances
 from shared.instances.watershed import split_touching
 from shared.metrics.tally import Tally, tally

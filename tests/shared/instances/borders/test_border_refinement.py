@@ -6,7 +6,7 @@ import pytest
 from real_labels import otsu, real_pairs, wheel_nuclei
 
 from shared.imaging import row_strips
-from shared.instances.border_refinement import MAX_MEANS_PX, refine_border
+from shared.instances.borders.border_refinement import MAX_MEANS_PX, refine_border
 from shared.metrics.tally import Tally, tally
 
 IMAGE, _ = wheel_nuclei()

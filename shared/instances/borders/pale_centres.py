@@ -5,13 +5,14 @@ have a halo; and cells bulge into it. A pale centre is round, and its intensity 
 background. Left open, it makes the distance watershed cut the ring around it into pieces.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
-from shared.assessment.object_size import typical_diameter
+from shared.imaging.row_strips import RowStrip, row_strips
+from shared.instances.distance import typical_diameter
 
 _MIN_AREA = 64
 """px²; smaller holes are filled anyway (`shared.instances.watershed`)."""
@@ -24,6 +25,9 @@ _MIN_SOLIDITY = 0.85
 _MAX_CONTRAST = 1.0
 """Where the hole's mean lies between that of the objects (0) and the background (1), up to which it is filled
 (RESULTS.md, "Constants")."""
+
+_MAX_SAMPLED_PX = 2**22
+"""Pixels that the background's intensity is estimated from, at most; evenly spread."""
 
 
 @dataclass(frozen=True)
@@ -45,12 +49,34 @@ class _Hole:
 
 def pale_centres(mask: np.ndarray, plane: np.ndarray) -> np.ndarray:
     """Find the pale centres of the objects of a mask (H, W) uint8 {0, 1} on a grey plane (H, W): (H, W) bool."""
+    return _pale_centres(mask, _whole(mask, plane))
+
+
+def pale_centres_of_image(mask: np.ndarray, image: np.ndarray) -> np.ndarray:
+    """Like `pale_centres`, on an image (H, W, C) of any dtype, without a grey plane of the whole image."""
+    return _pale_centres(mask, row_strips(image, mask, 0))
+
+
+def opened(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """Holes (H, W) bool of a mask that were foreground before its border was refined; both (H, W) uint8 {0, 1}."""
+    count, holes = cv2.connectedComponents(1 - after, connectivity=8, ltype=cv2.CV_32S)
+    known = np.bincount(holes.ravel(), before.ravel() == 0, count) > 0
+    known[0] = True
+    return ~known[holes]
+
+
+def _whole(mask: np.ndarray, plane: np.ndarray) -> list[RowStrip]:
+    everything = slice(0, len(mask))
+    return [RowStrip(everything, everything, plane, mask)]
+
+
+def _pale_centres(mask: np.ndarray, strips: Iterable[RowStrip]) -> np.ndarray:
     found = np.zeros(mask.shape, bool)
     diameter = typical_diameter(mask)
     if diameter is None:
         return found
     _, components = cv2.connectedComponents(mask, connectivity=4, ltype=cv2.CV_32S)
-    for hole in _holes(mask, plane):
+    for hole in _holes(mask, strips):
         is_small = hole.area <= np.pi / 4 * (_MAX_DIAMETERS * diameter) ** 2
         is_centre = hole.contrast <= _MAX_CONTRAST and _solidity(hole.shape) >= _MIN_SOLIDITY
         if is_centre and (is_small or _is_ring(components, hole.part, hole.area)):
@@ -61,29 +87,42 @@ def pale_centres(mask: np.ndarray, plane: np.ndarray) -> np.ndarray:
 def gaps(mask: np.ndarray, plane: np.ndarray) -> np.ndarray:
     """Find the holes of a mask (H, W) uint8 {0, 1} that look like the background, or lie beyond it: (H, W) bool."""
     found = np.zeros(mask.shape, bool)
-    for hole in _holes(mask, plane):
+    for hole in _holes(mask, _whole(mask, plane)):
         if hole.contrast > _MAX_CONTRAST:
             found[hole.part] |= hole.shape
     return found
 
 
-def _holes(mask: np.ndarray, plane: np.ndarray) -> Iterator[_Hole]:
+def _holes(mask: np.ndarray, strips: Iterable[RowStrip]) -> Iterator[_Hole]:
     """Yield the holes of a mask, but for small ones; none where no background touches the image's border."""
-    _, holes, stats, _ = cv2.connectedComponentsWithStats(1 - mask, connectivity=8, ltype=cv2.CV_32S)
-    outside = np.unique(np.concatenate([holes[0], holes[-1], holes[:, 0], holes[:, -1]]))
-    is_hole = stats[:, cv2.CC_STAT_AREA] > _MIN_AREA
-    is_hole[outside] = is_hole[0] = False
-    around = np.isin(holes, outside[outside > 0])
-    if not is_hole.any() or not around.any():
+    count, holes, stats, _ = cv2.connectedComponentsWithStats(1 - mask, connectivity=8, ltype=cv2.CV_32S)
+    is_outside = np.zeros(count, bool)
+    is_outside[np.concatenate([holes[0], holes[-1], holes[:, 0], holes[:, -1]])] = True
+    is_hole = (stats[:, cv2.CC_STAT_AREA] > _MIN_AREA) & ~is_outside
+    is_outside[0] = is_hole[0] = False
+    if not is_hole.any() or not is_outside.any():
         return
-    background, objects = float(np.median(plane[around])), float(plane[mask > 0].mean())
-    difference = background - objects
+    means, background = _intensities(holes, is_outside, strips)
+    difference = background - means[0]
     for number in np.flatnonzero(is_hole).tolist():
         x, y, width, height = stats[number, :4].tolist()
         part = np.s_[y : y + height, x : x + width]
-        shape = holes[part] == number
-        own = float(plane[part][shape].mean()) - objects
-        yield _Hole(part, shape, own / difference if difference else np.inf)
+        contrast = (means[number] - means[0]) / difference if difference else np.inf
+        yield _Hole(part, holes[part] == number, float(contrast))
+
+
+def _intensities(regions: np.ndarray, is_outside: np.ndarray, strips: Iterable[RowStrip]) -> tuple[np.ndarray, float]:
+    """Mean intensity of each region (n,) of (H, W) int32 from 0 to n - 1, and the median of the outside ones."""
+    step = max(1, round((regions.size / _MAX_SAMPLED_PX) ** 0.5))
+    sums, areas, outside = np.zeros(len(is_outside)), np.zeros(len(is_outside)), []
+    for strip in strips:
+        own, values = regions[strip.rows], strip.plane[strip.inner]
+        sums += np.bincount(own.ravel(), values.ravel(), len(sums))
+        areas += np.bincount(own.ravel(), minlength=len(sums))
+        sampled = np.s_[-strip.rows.start % step :: step, ::step]
+        outside.append(values[sampled][is_outside[own[sampled]]])
+    found = np.concatenate(outside)
+    return sums / np.maximum(areas, 1), float(np.median(found)) if len(found) else 0.0
 
 
 def _is_ring(components: np.ndarray, hole: tuple[slice, slice], area: int) -> bool:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from real_labels import real_pairs
 
-from shared.assessment.object_size import typical_diameter
+from shared.instances.distance import typical_diameter
 
 
 def discs(*centres_and_radii: tuple[float, float, float]) -> np.ndarray:

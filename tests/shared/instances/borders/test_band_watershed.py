@@ -8,7 +8,7 @@ from skimage.segmentation import watershed
 
 from shared.imaging.gradients import gradient
 from shared.imaging.grey import grey
-from shared.instances.band_watershed import BACKGROUND, FOREGROUND, band_watershed
+from shared.instances.borders.band_watershed import BACKGROUND, FOREGROUND, band_watershed
 
 IMAGE, _ = wheel_nuclei()
 

@@ -23,7 +23,7 @@ from shared.imaging.filters import (
 )
 from shared.imaging.gradients import gradient
 from shared.imaging.row_strips import RowStrip, row_strips
-from shared.instances.band_watershed import BACKGROUND, FOREGROUND, band_watershed
+from shared.instances.borders.band_watershed import BACKGROUND, FOREGROUND, band_watershed
 from shared.instances.distance import edge_distance
 
 MAX_MEANS_PX = 3

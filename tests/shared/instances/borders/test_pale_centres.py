@@ -7,7 +7,8 @@ import pytest
 from real_boxes import bccd_boxes
 from real_labels import real_data
 
-from shared.assessment.pale_centres import gaps, pale_centres
+from shared.imaging import row_strips
+from shared.instances.borders.pale_centres import gaps, pale_centres, pale_centres_of_image
 from shared.instances.watershed import split_touching
 from shared.proposals import proposal
 from shared.proposals.proposal_selection import ProposalSelection
@@ -33,6 +34,14 @@ def test_a_hole_between_object_and_background_is_a_centre(level, found, inverted
     shown = 1 - plane if inverted else plane
     assert np.array_equal(pale_centres(mask, shown), centres & found)
     assert np.array_equal(gaps(mask, shown), centres & (not found)), "else it is a gap"
+
+
+def test_strips_of_rows_give_the_same_centres(monkeypatch):
+    mask, plane, centres = rings(0.5)
+    image = np.rint(plane * 200).astype(np.uint8)[..., None].repeat(3, axis=2)
+    for rows in (7, 64, 512):
+        monkeypatch.setattr(row_strips, "ROWS", rows)
+        assert np.array_equal(pale_centres_of_image(mask, image), centres)
 
 
 def test_a_filled_ring_is_one_object_and_an_open_one_is_cut():
