@@ -26,7 +26,7 @@ class PostProcessing(BaseModel):
     """Move the masks' borders to where the image changes. means: to where the intensity is half way between the local
     means of foreground and background. edges: to the steepest gradient. none: leave them."""
     pale_centres: Literal["leave", "fill"] = "leave"
-    """fill: what objects enclose and a threshold misses, such as the pale centre of a red blood cell, is foreground, and
+    """fill: what objects enclose and a threshold misses, such as the pale centre of a red blood cell, is foreground;
     groups of such objects are split by their shape alone. For models that learned from masks treated so."""
     min_seed_distance_px: int = Field(default=4, ge=1)
     """Smallest distance between the seeds of two instances."""
