@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.cli_parser import build_parser
-from shared.system.errors import UserError
+from shared.system.errors import UsageError, UserError
 from shared.system.names import visible_lines
 
 
@@ -22,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return COMMANDS[args.command](args)
     except UserError as error:
-        message, code = f"error: {error}", 1
+        message, code = f"error: {error}", 2 if isinstance(error, UsageError) else 1
     except KeyboardInterrupt:
         message, code = "interrupted", 130
     except OSError as error:

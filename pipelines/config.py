@@ -14,9 +14,9 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 
 from components.registry import declaration, names
+from pipelines.ir.yaml_file import read_yaml
 from pipelines.validation import check, check_settings
 from shared.stage.declaration import Stage
 from shared.stage.wire import to_wire
@@ -151,12 +151,8 @@ def _split(text: str) -> tuple[str, str, str]:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise UserError(f"--config: {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"--config: {path}: not YAML ({' '.join(str(error).split())})") from error
+    documents = read_yaml(path, f"--config: {path}")
+    content = documents[0] if documents else {}
     if not isinstance(content or {}, dict):
         raise UserError(f"--config: {path}: not a mapping; write `{{stage: {{field: value}}, rounds: 3}}`")
     return {str(key): section for key, section in (content or {}).items()}

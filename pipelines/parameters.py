@@ -57,9 +57,9 @@ def _parsed(name: str, spec: ParameterSpec, text: str) -> Any:
         return text
     if spec.kind == "BOOLEAN" and text.lower() in ("true", "false"):
         return text.lower() == "true"
-    with contextlib.suppress(ValueError, KeyError):
+    with contextlib.suppress(ValueError, KeyError, RecursionError):
         return parsers[spec.kind](text)
-    raise UserError(f"--param {name}: {text!r} is not of the type {spec.kind.lower().replace('_', ' ')}")
+    raise UserError(f"--param {name}: {text[:100]!r} is not of the type {spec.kind.lower().replace('_', ' ')}")
 
 
 def _make_paths_absolute(graph: Graph, values: dict[str, Any]) -> None:

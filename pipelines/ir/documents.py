@@ -5,30 +5,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from shared.system.errors import UserError
+from pipelines.ir.yaml_file import read_yaml
+from shared.system.errors import UsageError, UserError
 
 
 def load_documents(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return (pipeline specification, Kubernetes settings). Raises UserError if the file is not a compiled pipeline."""
-    found = _parse(path)
+    """Return (pipeline specification, Kubernetes settings). Raises UsageError if the file is not a compiled pipeline."""
+    found = read_yaml(path, str(path))
     spec: dict[str, Any] = found[0] if found and isinstance(found[0], dict) else {}
     info, root, deployment = (spec.get(part) for part in ("pipelineInfo", "root", "deploymentSpec"))
     named = isinstance(info, dict) and isinstance(info.get("name"), str)
     if not named or not isinstance(root, dict) or not isinstance(deployment, dict):
         problem = "a workflow of Kubeflow Pipelines v1" if spec.get("kind") == "Workflow" else "not a compiled pipeline"
-        raise UserError(f"{path}: {problem}; `cytoloom compile NAME -o {path.name}` writes one of version 2")
+        raise UsageError(f"{path}: {problem}; `cytoloom compile NAME -o {path.name}` writes one of version 2")
     return spec, found[1] if len(found) > 1 and isinstance(found[1], dict) else {}
-
-
-def _parse(path: Path) -> list[Any]:
-    try:
-        return list(yaml.load_all(path.read_bytes(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
 
 
 @contextlib.contextmanager

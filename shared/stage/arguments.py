@@ -62,7 +62,7 @@ def from_text(wire: type, text: str) -> Any:
         return text
     try:
         return json.loads(text)
-    except json.JSONDecodeError:
+    except (json.JSONDecodeError, RecursionError):
         return [word.strip() for word in text.split(",")] if wire is list else text
 
 

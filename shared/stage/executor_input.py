@@ -23,7 +23,7 @@ def from_executor_input(stage: type[Stage], text: str) -> Invocation:
         locations = {name: _mounted(artifact) for name, artifact in {**read, **written}.items()}
         locations |= {name: item["outputFile"] for name, item in outputs.get("parameters", {}).items()}
         parameters = dict(inputs.get("parameterValues", {}))
-    except (ValueError, AttributeError, KeyError, IndexError, TypeError) as error:
+    except (ValueError, AttributeError, KeyError, IndexError, TypeError, RecursionError) as error:
         raise UserError(
             f"--executor-input: not what Kubeflow writes ({type(error).__name__}: {error}); "
             "by hand, give the inputs and outputs as arguments"

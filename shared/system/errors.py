@@ -8,6 +8,10 @@ class UserError(Exception):
     """
 
 
+class UsageError(UserError):
+    """A file that was given is not what the command reads at all. The exit code is 2, as for wrong arguments."""
+
+
 class ArtifactError(UserError):
     """A folder that is not the artifact it should be: missing, incomplete, changed, or of another kind."""
 

@@ -93,7 +93,7 @@ def test_an_unknown_pipeline_is_named_with_the_closest(source):
 def test_a_file_that_is_no_graph_is_refused(tmp_path, text, says):
     (tmp_path / "x.yaml").write_text(text)
     done = cytoloom("run", tmp_path / "x.yaml")
-    assert done.returncode == 1 and says in done.stderr
+    assert done.returncode == 2 and says in done.stderr
 
 
 def test_a_stage_that_fails_says_its_own_message_first(graph, source, tmp_path):
