@@ -1,5 +1,6 @@
 """The manifests: kustomize builds every overlay, the schema of Kubernetes accepts it, and nothing in it dangles."""
 
+import json
 import os
 import re
 import shlex
@@ -18,6 +19,7 @@ from real_labels import ROOT
 
 from pipelines.cli_parser import build_parser
 from pipelines.kubeflow import resources
+from pipelines.kubeflow.quantities import QUANTITY
 
 K8S = ROOT / "k8s"
 OVERLAYS = sorted(path.parent.name for path in K8S.glob("overlays/*/kustomization.yaml"))
@@ -93,7 +95,7 @@ def test_quantities_are_some(manifests):
         if path and path[-1] in ("limits", "requests") and isinstance(value, dict)
         for text in value.values()
     ]
-    assert sizes and all(re.fullmatch(resources.QUANTITY, str(text)) for _, text in sizes), sizes
+    assert sizes and all(QUANTITY.fullmatch(str(text)) for _, text in sizes), sizes
 
 
 def test_what_is_referred_to_is_there(manifests):
@@ -196,6 +198,14 @@ def test_the_commands_are_ones_that_exist():
         assert (ROOT / path).exists() or path == "k8s/s3-secret.yaml", path
     for block in BLOCKS:
         assert subprocess.run(["bash", "-n"], input=block, text=True).returncode == 0, block
+
+
+def test_the_patch_of_runs_has_failed_containers_retried():
+    words = [word for line in COMMANDS for word in shlex.split(line, comments=True) if "SPEC_PATCH=" in word]
+    assert words
+    for word in words:
+        strategy = json.loads(word.partition("=")[2])["templateDefaults"]["retryStrategy"]
+        assert strategy["retryPolicy"] == "Always" and int(strategy["limit"]) > 0
 
 
 def test_the_filled_in_secret_is_one_and_git_ignores_it(tmp_path):

@@ -8,17 +8,15 @@ checkpoint. The executor on one machine uses only `gpu` and `retries`. Sizes are
 share a batch need /dev/shm: without a mount, a container has 64 MiB of it.
 """
 
-import re
-from decimal import Decimal
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import (
-    AfterValidator,
     BaseModel,
     ConfigDict,
+    Field,
     NonNegativeInt,
     PositiveInt,
     ValidationError,
@@ -27,11 +25,11 @@ from pydantic import (
 )
 
 from components.registry import names
+from pipelines.kubeflow.quantities import Duration, Quantity, QuantityOrNone, amount, seconds
+from pipelines.kubeflow.retries import BACKOFF_FACTOR, retry_window
 from shared.system.errors import UserError
 from shared.system.suggestions import alternatives
 
-QUANTITY = re.compile(r"(\d+(?:\.\d+)?)(m|[kKMGTPE]i?)?")
-_DURATION = re.compile(r"\d+[smh]")
 SECRET_KEYS = (
     "AWS_ACCESS_KEY_ID",
     "AWS_SECRET_ACCESS_KEY",
@@ -44,33 +42,6 @@ CACHE_PATH, CHECKPOINTS_PATH = "/cache", "/checkpoints"
 _CPU_REQUEST = "250m"
 _HOUR = 3600
 _SHM = "2Gi"
-
-
-def amount(quantity: str) -> Decimal:
-    """Return the value of a Kubernetes quantity in bytes or cores. Raises ValueError."""
-    match = QUANTITY.fullmatch(quantity)
-    if match is None:
-        raise ValueError("a Kubernetes quantity is expected, such as 500m, 16Gi or 4")
-    number, unit = match.groups(default="")
-    if unit in ("", "m"):
-        return Decimal(number) * (Decimal("0.001") if unit else 1)
-    return Decimal(number) * (1024 if unit.endswith("i") else 1000) ** ("KMGTPE".index(unit[0].upper()) + 1)
-
-
-def _quantity(text: str) -> str:
-    amount(text)
-    return text
-
-
-def _duration(text: str) -> str:
-    if not _DURATION.fullmatch(text):
-        raise ValueError("a duration is expected, such as 30s, 5m or 1h")
-    return text
-
-
-Quantity = Annotated[str, AfterValidator(_quantity)]
-QuantityOrNone = Annotated[str, AfterValidator(lambda text: text and _quantity(text))]
-Duration = Annotated[str, AfterValidator(_duration)]
 
 
 class Toleration(BaseModel):
@@ -99,10 +70,10 @@ class Resources(BaseModel):
     """Empty: the limit. Kubernetes first evicts pods that use more than they requested."""
     shm: QuantityOrNone = ""
     """Size of /dev/shm. Empty: 2 GiB with a GPU, else the 64 MiB of any container."""
-    retries: NonNegativeInt = 2
+    retries: Annotated[int, Field(ge=0, le=10)] = 2
     """Maximum number of attempts after the first one."""
     backoff: Duration = "30s"
-    """Pause before the first retry. Each pause is twice as long as the one before, up to ten minutes."""
+    """Pause before the first retry. Each pause is twice as long as the one before."""
     timeout: PositiveInt = 6 * _HOUR
     """Maximum running time of a pod, s."""
     caching: bool = True
@@ -222,7 +193,7 @@ def apply(task: Any, stage: str, profile: Profile = PLAIN) -> Any:
     row = profile.row(stage)
     task.set_memory_limit(row.memory).set_memory_request(row.memory_request or row.memory)
     task.set_cpu_limit(row.cpu).set_cpu_request(row.cpu_request or min(_CPU_REQUEST, row.cpu, key=amount))
-    task.set_retry(row.retries, backoff_duration=row.backoff, backoff_factor=2.0, backoff_max_duration="600s")
+    _set_retries(task, row)
     task.set_caching_options(row.caching)
     kubernetes.set_timeout(task, row.timeout)
     if row.gpu:  # a limit without a type requests nothing
@@ -238,6 +209,14 @@ def apply(task: Any, stage: str, profile: Profile = PLAIN) -> Any:
     _mount(task, profile.cache, CACHE_PATH, "CYTOLOOM_CACHE")
     _mount(task, profile.checkpoints, CHECKPOINTS_PATH, "CYTOLOOM_CHECKPOINTS")
     return task
+
+
+def _set_retries(task: Any, row: Resources) -> None:
+    """Set the number of retries, the pauses before them, and the window that all attempts together must fit in."""
+    pause = seconds(row.backoff)
+    window = retry_window(row.retries, row.timeout, pause)
+    pauses = {"backoff_duration": f"{pause}s", "backoff_factor": float(BACKOFF_FACTOR)}
+    task.set_retry(row.retries, **pauses, backoff_max_duration=f"{window}s")
 
 
 def _mount(task: Any, claim: str, path: str, variable: str) -> None:

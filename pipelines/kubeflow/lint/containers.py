@@ -5,7 +5,8 @@ from typing import Any
 
 from pipelines.kubeflow.lint.finding import Problems
 from pipelines.kubeflow.lint.secrets import VALUE, in_words, names_secret
-from pipelines.kubeflow.resources import QUANTITY, amount
+from pipelines.kubeflow.quantities import QUANTITY, amount
+from pipelines.kubeflow.retries import retry_window
 
 STUBS = "argostub/"
 """Images of tasks that Kubeflow executes itself, such as creating a volume: no such container runs."""
@@ -23,6 +24,7 @@ def container_problems(
     yield from _environment(container)
     yield from _pages(component)
     yield from _requests(resources)
+    yield from _attempts(task.get("retryPolicy", {}), int(settings.get("activeDeadlineSeconds", 0)))
     accelerator = resources.get("accelerator", {})
     count = str(accelerator.get("resourceCount") or accelerator.get("count") or "")
     kind = accelerator.get("resourceType") or accelerator.get("type") or ""
@@ -64,6 +66,23 @@ def _requests(resources: dict[str, Any]) -> Problems:
             yield "request", f"{name.lower()}: the request {request} exceeds the limit {limit}; Kubernetes refuses it"
     if not (resources.get("resourceMemoryLimit") or resources.get("memoryLimit")):
         yield "memory", "no memory limit: a leak would exhaust the node; set one"
+
+
+def _attempts(policy: dict[str, Any], timeout: int) -> Problems:
+    """Check that all attempts fit in the window that Argo counts from the start of the first one."""
+    retries = int(policy.get("maxRetryCount", 0))
+    if not retries or not timeout:
+        return
+    window, pause = (_seconds(policy.get(name, "0s")) for name in ("backoffMaxDuration", "backoffDuration"))
+    needed = retry_window(retries, timeout, pause, float(policy.get("backoffFactor", 1)))
+    if window < needed:
+        needs = f"{retries + 1} attempts of at most {timeout} s need {needed} s"
+        yield "retry-window", f"attempts end after {window:g} s, but {needs}; set backoff_max_duration='{needed}s'"
+
+
+def _seconds(duration: str) -> float:
+    """Return the value of a duration as Kubeflow's compiler writes it, such as 600s."""
+    return float(duration.removesuffix("s"))
 
 
 def _gpu(task: dict[str, Any], settings: dict[str, Any]) -> Problems:

@@ -78,10 +78,16 @@ def good(task, gpu: bool = False, medium: str = "Memory"):
     """Give a task what the linter requires."""
     task.set_memory_limit("1Gi")
     if gpu:
-        task.set_accelerator_type("nvidia.com/gpu").set_accelerator_limit(1).set_retry(2)
+        task.set_accelerator_type("nvidia.com/gpu").set_accelerator_limit(1)
         kubernetes.empty_dir_mount(task, volume_name="dshm", mount_path="/dev/shm", medium=medium, size_limit="1Gi")
-        kubernetes.set_timeout(task, 3600)
+        retried(task, 2, "6h")
     return task
+
+
+def retried(task, retries: int, window: str, pause: str = "0s"):
+    """Give a task a timeout of an hour and retries."""
+    task.set_retry(retries, backoff_duration=pause, backoff_max_duration=window)
+    return kubernetes.set_timeout(task, 3600)
 
 
 def running(*command: str):
@@ -149,8 +155,7 @@ def test_a_good_task_is_clean(tmp_path):
 
 def without_shm(number):
     task = good(work(number=number))
-    task.set_accelerator_type("nvidia.com/gpu").set_accelerator_limit(1).set_retry(2)
-    kubernetes.set_timeout(task, 3600)
+    retried(task.set_accelerator_type("nvidia.com/gpu").set_accelerator_limit(1), 2, "6h")
 
 
 def without_timeout(number):
@@ -191,6 +196,23 @@ def without_retry(number):
 )  # fmt: skip
 def test_each_fault_is_found_once(build, expected, tmp_path):
     assert rules(tmp_path, build) == ([expected] if expected else [])
+
+
+@pytest.mark.parametrize(
+    ("retries", "window", "pause", "fits"),
+    [
+        (2, "6h", "0s", True),
+        (2, "21599s", "0s", False),
+        (2, "21689s", "30s", False),
+        (2, "21690s", "30s", True),
+        (1, "600s", "0s", False),
+        (0, "600s", "0s", True),
+    ],
+)
+def test_all_attempts_fit_in_the_window(retries, window, pause, fits, tmp_path):
+    """Each attempt may run for an hour, and has one more to start."""
+    build = lambda number: retried(good(work(number=number)), retries, window, pause)  # noqa: E731
+    assert rules(tmp_path, build) == ([] if fits else ["retry-window"])
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """What a cluster is asked for: the table, and profiles that change it."""
 
+import doctest
+
 import graphs_for_tests as graphs
 import pytest
 import yaml
@@ -7,7 +9,8 @@ import yaml
 from components.registry import names
 from pipelines import config
 from pipelines.ir import reader
-from pipelines.kubeflow import resources
+from pipelines.kubeflow import quantities, resources, retries
+from pipelines.kubeflow.quantities import amount
 from pipelines.kubeflow.resources import RESOURCES, load_profile
 from shared.system.errors import UserError
 
@@ -40,11 +43,25 @@ def test_requests_limits_retries_and_timeouts_are_set(tmp_path):
         "maxRetryCount": 3,
         "backoffDuration": "30s",
         "backoffFactor": 2.0,
-        "backoffMaxDuration": "600s",
+        "backoffMaxDuration": f"{4 * 25 * 3600 + 30 + 60 + 120}s",
     }
     assert int(settings["exec-pretrain"]["activeDeadlineSeconds"]) == 24 * 3600
     assert "accelerator" not in container(graph, "ingest")["resources"]
     assert "secretAsEnv" not in settings["exec-ingest"] and "pvcMount" not in settings["exec-ingest"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ("{retries: 2, timeout: 60}", 3 * (60 + 3600) + 30 + 60),
+        ("{retries: 1, timeout: 60, backoff: 5m}", 2 * (60 + 3600) + 300),
+        ("{retries: 10, timeout: 172800, backoff: 1s}", 11 * (172800 + 3600) + 1023),
+    ],
+)
+def test_every_attempt_fits_in_the_window_that_a_profile_leads_to(fields, expected, tmp_path):
+    """Argo counts it from the start of the first attempt, pauses included."""
+    graph, _ = compiled(tmp_path, f"all: {fields}")
+    assert graph["root"]["dag"]["tasks"]["pretrain"]["retryPolicy"]["backoffMaxDuration"] == f"{expected}s"
 
 
 def test_a_profile_changes_all_stages_or_one(tmp_path):
@@ -107,7 +124,13 @@ def test_no_more_is_requested_than_is_allowed(tmp_path):
     [("999m", "1"), ("1k", "1Ki"), ("976Ki", "1M"), ("1.5Gi", "1.6Gi"), ("900Mi", "1Gi"), ("1G", "1Gi"), ("9E", "9Ei")],
 )
 def test_quantities_compare_as_kubernetes_has_them(less, more):
-    assert resources.amount(less) < resources.amount(more)
+    assert amount(less) < amount(more)
+
+
+@pytest.mark.parametrize("module", [quantities, retries])
+def test_the_examples_in_docstrings_hold(module):
+    found = doctest.testmod(module)
+    assert found.attempted and not found.failed
 
 
 def test_a_cluster_without_gpus_is_asked_for_none(tmp_path):
@@ -133,6 +156,7 @@ def test_a_graph_for_a_cluster_runs_here_with_the_folders_of_this_machine(tmp_pa
         ("stages: {cluster: {cpu_request: 9}}", "cpu_request"),
         ('stages: {cluster: {cpu_request: "9"}}', "cpu_request: .*more than the limit 8"),
         ("all: {backoff: soon}", "backoff: .*duration"),
+        ("all: {retries: 11}", "retries: .*less than or equal to 10"),
         ("gpu_stages: {toleration: []}", "toleration: Extra inputs"),
         ("{1: 2}", "not a mapping"),
         ("all: {tolerations: [{kye: x}]}", "tolerations.0.key"),
