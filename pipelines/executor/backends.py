@@ -1,6 +1,8 @@
 """Start the container of a task: as a process of this machine, or with Docker."""
 
+import csv
 import hashlib
+import io
 import json
 import os
 import signal
@@ -93,7 +95,10 @@ class ProcessBackend:
 
 
 class DockerBackend:
-    """Runs tasks as containers with the host's network and the run folder at the same path inside as outside."""
+    """Runs tasks as containers without rights, with the run folder at the same path inside as outside.
+
+    They have a network, the host's, only where they work from a store.
+    """
 
     def __init__(self, run: Path, graph: Graph, image: str = "") -> None:
         """image: replaces the graph's images for the stages that it holds."""
@@ -123,12 +128,15 @@ class DockerBackend:
             _docker("rm", "--force", *left, what="docker rm")
 
     def start(self, prepared: PreparedTask, words: list[str], log: IO[bytes], gpu: int | None) -> Process:
-        """Start `docker run` as the present user."""
+        """Start `docker run` as the present user; for root, as the owner of the run folder."""
         image = self.image(prepared.task)
         env = {"CYTOLOOM_CHECKPOINTS": str(self.run / ".checkpoints"), **os.environ}
-        options = ["--rm", "--name", self._name(prepared), "--label", self.label, "--network", "host", "--ipc", "host"]
-        options += ["--user", f"{os.getuid()}:{os.getgid()}", "--env", f"CYTOLOOM_IMAGE={image}"]
-        options += self._volumes(prepared, env["CYTOLOOM_CHECKPOINTS"])
+        checkpoints = env["CYTOLOOM_CHECKPOINTS"]
+        options = ["--rm", "--name", self._name(prepared), "--label", self.label, "--ipc", "host"]
+        options += ["--network", "host" if self._needs_network(prepared, checkpoints) else "none"]
+        options += ["--cap-drop", "ALL", "--security-opt", "no-new-privileges"]
+        options += ["--user", self._user(prepared, checkpoints), "--env", f"CYTOLOOM_IMAGE={image}"]
+        options += self._mounts(prepared, checkpoints)
         for name in sorted(env):
             if name.startswith(_PASSED_ON) and name not in _HOST_ONLY:
                 options += ["--env", name]
@@ -150,14 +158,32 @@ class DockerBackend:
     def _name(self, prepared: PreparedTask) -> str:
         return f"{self.label.replace('=', '-')}-{prepared.task.name.replace('/', '.')}"
 
-    def _volumes(self, prepared: PreparedTask, checkpoints: str) -> list[str]:
+    def _user(self, prepared: PreparedTask, checkpoints: str) -> str:
+        """UID:GID of the container. Where root runs it for another user, what the task writes to is given to them."""
+        owner = self.run.stat()
+        if os.getuid() != 0 or owner.st_uid == 0:
+            return f"{os.getuid()}:{os.getgid()}"
+        folders = [prepared.folder, *prepared.folder.rglob("*")]
+        if _is_local(checkpoints) and Path(checkpoints).is_relative_to(self.run):
+            Path(checkpoints).mkdir(parents=True, exist_ok=True)
+            folders += [Path(checkpoints), *Path(checkpoints).rglob("*")]
+        for path in folders:
+            os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
+        return f"{owner.st_uid}:{owner.st_gid}"
+
+    def _needs_network(self, prepared: PreparedTask, checkpoints: str) -> bool:
+        """Whether the task reads from a store or writes to one."""
+        given = [one.uri for one in prepared.inputs.values()] + [str(one) for one in prepared.parameters.values()]
+        return not all(map(_is_local, [*given, checkpoints]))
+
+    def _mounts(self, prepared: PreparedTask, checkpoints: str) -> list[str]:
         """Options that mount the run folder, the checkpoints, and read-only what the task reads from elsewhere."""
-        options = ["--volume", f"{self.run}:{self.run}"]
+        options = _mount(str(self.run))
         for path in self._external_paths(prepared):
-            options += ["--volume", f"{path}:{path}:ro"]
-        if "://" not in checkpoints and not Path(checkpoints).is_relative_to(self.run):
-            Path(checkpoints).mkdir(parents=True, exist_ok=True)  # docker would create it, owned by root
-            options += ["--volume", f"{checkpoints}:{checkpoints}"]
+            options += _mount(path, read_only=True)
+        if _is_local(checkpoints) and not Path(checkpoints).is_relative_to(self.run):
+            Path(checkpoints).mkdir(parents=True, exist_ok=True)  # docker refuses to mount what is not there
+            options += _mount(checkpoints)
         return options
 
     def _external_paths(self, prepared: PreparedTask) -> list[str]:
@@ -165,13 +191,25 @@ class DockerBackend:
         paths = {given.uri for given in prepared.inputs.values() if not Path(given.uri).is_relative_to(self.run)}
         if prepared.stage:
             found = (str(getattr(prepared.stage, name)) for name in external_parameters(type(prepared.stage)))
-            paths |= {path for path in found if path and "://" not in path}
+            paths |= {path for path in found if path and _is_local(path)}
         return sorted(paths)
+
+
+def _is_local(location: str) -> bool:
+    return "://" not in location
+
+
+def _mount(path: str, *, read_only: bool = False) -> list[str]:
+    """Options of `docker run` that mount a path at the same path; it may contain a colon, a comma or quotes."""
+    fields = ["type=bind", f"source={path}", f"target={path}", *(["readonly"] if read_only else [])]
+    row = io.StringIO()
+    csv.writer(row, lineterminator="").writerow(fields)
+    return ["--mount", row.getvalue()]
 
 
 def _image_versions(image: str) -> dict[str, str]:
     """Code version of each stage that an image holds."""
-    words = ("run", "--rm", "--network", "none", image, "--versions")
+    words = ("run", "--rm", "--network", "none", "--cap-drop", "ALL", image, "--versions")
     return dict(json.loads(_docker(*words, what=f"{image}: the image cannot be run")))
 
 

@@ -16,9 +16,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from shared.artifacts.manifest import content_digest, hash_folder, is_artifact, sha256_file, verify
 from shared.system.errors import ArtifactError, UserError
+from shared.system.file_copies import copy_file
+from shared.system.user_folders import user_cache
 
 FINISHED = ".task.json"
-_DEFAULT_ROOT = Path.home() / ".cache/cytoloom"
 _DEFAULT_GB = 20.0
 """Size limit of the cache in 10^9 bytes."""
 
@@ -88,7 +89,7 @@ def read_finished(folder: Path, key: str) -> FinishedTask | None:
 
 
 class Cache:
-    """Folders of finished tasks by key. Files are hard links if the file system allows it, else copies."""
+    """Folders of finished tasks by key. Their files are copies: who edits a result in a run changes nothing else."""
 
     def __init__(self, root: Path, limit: float = _DEFAULT_GB * 1e9) -> None:
         """limit: maximum size after `trim`, in bytes."""
@@ -100,7 +101,7 @@ class Cache:
 
         Raises UserError if the limit is not a size.
         """
-        root = Path(os.environ.get("CYTOLOOM_CACHE") or _DEFAULT_ROOT)
+        root = Path(os.environ.get("CYTOLOOM_CACHE") or user_cache())
         return cls(root, _gigabytes(os.environ.get("CYTOLOOM_CACHE_GB")))
 
     def restore(self, key: str, folder: Path) -> FinishedTask | None:
@@ -117,12 +118,17 @@ class Cache:
         if finished is not None:
             with contextlib.suppress(PermissionError):  # another user's
                 os.utime(entry)  # `trim` removes the least recently used first
-            _link_tree(entry, folder)
+            _copy_tree(entry, folder)
         return finished
 
     def keep(self, key: str, folder: Path) -> None:
-        """Add the finished task at `folder`. Raises OSError if there is no space or no right to write."""
-        _link_tree(folder, self._entry(key))
+        """Add the finished task at `folder`, unless it alone exceeds the limit.
+
+        Raises OSError if there is no space or no right to write.
+        """
+        if sum(file.lstat().st_size for file in folder.rglob("*") if file.is_file()) > self.limit:
+            return
+        _copy_tree(folder, self._entry(key))
 
     def trim(self) -> int:
         """Remove the least recently used tasks until the rest is below the limit; return their number.
@@ -162,13 +168,13 @@ def _usage(task: Path) -> Iterator[tuple[float, int]]:
             yield task.stat().st_mtime, sum(file.lstat().st_size for file in task.rglob("*") if file.is_file())
 
 
-def _link_tree(source: Path, target: Path) -> None:
-    """Replace `target` with a copy of the folder `source`, by hard links if possible."""
+def _copy_tree(source: Path, target: Path) -> None:
+    """Replace `target` with a copy of the folder `source`."""
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.partial-{os.getpid()}")
     shutil.rmtree(partial, ignore_errors=True)
     try:
-        shutil.copytree(source, partial, copy_function=_link, ignore=_temporary_files(source))
+        shutil.copytree(source, partial, copy_function=copy_file, ignore=_temporary_files(source))
         shutil.rmtree(target, ignore_errors=True)
         partial.replace(target)
     finally:
@@ -178,11 +184,3 @@ def _link_tree(source: Path, target: Path) -> None:
 def _temporary_files(top: Path) -> Callable[[str, list[str]], list[str]]:
     """Return `ignore` of `copytree`: locks and unfinished files directly in a task's folder."""
     return lambda folder, names: [n for n in names if Path(folder) == top and n.startswith(".") and n != FINISHED]
-
-
-def _link(source: str, target: str) -> None:
-    if Path(source).name != "log.txt":  # a log is appended to later
-        with contextlib.suppress(OSError):
-            os.link(source, target)
-            return
-    shutil.copy2(source, target)

@@ -23,6 +23,7 @@ from pipelines.executor.tasks import PreparedTask
 from pipelines.executor.terminal import error_line
 from pipelines.ir.task_graph import Graph, Task
 from shared.system.errors import ArtifactError, UserError
+from shared.system.signals import interrupting
 
 _POLL = 0.02
 """s between two checks of the running processes."""
@@ -86,11 +87,11 @@ class Execution:
         self.order = sorted(graph.tasks, key=lambda name: -weight[name])  # first the task that most others wait for
 
     def run(self) -> None:
-        """Execute. Raises TaskFailed, or KeyboardInterrupt on Ctrl-C and SIGTERM, after all processes have ended."""
+        """Execute. Raises TaskFailed, or KeyboardInterrupt on Ctrl-C, SIGTERM and SIGHUP, when all have ended."""
         started, record = time.monotonic(), self.ledger.record
         self.ledger.begin(self.graph)
         try:
-            with _sigterm_as_ctrl_c():
+            with interrupting(_interrupt):
                 self.versions = self.backend.versions()
                 self.backend.clean()
                 while len(self.done) + len(self.omitted) < len(self.graph.tasks):
@@ -282,13 +283,5 @@ def _exit(code: int) -> str:
     return f"exit code {code}"
 
 
-@contextmanager
-def _sigterm_as_ctrl_c() -> Iterator[None]:
-    def interrupt(*_: object) -> NoReturn:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+def _interrupt(*_: object) -> NoReturn:
+    raise KeyboardInterrupt

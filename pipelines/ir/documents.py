@@ -10,7 +10,7 @@ from shared.system.errors import UsageError, UserError
 
 
 def load_documents(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return (pipeline specification, Kubernetes settings). Raises UsageError if the file is not a compiled pipeline."""
+    """Return (pipeline specification, Kubernetes settings). Raises UsageError for a file that is no such pair."""
     found = read_yaml(path, str(path))
     spec: dict[str, Any] = found[0] if found and isinstance(found[0], dict) else {}
     info, root, deployment = (spec.get(part) for part in ("pipelineInfo", "root", "deploymentSpec"))

@@ -48,7 +48,7 @@ def _check_extent(data: bytes, named: str) -> None:
     values = 0
     for event in yaml.parse(data, Loader=_LOADER):
         if isinstance(event, yaml.AliasEvent):
-            values += anchors.get(event.anchor, 0)
+            values += anchors.get(event.anchor or "", 0)
         elif isinstance(event, yaml.ScalarEvent):
             values += 1
             if event.anchor is not None:

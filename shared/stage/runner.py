@@ -6,9 +6,7 @@ Both ways end in `execute`: parameters are validated, inputs are fetched and ver
 
 import contextlib
 import os
-import signal
 import sys
-import tempfile
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -23,9 +21,10 @@ from shared.stage.declaration import Result, Run, Stage
 from shared.stage.error_messages import describe, disk_watched
 from shared.stage.execution.checkpoint_folder import checkpoint_folder
 from shared.stage.execution.inputs import fetch_inputs
-from shared.stage.execution.output_folder import SCRATCH_PREFIX, OutputFolder, deliver_all
+from shared.stage.execution.output_folder import OutputFolder, deliver_all
 from shared.stage.execution.places import check_locations, is_remote, output_folders, scratch_root, working_places
 from shared.stage.execution.remote_outputs import claim_remote, send_remote
+from shared.stage.execution.scratch import scratch_folder
 from shared.stage.execution.task_outputs import report_back, small_files, write_beside
 from shared.stage.invocation import Invocation
 from shared.stage.rerun import rerun_command
@@ -33,6 +32,7 @@ from shared.stage.version import code_version, task_key
 from shared.system.devices import library_threads, threads
 from shared.system.log import log, set_up_logging
 from shared.system.names import visible_lines
+from shared.system.signals import stop_on_signals
 
 
 def main(stage: type[Stage], argv: list[str], run: Run) -> int:
@@ -40,13 +40,13 @@ def main(stage: type[Stage], argv: list[str], run: Run) -> int:
 
     run: computes the stage, see `components.registry`.
 
-    Exit codes: 0 done, 1 failed, 2 wrong arguments, 130 and 143 interrupted by Ctrl-C or by SIGTERM.
+    Exit codes: 0 done, 1 failed, 2 wrong arguments, 130 and 143 interrupted by Ctrl-C or by SIGTERM and SIGHUP.
     """
     # Read when PyTorch is imported: waiting threads sleep instead of spinning. Where other processes want the same
     # cores, spinning made training three times slower (measured on two cores).
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     set_up_logging(stage.slug())
-    signal.signal(signal.SIGTERM, _terminated)
+    stop_on_signals(_terminated)
     code = 2
     try:
         invocation = parse(stage, argv)
@@ -98,10 +98,10 @@ def execute(invocation: Invocation, run: Run) -> Result:
     """Check, fetch, compute, seal, deliver. On any failure the outputs are as they were before."""
     version = code_version(invocation.stage)
     with (
-        tempfile.TemporaryDirectory(prefix=SCRATCH_PREFIX, dir=scratch_root(invocation)) as temporary,
+        scratch_folder(scratch_root(invocation)) as temporary,
         contextlib.ExitStack() as stack,
     ):
-        prepared = _prepare(invocation, version, Path(temporary), stack)
+        prepared = _prepare(invocation, version, temporary, stack)
         log.info("to run this again:\n  %s", rerun_command(prepared.stage, invocation.locations))
         with disk_watched(prepared.places, invocation.stage.ports()), checkpoint_folder(invocation, prepared.key):
             result = _compute(prepared.stage, prepared.places, run)

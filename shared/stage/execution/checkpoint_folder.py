@@ -11,10 +11,8 @@ from shared.stage.execution.output_folder import CHECKPOINTS_FOLDER, SCRATCH_PRE
 from shared.stage.execution.places import is_remote, output_folders
 from shared.stage.invocation import Invocation
 from shared.system.log import log
+from shared.system.user_folders import user_cache
 from shared.training import checkpoint_location
-
-HOME_CHECKPOINTS = ".cache/cytoloom/checkpoints"
-"""Folder in the user's home for checkpoints of tasks whose outputs all go to a store."""
 
 
 @contextlib.contextmanager
@@ -43,13 +41,13 @@ def checkpoint_folder(invocation: Invocation, key: str) -> Iterator[None]:
 
 
 def _local_folder(invocation: Invocation, root: str, key: str) -> Path:
-    """Return the folder in this file system: below `CYTOLOOM_CHECKPOINTS`, beside the outputs, or in the home."""
+    """Return the folder in this file system: in `CYTOLOOM_CHECKPOINTS`, beside the outputs, or in the user's cache."""
     if is_remote(root):
         return Path(tempfile.mkdtemp(prefix=SCRATCH_PREFIX, dir=os.environ.get("CYTOLOOM_TMP")))
     if root:
         return Path(root) / key
     parents = [output.parent for output in output_folders(invocation).values()]
-    return (parents[0] / CHECKPOINTS_FOLDER if parents else Path.home() / HOME_CHECKPOINTS) / key
+    return (parents[0] / CHECKPOINTS_FOLDER if parents else user_cache() / "checkpoints") / key
 
 
 def _remove_empty(folder: Path) -> None:

@@ -159,13 +159,22 @@ def test_from_a_task_runs_it_and_all_after_it(bench):
     assert wrong.returncode == 1 and "did you mean second" in wrong.stderr
 
 
-def test_a_changed_byte_is_noticed_and_computed_again(bench):
+def test_a_changed_byte_is_noticed_and_the_cache_has_its_own_copy(bench):
     assert bench.run().returncode == 0
     good = bench.text("first")
     changed = bench.out / "first/out/text.txt"
-    changed.write_text("abX")  # the cache's copy is the same file: a hard link
+    changed.write_text("abX")
     done = bench.run()
     assert done.returncode == 0 and f"{changed.parent}: its contents have changed" in done.stderr
+    assert bench.ran() == sorted(ALL)
+    assert bench.text("first") == good
+
+
+def test_without_a_copy_a_changed_output_is_computed_again(bench):
+    assert bench.run("--no-cache").returncode == 0
+    good = bench.text("first")
+    (bench.out / "first/out/text.txt").write_text("abX")
+    assert bench.run("--no-cache").returncode == 0
     assert bench.ran() == sorted([*ALL, "first"])
     assert bench.text("first") == good
 
@@ -243,11 +252,13 @@ def test_a_killed_task_is_tried_again_as_often_as_the_graph_says(tmp_path):
     assert done.returncode == 1 and "signal SIGKILL" in done.stderr
 
 
-def test_ctrl_c_ends_the_tasks_and_the_same_command_goes_on(bench):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_the_tasks_and_the_same_command_goes_on(bench, number):
+    """SIGINT is Ctrl-C, SIGHUP a terminal that is closed."""
     (bench.history / "second.hold").touch()
     process = bench.start("--jobs", 1)
     until(lambda: "second" in bench.ran())
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130 and "repeat the command to continue" in errors and "Traceback" not in errors
     assert bench.record().state == "interrupted"
