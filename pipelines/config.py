@@ -14,7 +14,6 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-
 from components.registry import declaration, names
 from pipelines.ir.yaml_file import read_yaml
 from pipelines.validation import check, check_settings

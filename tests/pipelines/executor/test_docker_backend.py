@@ -1,5 +1,6 @@
 """Containers end with the run that started them, even if it is killed. Needs a Docker engine and the stages' image."""
 
+import json
 import os
 import signal
 import subprocess
@@ -13,6 +14,8 @@ import pytest
 from pipelines.run_folder import record
 
 ROOT = Path(__file__).parents[3]
+OWNER = (23456, 23457)
+"""Numbers of a user and a group without a name."""
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(900)]
 
 
@@ -25,6 +28,12 @@ def containers() -> set[str]:
         check=True,
     )
     return set(listed.stdout.split())
+
+
+def settings(container: str) -> dict[str, object]:
+    """What `docker run` gave a container."""
+    found = json.loads(subprocess.run(["docker", "inspect", container], capture_output=True, check=True).stdout)[0]
+    return found["HostConfig"] | {"User": found["Config"]["User"]}
 
 
 def until(condition: Callable[[], bool], process: subprocess.Popen, seconds: float = 240) -> None:
@@ -41,9 +50,13 @@ def start(tmp_path: Path, stage_images: dict[str, str], nuclei) -> Callable[[], 
     """Return a function that starts a run on one image of real nuclei, which would train for hours."""
     import tifffile
 
-    (tmp_path / "source").mkdir()
-    tifffile.imwrite(tmp_path / "source/a.tif", nuclei[:128, :128, 0])
-    words = ["run", "label_free", "--source", tmp_path / "source", "--out", tmp_path / "run", "--no-cache"]
+    source = tmp_path / 'so:ur,"ce"'
+    source.mkdir()
+    tifffile.imwrite(source / "a.tif", nuclei[:128, :128, 0])
+    if os.getuid() == 0:
+        (tmp_path / "run").mkdir()
+        os.chown(tmp_path / "run", *OWNER)
+    words = ["run", "label_free", "--source", source, "--out", tmp_path / "run", "--no-cache"]
     words += ["--backend", "docker", "--set", "rounds=1"]
     words += ["--set", "pretrain.crop=64", "--set", "pretrain.batch_size=2", "--param", "pretrain_steps=1000000"]
     env = {**os.environ, "CYTOLOOM_THREADS": "1", "CYTOLOOM_DEVICE": "cpu"}
@@ -68,6 +81,13 @@ def test_kill_9_then_the_same_command_then_ctrl_c(start, tmp_path: Path) -> None
     first.kill()
     first.communicate()
     (orphan,) = containers() - before  # docker itself does not end it
+    found = settings(orphan)
+    assert found["CapDrop"] == ["ALL"] and "no-new-privileges" in found["SecurityOpt"]
+    assert found["NetworkMode"] == "none", "nothing is in a store"
+    assert {mount["Type"] for mount in found["Mounts"]} == {"bind"} and not found["Binds"]
+    if os.getuid() == 0:
+        assert found["User"] == "{}:{}".format(*OWNER), "the run folder belongs to a user"
+        assert (run / "ingest/images/artifact.json").stat().st_uid == OWNER[0]
     identity = subprocess.run(["docker", "inspect", "-f", "{{.Id}}", orphan], capture_output=True, text=True).stdout
     second = start()
 

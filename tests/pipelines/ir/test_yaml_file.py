@@ -56,5 +56,5 @@ def test_what_is_refused(text, reason, tmp_path, capsys):
 def test_what_is_no_file(tmp_path):
     os.mkfifo(tmp_path / "pipe.yaml")
     for name in ("pipe.yaml", "absent.yaml"):
-        with pytest.raises(UsageError, match="^x: (not a regular file|No such file)"):
+        with pytest.raises(UsageError, match=r"^x: (not a regular file|No such file)"):
             read_yaml(tmp_path / name, "x")
