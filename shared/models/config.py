@@ -93,7 +93,9 @@ class VitArchitecture(_Part):
     """Constant that the layer norms add to the variance."""
 
     @model_validator(mode="after")
-    def _one_kind_of_positions(self) -> Self:
+    def _is_possible(self) -> Self:
+        if self.width % self.heads:
+            raise ValueError(f"the width {self.width} is no multiple of the number of heads, {self.heads}")
         if self.rope and self.position_grid:
             raise ValueError("rope and position_grid exclude each other; set one of them")
         return self

@@ -1,6 +1,7 @@
 """Read and write the files of a Model artifact: `model.safetensors`, `config.json`, `MODEL_CARD.md`. Never pickle."""
 
 import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "MODEL_CARD.md"
+MAX_CONFIG_BYTES = 64 * 2**20
+"""Size of `config.json` above which it is not read."""
 C = TypeVar("C", bound=BaseModel)
 
 
@@ -74,14 +77,30 @@ def _read_json(folder: Path) -> dict[str, Any]:
     """Content of `config.json`, an object with a `kind`."""
     path = folder / CONFIG
     try:
+        if path.stat().st_size > MAX_CONFIG_BYTES:
+            raise ArtifactError(f"{path}: larger than any config of a model; create the model again")
         content = json.loads(path.read_text())
     except OSError as error:
         raise ArtifactError(f"{path}: {error.strerror}; give the folder of a model") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ArtifactError(f"{path}: not valid JSON ({error}); create the model again") from error
     if not isinstance(content, dict) or not isinstance(content.get("kind"), str):
         raise ArtifactError(f"{path}: the kind of the model is missing; create the model again")
     return content
+
+
+def stored_values(folder: Path) -> int:
+    """Count the values of all tensors in `model.safetensors` by its header. Raises ArtifactError if it is damaged."""
+    from safetensors import SafetensorError, safe_open
+
+    path = folder / WEIGHTS
+    try:
+        with safe_open(path, framework="np") as tensors:
+            return sum(math.prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())  # noqa: SIM118
+    except FileNotFoundError as error:
+        raise ArtifactError(f"{path}: no such file; create the model again") from error
+    except (SafetensorError, OSError) as error:
+        raise ArtifactError(f"{path}: not a readable safetensors file ({error}); create the model again") from error
 
 
 def load_state(folder: Path, device: str = "cpu") -> "dict[str, Tensor]":

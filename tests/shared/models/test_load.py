@@ -21,7 +21,7 @@ from shared.models.config import (
     VitArchitecture,
 )
 from shared.models.files import load_config, load_state, save_config, save_model
-from shared.models.load import NETWORKS, load_model
+from shared.models.load import NETWORKS, fewest_parameters, load_model
 from shared.models.segmentor import Segmentor
 from shared.system.errors import ArtifactError
 
@@ -149,4 +149,38 @@ def test_damaged_weights_are_named(tmp_path: Path) -> None:
             load_model(tmp_path, Encoder)
     (tmp_path / "model.safetensors").unlink()
     with pytest.raises(ArtifactError, match=r"model\.safetensors: no such file"):
+        load_model(tmp_path, Encoder)
+
+
+HUGE = [
+    ("encoder", ["architecture"], {"depth": 10**9}),
+    ("encoder", ["architecture"], {"width": 10**9}),
+    ("encoder", ["architecture"], {"position_grid": 10**6}),
+    ("encoder", ["architecture"], {"registers": 10**12}),
+    ("encoder", ["architecture"], {"patch": 10**6}),
+    ("encoder", ["input"], {"channels": 10**12}),
+    ("segmentor", ["architecture"], {"width": 10**7}),
+    ("segmentor", ["architecture", "encoder"], {"depth": 10**9}),
+    ("classifier", ["architecture"], {"classes": [str(i) for i in range(100_000)]}),
+    ("detector", ["architecture"], {"decoder_layers": 10**9}),
+    ("detector", ["architecture"], {"width": 10**6}),
+    ("detector", ["architecture"], {"expansion": 1e300}),
+    ("detector", ["architecture"], {"feed_forward": 10**12}),
+]
+
+
+@pytest.mark.parametrize(("kind", "path", "fields"), HUGE)
+def test_a_config_larger_than_its_weights_is_refused_before_anything_is_built(tmp_path, kind, path, fields) -> None:
+    network = write(tmp_path, kind)
+    assert fewest_parameters(CONFIGS[kind]) <= sum(parameter.numel() for parameter in network.parameters())
+    change(tmp_path, *path, **fields)
+    with pytest.raises(ArtifactError, match=r"config\.json: describes a network of .* use the files of one model"):
+        load_model(tmp_path, type(network))
+
+
+@pytest.mark.parametrize("fields", [{"heads": 7}, {"heads": 10**9}, {"patch": 7}])
+def test_a_network_that_cannot_be_built_is_named(tmp_path, fields) -> None:
+    write(tmp_path, "encoder")
+    change(tmp_path, "architecture", **fields)
+    with pytest.raises(ArtifactError, match=r"no network can be built of it|weights do not match"):
         load_model(tmp_path, Encoder)
