@@ -13,9 +13,11 @@ import mimetypes
 import shutil
 import socket
 import sys
+import threading
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from pipelines.reporting.compare import compare
@@ -34,6 +36,10 @@ _HEADERS = {
 }
 _TEXT_FILES = {".txt", ".csv", ".json", ".jsonl", ".yaml", ".md", ".log"}
 """Sent as plain text, so that a browser shows them."""
+_REQUEST_SECONDS = 30.0
+"""Time in which a request must have come, and a part of the answer be taken."""
+_MAX_CONNECTIONS = 100
+"""Connections at a time; more are closed at once."""
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -60,11 +66,27 @@ class RunServer(ThreadingHTTPServer):
     """HTTP server of the runs below a folder."""
 
     daemon_threads = True
+    request_queue_size = 128
 
     def __init__(self, folder: Path, host: str, port: int) -> None:
         self.folder = folder.resolve()
+        self._free = threading.BoundedSemaphore(_MAX_CONNECTIONS)
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         super().__init__((host, port), _Handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Answer in a thread, unless there are too many."""
+        if self._free.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Answer, and make room for another."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._free.release()
 
     def knows(self, host: str) -> bool:
         """Whether a request's Host is a name of this server: a foreign page must not reach it by DNS rebinding."""
@@ -79,6 +101,7 @@ class _Handler(BaseHTTPRequestHandler):
     """Answers GET and HEAD requests; there are no others."""
 
     server: RunServer
+    timeout = _REQUEST_SECONDS
     answering = False
     """Whether the head of the answer was sent, after which no other answer can be."""
     server_version = "cytoloom"
@@ -87,12 +110,37 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         """Log nothing."""
 
+    def handle(self) -> None:
+        """Answer one request; a connection on which none has come in time, even byte by byte, is closed."""
+        self._deadline = threading.Timer(_REQUEST_SECONDS, self._close)
+        self._deadline.daemon = True
+        self._deadline.start()
+        try:
+            super().handle()
+        except OSError:  # the other side is gone
+            self.close_connection = True
+        finally:
+            self._deadline.cancel()
+
+    def _close(self) -> None:
+        with contextlib.suppress(OSError):
+            self.connection.shutdown(socket.SHUT_RDWR)
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """Answer requests that are not understood, and methods other than GET and HEAD, in one line."""
+        self._deadline.cancel()
+        if self.command not in ("GET", "HEAD"):
+            self.command = "GET"  # for the body
+        self.request_version = self.protocol_version  # else an answer has no headers
+        self._text(HTTPStatus(code), message or HTTPStatus(code).phrase)
+
     def do_HEAD(self) -> None:
         """Answer as to GET, without a body."""
         self.do_GET()
 
     def do_GET(self) -> None:
         """Answer with a page, a file, or an error in one line."""
+        self._deadline.cancel()
         try:
             self._answer()
         except (BrokenPipeError, ConnectionResetError):

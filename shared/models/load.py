@@ -83,8 +83,8 @@ def _check_declared_size(folder: Path, config: Any) -> None:
     described, stored = fewest_parameters(config), stored_values(folder)
     if described > stored:
         raise ArtifactError(
-            f"{folder / CONFIG}: describes a network of {described:.3g} parameters or more, {WEIGHTS} holds {stored:.3g}; "
-            "use the files of one model"
+            f"{folder / CONFIG}: describes a network of {described:.3g} parameters or more, {WEIGHTS} holds "
+            f"{stored:.3g}; use the files of one model"
         )
 
 

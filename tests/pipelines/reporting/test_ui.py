@@ -1,10 +1,13 @@
 """`cytoloom ui`: what is served, and what is not."""
 
+import contextlib
+import http.client
 import os
 import shutil
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from urllib.parse import quote, urljoin
 
@@ -14,6 +17,7 @@ from real_labels import ROOT
 from ui_server import ask, serving
 
 from components.evaluate.component import Evaluate
+from pipelines.reporting import ui
 from pipelines.run_folder import record
 
 
@@ -201,3 +205,73 @@ def test_it_listens_on_the_loopback_of_version_6_as_well(runs):
     with serving(runs, "::1") as made:
         assert ask(made, "/")[0] == 200
         assert ask(made, "/", Host="rebound.example")[0] == 421
+
+
+def raw(server, data: bytes) -> bytes:
+    """Send bytes, and read until the server closes the connection."""
+    with socket.create_connection(server.server_address[:2], timeout=30) as connection:
+        connection.sendall(data)
+        answer = b""
+        while part := connection.recv(65536):
+            answer += part
+        return answer
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "TRACE", "CONNECT", "PATCH", "X" * 100])
+def test_nothing_but_get(server, method):
+    status, headers, body = ask(server, "/", method)
+    assert status == 501 and body.count(b"\n") == 1
+    assert (
+        headers["Content-Type"].startswith("text/plain") and "default-src 'none'" in headers["Content-Security-Policy"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("data", "status"),
+    [
+        (b"GET /\r\n\r\n", b""),
+        (b"\x16\x03\x01\x02\x00\x01\r\n\r\n", b"400"),
+        (b"GET / HTTP/9.9\r\n\r\n", b"505"),
+        (b"GET /" + b"a" * 70_000 + b" HTTP/1.1\r\n\r\n", b"414"),
+        (b"GET / HTTP/1.1\r\nA: " + b"b" * 70_000 + b"\r\n\r\n", b"431"),
+        (b"GET / HTTP/1.1\r\n" + b"A: b\r\n" * 200 + b"\r\n", b"431"),
+    ],
+)
+def test_broken_requests_get_one_line(server, data, status):
+    answer = raw(server, data)
+    assert status in answer.split(b"\r\n")[0]
+    assert b"<" not in answer.partition(b"\r\n\r\n")[2]
+    assert ask(server, "/")[0] == 200
+
+
+def test_a_request_that_does_not_come_in_time_is_ended(runs, monkeypatch):
+    monkeypatch.setattr(ui, "_REQUEST_SECONDS", 0.5)
+    with serving(runs) as server, socket.create_connection(server.server_address[:2], timeout=60) as connection:
+        connection.settimeout(0.1)
+        for _ in range(600):
+            try:
+                connection.sendall(b"G")
+                if connection.recv(1) == b"":
+                    break
+            except TimeoutError:
+                continue
+            except OSError:
+                break
+        else:
+            raise AssertionError("the connection stays open")
+
+
+def test_idle_connections_leave_room_for_others(runs, monkeypatch):
+    monkeypatch.setattr(ui, "_MAX_CONNECTIONS", 3)
+    with serving(runs) as server:
+        idle = [socket.create_connection(server.server_address[:2], timeout=30) for _ in range(5)]
+        closed = [connection for connection in idle[3:] if connection.recv(1) == b""]
+        assert len(closed) == 2, "what is too much is closed at once"
+        for connection in idle:
+            connection.close()
+        deadline = time.monotonic() + 30
+        while True:
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                assert ask(server, "/")[0] == 200
+                break
+            assert time.monotonic() < deadline
