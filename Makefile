@@ -10,7 +10,7 @@ GPU_BENCHES ?= $(wildcard tests/benchmarks/bench_*_gpu.py)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv dev run system-packages test test-gpu lint format s3 images push deploy engine engine-stop bench bench-containers bench-gpu quality lock clean
+.PHONY: help venv dev run system-packages test fuzz test-gpu lint format s3 images push deploy engine engine-stop bench bench-containers bench-gpu quality lock clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null || \
@@ -70,6 +70,9 @@ system-packages: ## check for Docker, kubectl, Chromium, ..., and install what i
 
 test: system-packages dev ## set-up and all tests except those for a GPU
 	@$(BIN)/python -m pytest -m "not gpu" $(PYTEST)
+
+fuzz: dev ## read files that are changed at random, for half an hour: make fuzz [FUZZING=30], in hundreds of files
+	@CYTOLOOM_FUZZING=$(or $(FUZZING),30) $(BIN)/python -m pytest tests/fuzzing $(PYTEST)
 
 test-gpu: dev ## the tests that need a GPU
 	@$(BIN)/python -m pytest -m gpu $(PYTEST)

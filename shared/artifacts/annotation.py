@@ -86,7 +86,7 @@ def _values(item: ImageClass) -> dict[str, Any]:
 def read_image_classes(path: Path) -> dict[str, ImageClass]:
     """Read `classes.csv`: key -> class. Raises ValueError or KeyError where it is not one."""
     with path.open(newline="", encoding="utf-8") as stream:
-        return {row["key"]: _image_class(row) for row in csv.DictReader(stream)}
+        return {row["key"]: _image_class(row) for row in csv.DictReader(stream, restkey="")}
 
 
 def _image_class(row: Mapping[str, str]) -> ImageClass:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt
 from shared.artifacts.keys import Key
 from shared.artifacts.kinds import FeatureSet
 from shared.artifacts.manifest import read_manifest
-from shared.artifacts.payload import INDEX
+from shared.artifacts.payload import INDEX, unreadable
 from shared.artifacts.shards import Member, ShardWriter, check_ascending, read_jsonl, read_member, write_jsonl
 from shared.system.errors import ArtifactError
 
@@ -137,16 +137,19 @@ class FeatureReader:
         rows = self._shard(entry.shard)[entry.row : entry.row + count]
         if len(rows) != count:
             raise ArtifactError(f"{self.folder / entry.shard}: too short for image {key!r}; extract the features again")
-        return rows.reshape(*entry.grid, -1)
+        with unreadable(self.folder / entry.shard):
+            return rows.reshape(*entry.grid, -1)
 
     def probability(self, key: str) -> np.ndarray | None:
         """Read the foreground probability (height, width) float32 in [0, 1]; None for features of an encoder."""
         member = self.entries[key].probability
         if member is None:
             return None
-        return imagecodecs.png_decode(read_member(self.folder, member)).astype(np.float32) / 255
+        with unreadable(self.folder / member.shard):
+            return imagecodecs.png_decode(read_member(self.folder, member)).astype(np.float32) / 255
 
     def _shard(self, name: str) -> np.ndarray:
         if name not in self._shards:
-            self._shards[name] = np.load(self.folder / Path(name).name, mmap_mode="r", allow_pickle=False)
+            with unreadable(self.folder / Path(name).name):
+                self._shards[name] = np.load(self.folder / Path(name).name, mmap_mode="r", allow_pickle=False)
         return self._shards[name]

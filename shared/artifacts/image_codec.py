@@ -55,8 +55,12 @@ def _encode_tiff(image: np.ndarray) -> bytes:
     return stream.getvalue()
 
 
-def decode_image(data: bytes) -> np.ndarray:
-    """Decode the bytes of an `EncodedImage` to (H, W, C)."""
+def decode_image(data: bytes, size: tuple[int, int] | None = None) -> np.ndarray:
+    """Decode the bytes of an `EncodedImage` to (H, W, C).
+
+    size: height and width according to the index. Raises ValueError where the header declares others.
+    """
+    _check_size(data, size)
     if data[:4] == b"\x89PNG":
         image = imagecodecs.png_decode(data)
         return image if image.ndim == 3 else image[..., None]
@@ -83,6 +87,21 @@ def encode_labels(labels: np.ndarray) -> tuple[str, bytes]:
     return "tif", bytes(data)
 
 
-def decode_labels(data: bytes) -> np.ndarray:
-    """Decode the bytes of `encode_labels`."""
+def _check_size(data: bytes, size: tuple[int, int] | None) -> None:
+    """Compare the size in the header with the index, before anything is allocated."""
+    if size is None:
+        return
+    if data[:4] == b"\x89PNG":
+        found = int.from_bytes(data[20:24], "big"), int.from_bytes(data[16:20], "big")
+    else:
+        with tifffile.TiffFile(io.BytesIO(data)) as file:
+            page = file.pages.first
+            found = page.imagelength, page.imagewidth
+    if found != size:
+        raise ValueError(f"an image of {found[1]} x {found[0]} px; its index has {size[1]} x {size[0]}")
+
+
+def decode_labels(data: bytes, size: tuple[int, int] | None = None) -> np.ndarray:
+    """Decode the bytes of `encode_labels`; size and errors as in `decode_image`."""
+    _check_size(data, size)
     return imagecodecs.png_decode(data) if data[:4] == b"\x89PNG" else imagecodecs.tiff_decode(data)

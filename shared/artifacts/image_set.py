@@ -15,7 +15,7 @@ from shared.artifacts.image_codec import EncodedImage, decode_image, encode_imag
 from shared.artifacts.keys import Key
 from shared.artifacts.kinds import ImageSet
 from shared.artifacts.manifest import read_manifest
-from shared.artifacts.payload import INDEX
+from shared.artifacts.payload import INDEX, unreadable
 from shared.artifacts.shards import Member, ShardWriter, check_ascending, read_jsonl, read_member, write_jsonl
 from shared.imaging.resize import enlarge
 from shared.system.errors import ArtifactError
@@ -147,8 +147,9 @@ class ImageReader:
     def read_stored(self, key: str) -> np.ndarray:
         """Read one image as it is stored: (H, W, C) in its own dtype."""
         entry = self.entries[key].stored()
-        image = decode_image(read_member(self.folder, entry.member))
         expected = (entry.height, entry.width, entry.channels)
+        with unreadable(self.folder / entry.member.shard):
+            image = decode_image(read_member(self.folder, entry.member), expected[:2])
         if image.shape != expected:
             raise ArtifactError(
                 f"{self.folder}: image {key!r} is {image.shape}, its index has {expected}; ingest again"

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
 from shared.artifacts.annotation import (
     Annotation,
@@ -30,7 +30,7 @@ from shared.artifacts.image_set import MAX_MAGNIFICATION
 from shared.artifacts.keys import Key
 from shared.artifacts.kinds import LabelSet
 from shared.artifacts.manifest import read_manifest
-from shared.artifacts.payload import CLASSES_FILE, COCO_FILE, INDEX
+from shared.artifacts.payload import CLASSES_FILE, COCO_FILE, INDEX, unreadable
 from shared.artifacts.shards import (
     Member,
     ShardWriter,
@@ -40,7 +40,6 @@ from shared.artifacts.shards import (
     read_member,
 )
 from shared.imaging.resize import enlarge_labels
-from shared.system.errors import ArtifactError
 
 INFO_FILE = "labelset.json"
 
@@ -211,10 +210,8 @@ class LabelReader:
         self.folder = folder
         self.skipped = read_manifest(folder, LabelSet).skipped if sealed else None
         self.entries = {entry.key: entry for entry in read_jsonl(folder / INDEX, LabelEntry)}
-        try:
-            self.info = LabelInfo.model_validate_json((folder / INFO_FILE).read_text())
-        except (OSError, ValidationError) as error:
-            raise ArtifactError(f"{folder / INFO_FILE}: not readable; make the artifact again") from error
+        with unreadable(folder / INFO_FILE):
+            self.info = LabelInfo.model_validate_json((folder / INFO_FILE).read_bytes())
 
     def __len__(self) -> int:
         """Number of images with label images."""
@@ -247,19 +244,23 @@ class LabelReader:
     def plane(self, key: str, name: str) -> np.ndarray:
         """Read one plane (H, W) of an image, such as `cluster`. Raises KeyError where there is none."""
         entry = self.entries[key]
-        return enlarge_labels(decode_labels(read_member(self.folder, entry.members[name])), entry.magnification)
+        member, factor = entry.members[name], entry.magnification
+        with unreadable(self.folder / member.shard):
+            labels = decode_labels(read_member(self.folder, member), (entry.height // factor, entry.width // factor))
+        return enlarge_labels(labels, factor)
 
     def coco(self) -> dict[str, Any]:
         """Read the COCO file of the set; it lists no images where there are no annotations."""
         path = self.folder / COCO_FILE
-        return json.loads(path.read_text()) if path.is_file() else {"images": [], "annotations": [], "categories": []}
+        if not path.is_file():
+            return {"images": [], "annotations": [], "categories": []}
+        with unreadable(path):
+            return dict(json.loads(path.read_text(encoding="utf-8")))
 
     def annotations(self) -> dict[str, list[Annotation]]:
         """Map the keys of the annotated images to their objects, which an image may have none of."""
-        try:
+        with unreadable(self.folder / COCO_FILE):
             return annotations_by_key(self.coco())
-        except (ValueError, KeyError, TypeError) as error:
-            raise ArtifactError(f"{self.folder / COCO_FILE}: not readable; make the artifact again") from error
 
     def boxes(self) -> dict[str, list[BoundingBox]]:
         """Map the keys of the annotated images to boxes (x, y, width, height) in px."""
@@ -270,10 +271,8 @@ class LabelReader:
         path = self.folder / CLASSES_FILE
         if not path.is_file():
             return {}
-        try:
+        with unreadable(path):
             return read_image_classes(path)
-        except (ValueError, KeyError, TypeError) as error:
-            raise ArtifactError(f"{path}: not readable ({error}); make the artifact again") from error
 
     def classes(self) -> dict[str, str]:
         """Map keys to the name of the image's class."""

@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from shared.artifacts.kinds import ARTIFACT_KINDS, Artifact, Model
-from shared.artifacts.payload import CLASSES_FILE, COCO_FILE, INDEX, check_payload, with_article
+from shared.artifacts.payload import CLASSES_FILE, COCO_FILE, INDEX, check_payload, unreadable, with_article
 from shared.system.errors import ArtifactError
 
 MANIFEST = "artifact.json"
@@ -145,15 +145,16 @@ def image_count(folder: Path) -> int | None:
     index, classes, objects = folder / INDEX, folder / CLASSES_FILE, folder / COCO_FILE
     if not index.is_file():
         return None
-    with index.open("rb") as lines:
+    with unreadable(index), index.open("rb") as lines:
         if not (classes.is_file() or objects.is_file()):
             return sum(1 for _ in lines)
         keys = {json.loads(line)["key"] for line in lines}
     if classes.is_file():
-        with classes.open(newline="", encoding="utf-8") as stream:
+        with unreadable(classes), classes.open(newline="", encoding="utf-8") as stream:
             keys |= {row["key"] for row in csv.DictReader(stream)}
     if objects.is_file():
-        keys |= {image["file_name"] for image in json.loads(objects.read_text())["images"]}
+        with unreadable(objects):
+            keys |= {image["file_name"] for image in json.loads(objects.read_text(encoding="utf-8"))["images"]}
     return len(keys)
 
 
@@ -204,6 +205,7 @@ def verify(folder: Path, kind: type[Artifact] | None = None, hashes: dict[str, s
     Raises ArtifactError that names the first file that is missing, changed, not listed, or of no such artifact.
     """
     manifest = read_manifest(folder, kind)
+    _refuse_links(folder)
     for name, expected in manifest.files.items():
         _verify_file(folder, name, expected, (hashes or {}).get(name, ""))
     present = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()} - {MANIFEST}
@@ -220,13 +222,18 @@ def verify(folder: Path, kind: type[Artifact] | None = None, hashes: dict[str, s
     return manifest
 
 
+def _refuse_links(folder: Path) -> None:
+    """Raise ArtifactError for a symbolic link to a file or to a folder: what it leads to may change."""
+    for path in folder.rglob("*"):
+        if path.is_symlink():
+            raise ArtifactError(f"{path}: a symbolic link, which an artifact must not hold; {_REMEDY}")
+
+
 def _verify_file(folder: Path, name: str, expected: File, sha256: str) -> None:
     """Raise ArtifactError where a listed file differs. sha256: where it is known already, else empty."""
     path = folder / name
     if Path(name).is_absolute() or ".." in Path(name).parts:
         raise ArtifactError(f"{folder / MANIFEST}: lists {name!r}, which is outside the folder; {_REMEDY}")
-    if path.is_symlink():
-        raise ArtifactError(f"{path}: a symbolic link, which an artifact must not hold; {_REMEDY}")
     if not path.is_file():
         raise ArtifactError(f"{path}: missing, but listed in {MANIFEST}; {_REMEDY}")
     if path.stat().st_size != expected.size:

@@ -4,13 +4,14 @@
 Every declaration imports this module, so it loads no numpy.
 """
 
+import contextlib
 import json
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from shared.system.errors import ArtifactError
+from shared.system.errors import ArtifactError, UserError
 
 INDEX = "index.jsonl"
 CLASSES_FILE, COCO_FILE = "classes.csv", "annotations.coco.json"
@@ -64,6 +65,22 @@ def check_payload(folder: Path, names: Collection[str], kind: str, schema: Paylo
         _check_keys(folder / name, (folder / name).read_bytes(), keys, kind)
 
 
+@contextlib.contextmanager
+def unreadable(path: Path) -> Iterator[None]:
+    """Raise ArtifactError that names a file of an artifact where reading it fails in any other way."""
+    try:
+        yield
+    except (UserError, MemoryError):
+        raise
+    except OSError as error:
+        raise ArtifactError(f"{path}: {error.strerror or error}; make the artifact again") from error
+    except Exception as error:  # parsers and decoders raise errors of many types
+        text = " ".join(str(error).split())[:200]
+        raise ArtifactError(
+            f"{path}: not readable ({type(error).__name__}: {text}); make the artifact again"
+        ) from error
+
+
 def _check_signature(path: Path) -> None:
     """Raise ArtifactError where the file is not of the format that its name ends in."""
     offset, expected = SIGNATURES.get(path.suffix, (0, b""))
@@ -78,7 +95,7 @@ def _check_keys(path: Path, text: bytes, keys: tuple[str, ...], kind: str) -> No
     """Raise ArtifactError where the text is no JSON object with these keys."""
     try:
         found = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ArtifactError(f"{path}: not readable as JSON; make the artifact again") from error
     if lacking := [key for key in keys if not isinstance(found, dict) or key not in found]:
         raise ArtifactError(

@@ -4,8 +4,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-_UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
-"""Control characters, line separators, marks that change the direction of text, and characters without width."""
+_UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]")
+"""Control characters, line separators, marks that change the direction of text, characters without width, and halves of
+characters, which no file can hold."""
 _FORMULA = ("=", "+", "-", "@")
 """First characters by which a spreadsheet takes text for a formula."""
 _QUOTE = "'"

@@ -13,6 +13,7 @@ from shared.readers.reading_bounds import text_bounds
 from shared.readers.source_image import SourceImage
 from shared.system.errors import ImageError
 from shared.system.isolation import isolated
+from shared.system.names import visible
 
 _NAMES = {"classes", "class", "labels", "label", "imageclasses", "imagelabels", "classlabels", "groundtruth"}
 """Names of tables, without their suffix, in lower case and without punctuation."""
@@ -78,7 +79,7 @@ class ListedClasses:
 
     def add(self, image: SourceImage, name: str, relative: PurePosixPath) -> None:
         """Note that the file at `relative` gives an image a class."""
-        self._listed.setdefault(image.relative, []).append(_Listed(name.strip(), printable(relative)))
+        self._listed.setdefault(image.relative, []).append(_Listed(visible(name.strip()), printable(relative)))
 
     def assign(self) -> None:
         """Set the class of each listed image; list images that are named with several classes, or with none."""

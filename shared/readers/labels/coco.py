@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from shared.system.names import visible
+
 MAX_JSON_BYTES = 2**30
 """Size above which a JSON file is ignored."""
 _MAX_ID_LENGTH = 100
@@ -135,7 +137,7 @@ def _categories(rows: list[Any], problems: list[str]) -> dict[Any, str]:
     names: dict[Hashable, set[str]] = {}
     for row in rows:
         if isinstance(row, dict) and (number := _id(row.get("id"))) is not None:
-            names.setdefault(number, set()).add(str(row.get("name") or number))
+            names.setdefault(number, set()).add(visible(str(row.get("name") or number)))
     for number, several in names.items():
         if len(several) > 1:
             problems.append(
@@ -177,15 +179,14 @@ def _classes_of_fields(row: dict[str, Any], categories: dict[Any, str]) -> list[
     """Classes that the entry of an image itself states."""
     values = [row[name] for name in ("category_id", "category", "class", "label", "tags") if row.get(name) is not None]
     flat = [item for value in values for item in (value if isinstance(value, list) else [value])]
-    return list(
-        dict.fromkeys(categories.get(_id(value), str(value)) for value in flat if isinstance(value, (str, int)))
-    )
+    named = [value for value in flat if isinstance(value, (str, int))]
+    return list(dict.fromkeys(categories.get(_id(value), visible(str(value))) for value in named))
 
 
 def category(row: dict[str, Any], categories: dict[Any, str]) -> str | None:
     """Name of an annotation's category; its id in a file without names, None where the file does not name it."""
     number = _id(row.get("category_id", "object"))
-    return (categories.get(number) or None) if categories else str(number)
+    return (categories.get(number) or None) if categories else visible(str(number))
 
 
 def unknown(row: dict[str, Any]) -> str:

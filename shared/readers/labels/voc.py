@@ -7,6 +7,7 @@ from defusedxml import ElementTree
 
 from shared.artifacts.annotation import Annotation, clip_box
 from shared.system.errors import ImageError
+from shared.system.names import visible
 
 MAX_XML_BYTES = 64 * 2**20
 """Size above which an XML file is ignored."""
@@ -40,7 +41,7 @@ def voc_annotations(path: Path, size: tuple[int, int]) -> tuple[list[Annotation]
     _check_declared_size([root.findtext(f"size/{side}") for side in ("height", "width")], size)
     found, dropped = [], []
     for number, item in enumerate(root.iter("object"), 1):
-        name = (item.findtext("name") or "object").strip()
+        name = visible((item.findtext("name") or "object").strip())
         try:
             corners = [float(item.findtext(f"bndbox/{side}") or "nan") for side in ("xmin", "ymin", "xmax", "ymax")]
             box = clip_box((corners[0], corners[1], corners[2], corners[3]), size)

@@ -69,7 +69,7 @@ def test_pickles_are_not_loaded(tmp_path):
     folder = write(tmp_path / "set")
     np.save(folder / "features-00000.npy", np.array([print], dtype=object), allow_pickle=True)
     seal(folder, FeatureSet)
-    with pytest.raises(ValueError, match=r"pickle|Python objects"):
+    with pytest.raises(ArtifactError, match=r"pickle|Python objects"):
         FeatureReader(folder).tokens("a")
 
 

@@ -129,6 +129,20 @@ def test_links_are_refused(folder):
         verify(folder)
 
 
+def test_linked_folders_are_refused(folder):
+    """What a listed file is read from must lie in the artifact."""
+    (folder / "inner").mkdir()
+    (folder / "inner/b.txt").write_text("b")
+    seal(folder, Files)
+    verify(folder)
+    (folder / "inner").rename(folder.parent / "inner")
+    (folder / "inner").symlink_to(folder.parent / "inner")
+    with pytest.raises(ArtifactError, match=r"inner: a symbolic link"):
+        verify(folder)
+    with pytest.raises(ArtifactError, match="symbolic link"):
+        seal(folder, Files)
+
+
 def test_sealing_again_gives_the_same_bytes(folder):
     seal(folder, Files, parameters={"b": 1, "a": 2})
     before = (folder / "artifact.json").read_bytes()
