@@ -16,6 +16,13 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 """A script's `&` ignores Ctrl-C, and child processes inherit that; tests send them Ctrl-C."""
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With `-n 2 --dist loadgroup`, run the tests of a file in one process, and all that need Docker in one as well."""
+    for item in items:
+        uses_docker = "docker_engine" in getattr(item, "fixturenames", ()) or item.get_closest_marker("docker")
+        item.add_marker(pytest.mark.xdist_group("docker" if uses_docker else str(item.path)))
+
+
 class Tree:
     """A copy of the code that starts a stage; a test adds stages and runs them by the real command line."""
 

@@ -76,7 +76,7 @@ class IngestSummary:
 def ingest_plain(location: str, folder: Path) -> IngestSummary:
     """Ingest a folder, file or `s3://` prefix of plain images into the payload of an ImageSet, without labels."""
     with local_source(location) as source:
-        return ingest(source, folder)
+        return ingest(source, folder, remedy="give the images that `ingest` with a higher --max_rejects makes of them")
 
 
 @contextmanager
@@ -99,11 +99,12 @@ def ingest(
     limits: Limits = _DEFAULT_LIMITS,
     max_rejects: float = 0.5,
     group_pattern: re.Pattern[str] | None = None,
+    remedy: str = "raise --max_rejects",
 ) -> IngestSummary:
     """Write the payload of an ImageSet to `images`, and of a LabelSet to `labels` if given.
 
-    group_pattern: see `shared.readers.folder_names.group_by_name`. Raises UserError where no image is left, or where
-    more than the share `max_rejects` is rejected.
+    group_pattern: see `shared.readers.folder_names.group_by_name`; remedy: what else helps where too many are rejected.
+    Raises UserError where no image is left, or where more than the share `max_rejects` is rejected.
     """
     layout = recognise(source, group_pattern)
     if source.is_dir() and is_artifact(source):
@@ -121,7 +122,7 @@ def ingest(
                 output.add(job, decoded)
     summary.rejects.sort()
     write_rejects(summary.rejects, images)
-    check_rejects(source, summary, max_rejects)
+    check_rejects(source, summary, max_rejects, remedy)
     return summary
 
 
@@ -176,7 +177,7 @@ def write_rejects(rejects: list[tuple[str, str]], folder: Path) -> None:
         log.warning("%d more rejects: see %s", len(rejects) - MAX_LOGGED_REJECTS, REJECTS_FILE)
 
 
-def check_rejects(source: Path, summary: IngestSummary, max_rejects: float) -> None:
+def check_rejects(source: Path, summary: IngestSummary, max_rejects: float, remedy: str) -> None:
     """Raise UserError where no image is left, or where more than the share `max_rejects` is rejected."""
     total = len(summary.images) + summary.rejected_images
     if total == 0 and (labels := summary.label_files):
@@ -191,7 +192,7 @@ def check_rejects(source: Path, summary: IngestSummary, max_rejects: float) -> N
     if summary.rejected_images > max_rejects * total:
         raise UserError(
             f"{source}: {summary.rejected_images} of {total} images are rejected, a larger share than {max_rejects:g}; "
-            f"correct or remove them, or raise --max_rejects of ingest:{_first_reasons(summary.rejects)}"
+            f"correct or remove them, or {remedy}:{_first_reasons(summary.rejects)}"
         )
 
 

@@ -12,6 +12,9 @@ IGNORED_NAMES = {"__macosx", "thumbs.db", "desktop.ini", "lost+found"}
 _RESULT_FILES = ("run.json", "artifact.json")
 """Files of a run folder and of an artifact: what the program wrote is no source of images."""
 
+_ZARR_FILES = (".zgroup", ".zarray", "zarr.json")
+_ZARR = "a Zarr folder, which is not read; save its images as OME-TIFF"
+
 
 @dataclass
 class Listing:
@@ -54,6 +57,11 @@ def _walk(folder: Path, relative: PurePosixPath, listing: Listing, seen: set[tup
         listed = sorted(entries, key=lambda entry: os.fsencode(entry.name))
     if relative.parts and any(entry.name in _RESULT_FILES for entry in listed):
         listing.passed_over.append((_text(relative), "left out: a folder with results of an earlier run"))
+        return
+    if any(entry.name in _ZARR_FILES for entry in listed):
+        if not relative.parts:
+            raise UserError(f"{folder}: {_ZARR}")
+        listing.unreadable.append((_text(relative), _ZARR))
         return
     for entry in listed:
         if entry.name.startswith(".") or entry.name.lower() in IGNORED_NAMES:

@@ -302,3 +302,16 @@ def test_no_such_folder(tmp_path, name):
     folder_of(tmp_path, "a.png")
     with pytest.raises(UserError, match="no such file or folder"):
         recognise(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", [".zgroup", ".zarray", "zarr.json"])
+def test_zarr_folders_are_named_for_what_they_are(tmp_path, name):
+    (tmp_path / "plate/a.ome.zarr/0").mkdir(parents=True)
+    (tmp_path / "plate/a.ome.zarr" / name).write_text("{}")
+    (tmp_path / "plate/a.ome.zarr/0/0").write_bytes(b"chunk")
+    (tmp_path / "plate/b.png").write_bytes(PNG)
+    layout = recognise(tmp_path)
+    assert [image.relative.name for image in layout.images] == ["b.png"]
+    assert layout.unreadable == [("plate/a.ome.zarr", "a Zarr folder, which is not read; save its images as OME-TIFF")]
+    with pytest.raises(UserError, match=r"a\.ome\.zarr: a Zarr folder"):
+        recognise(tmp_path / "plate/a.ome.zarr")
