@@ -9,6 +9,10 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+case ${PIP_INDEX_URL:-} in *@*)
+    echo "error: PIP_INDEX_URL: an address with a user or a password stays in the image's history; give one without" >&2
+    exit 1 ;;
+esac
 target=${1:-torch}
 version=$(python3 -c 'from shared.stage.version import image_version; print(image_version())')
 image=${IMAGE:-${CYTOLOOM_REGISTRY:-cytoloom}/$target:$version}

@@ -187,3 +187,16 @@ def test_the_tag_of_the_images_needs_no_installed_package() -> None:
     code = f"import sys; sys.path.insert(0, {str(ROOT)!r})\nfrom shared.stage.version import image_version as version"
     command = [sys.executable, "-I", "-S", "-c", f"{code}\nprint(version())"]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() == image_version()
+
+
+def test_an_index_with_a_password_is_refused() -> None:
+    """A build argument stays in the history of the image."""
+    environment = {**os.environ, "PIP_INDEX_URL": "https://user:secret@packages.example/simple"}
+    done = subprocess.run([ROOT / "docker/build.sh", "cpu"], env=environment, capture_output=True, text=True)
+    assert done.returncode == 1 and done.stdout == ""
+    assert "PIP_INDEX_URL" in done.stderr and "secret" not in done.stderr
+
+
+def test_the_base_image_is_named_by_its_digest() -> None:
+    default = re.search(r"^ARG BASE_IMAGE=(.*)$", (ROOT / "docker/Dockerfile").read_text(), re.MULTILINE)
+    assert re.fullmatch(r"python:3\.11-slim-bookworm@sha256:[0-9a-f]{64}", default[1])

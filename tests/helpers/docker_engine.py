@@ -5,6 +5,7 @@ present code are built unless they exist.
 """
 
 import os
+import re
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -53,7 +54,8 @@ def images(*targets: str) -> dict[str, str]:
     """Return target -> reference of the image with the present code; build those that do not exist."""
     base = os.environ.get("BASE_IMAGE", "")
     if not base:
-        pulled = subprocess.run(["docker", "pull", "--quiet", "python:3.11-slim-bookworm"], capture_output=True)
+        default = re.search(r"^ARG BASE_IMAGE=(\S+)", (ROOT / "docker/Dockerfile").read_text(), re.MULTILINE)
+        pulled = subprocess.run(["docker", "pull", "--quiet", default[1]], capture_output=True)
         if pulled.returncode:  # no image registry within reach
             script("docker/engine.sh", "base", LOCAL_BASE)
             base = LOCAL_BASE
