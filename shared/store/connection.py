@@ -6,7 +6,8 @@ from typing import Any
 
 from shared.store.environment import Credentials, addressing_style, credentials, endpoint, region
 from shared.store.failures import DENIED_CODES
-from shared.store.retries import connection_retries
+from shared.store.http import limits
+from shared.store.retries import CONNECTION_RETRIES
 from shared.store.transfer import PARALLEL_TRANSFERS
 from shared.system.errors import UserError
 
@@ -22,11 +23,14 @@ def _connect(host: str, tls: bool, user: Credentials, region: str, style: str) -
     import urllib3
     from minio import Minio
 
-    http = urllib3.PoolManager(
-        timeout=urllib3.Timeout(connect=10, read=120),
+    from shared.store.http.bounded_retry import bounded_retry
+    from shared.store.http.pool import StorePool
+
+    http = StorePool(
+        timeout=urllib3.Timeout(connect=limits.CONNECT_S, read=limits.ANSWER_S),
         maxsize=2 * PARALLEL_TRANSFERS,
         ca_certs=os.environ.get("AWS_CA_BUNDLE") or os.environ.get("SSL_CERT_FILE") or certifi.where(),
-        retries=connection_retries(),
+        retries=bounded_retry(CONNECTION_RETRIES),
     )
     made = Minio(host, user.key, user.secret, user.token, secure=tls, region=region, http_client=http)
     if style == "virtual":

@@ -3,6 +3,7 @@
 `CYTOLOOM_CACHE`, a folder, keeps what was fetched by its digest; several processes may share it.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -11,23 +12,23 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from shared.artifacts.kinds import Artifact
 from shared.artifacts.manifest import MANIFEST, parse_manifest, read_manifest, verify
 from shared.store import transfer
-from shared.store.connection import client
 from shared.store.environment import split_uri
-from shared.store.failures import translated_errors
-from shared.store.incremental_sha256 import IncrementalSha256
+from shared.store.failures import foreign_answer, is_web_page, translated_errors
+from shared.store.files.incremental_sha256 import IncrementalSha256
+from shared.store.files.names import first_problem, refuse_one_file
+from shared.store.files.resumable_folders import arrived_parts, beside, journal_of, locked, resumed
+from shared.store.object_range import read_range
 from shared.store.objects import exists, find, listing
-from shared.store.resumable_folders import arrived_parts, beside, journal_of, locked, resumed
-from shared.store.retries import with_retries
 from shared.system.errors import ArtifactError, UserError
 from shared.system.log import log
 
-_READ_BYTES = 2**20
-"""Bytes taken from the network at a time."""
+_UNFIT = {errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL, errno.EFBIG}
+"""Errors of a file system that cannot hold a file of this name or size."""
 
 
 # --- artifacts ----------------------------------------------------------------------------------------------------
@@ -42,7 +43,7 @@ def fetch(uri: str, folder: Path, kind: type[Artifact] | None = None) -> None:
     manifest = find(f"{uri}/{MANIFEST}")
     if manifest is None:
         raise ArtifactError(f"{uri}: no {MANIFEST} there, so it is no finished artifact; run the stage that makes it")
-    parse_manifest(manifest, uri, kind)
+    _check_manifest(manifest, uri, kind)
     cached = _cached_artifact(manifest)
     if cached is None:
         _fetch(uri, manifest, folder)
@@ -60,6 +61,18 @@ def fetch(uri: str, folder: Path, kind: type[Artifact] | None = None) -> None:
         _fetch(uri, manifest, folder)
 
 
+def _check_manifest(manifest: bytes, uri: str, kind: type[Artifact] | None) -> None:
+    """Raise UserError where it is no manifest, or lists what no folder can hold."""
+    if is_web_page(manifest):
+        raise foreign_answer("a web page (HTML)")
+    files = parse_manifest(manifest, uri, kind).files
+    problem = first_problem([*files, MANIFEST]) or next(
+        (f"{name!r} has {file.size} bytes" for name, file in files.items() if file.size < 0), ""
+    )
+    if problem:
+        raise ArtifactError(f"{uri}/{MANIFEST}: of the files that it lists, {problem}; make the artifact again")
+
+
 def _fetch(uri: str, manifest: bytes, folder: Path) -> None:
     """Download and verify into `folder`, continuing an interrupted download; a damaged one is begun anew, once."""
     for is_last in (False, True):
@@ -67,7 +80,7 @@ def _fetch(uri: str, manifest: bytes, folder: Path) -> None:
             continued = journal_of(partial).is_file()
             (partial / MANIFEST).write_bytes(manifest)
             sizes = {name: file.size for name, file in read_manifest(partial).files.items()}
-            hashes = _download(uri, sizes, partial, hashed=True)
+            hashes = _download(f"{uri}/", sizes, partial, hashed=True)
             journal_of(partial).unlink(missing_ok=True)
             try:
                 verify(partial, hashes=hashes)
@@ -159,29 +172,30 @@ def _nonempty_listing(uri: str) -> list[tuple[str, int, str]]:
 
 def _fetch_plain(uri: str, found: list[tuple[str, int, str]], folder: Path) -> None:
     """Download the listed objects."""
-    if len(found) == 1 and not uri.endswith("/") and exists(uri):
-        uri = uri.rpartition("/")[0]
-    with resumed(folder, json.dumps([uri, found]).encode()) as partial:
-        _download(uri.rstrip("/"), {name: size for name, size, _ in found}, partial)
+    is_object = len(found) == 1 and not uri.endswith("/") and exists(uri)
+    below = uri.rpartition("/")[0] + "/" if is_object else uri.rstrip("/") + "/"
+    with resumed(folder, json.dumps([below, found]).encode()) as partial:
+        _download(below, {name: size for name, size, _ in found}, partial)
 
 
 # --- parts --------------------------------------------------------------------------------------------------------
 
 
-def _download(uri: str, sizes: dict[str, int], folder: Path, hashed: bool = False) -> dict[str, str]:
-    """Fetch `uri/NAME` for every name in parts, in parallel, except the parts in the journal.
+def _download(below: str, sizes: dict[str, int], folder: Path, hashed: bool = False) -> dict[str, str]:
+    """Fetch the object `below` + name for every name in parts, in parallel, except the parts in the journal.
 
     Returns name -> sha256 of each whole file where `hashed`.
     """
-    bucket, key = split_uri(uri)
+    bucket, key = split_uri(below)
     arrived = _allocate(folder, sizes)
     hashes = IncrementalSha256(folder, sizes if hashed else {}, arrived, transfer.PART_BYTES)
     writing = threading.Lock()
-    with journal_of(folder).open("a") as journal, translated_errors(uri):
+    with journal_of(folder).open("a") as journal:
 
         def fetch_part(part: tuple[str, int, int]) -> None:
             name, offset, length = part
-            _read_to(folder / name, bucket, f"{key}/{name}" if key else name, offset, length)
+            with translated_errors(f"{below}{name}"):
+                read_range(folder / name, bucket, f"{key}{name}", offset, length, sizes[name])
             with writing:
                 journal.write(json.dumps([name, offset]) + "\n")
                 journal.flush()
@@ -193,15 +207,22 @@ def _download(uri: str, sizes: dict[str, int], folder: Path, hashed: bool = Fals
 
 def _allocate(folder: Path, sizes: dict[str, int]) -> set[tuple[str, int]]:
     """Make every file in its full size; returns (name, offset) of the parts that have arrived already."""
-    arrived = arrived_parts(folder)
+    arrived, new = arrived_parts(folder), set()
     for name, size in sizes.items():
-        path = inside(folder, name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if not path.is_file() or path.stat().st_size != size:
-            arrived = {part for part in arrived if part[0] != name}
-            with path.open("wb") as stream:
-                stream.truncate(size)
-    return arrived
+        path = folder / name
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if not path.is_file() or path.stat().st_size != size:
+                new.add(name)
+                with path.open("wb") as stream:
+                    stream.truncate(size)
+        except (OSError, OverflowError) as error:
+            if getattr(error, "errno", errno.EFBIG) not in _UNFIT:
+                raise
+            problem = f"{name[:100]!r} cannot be a file in {folder.parent}"
+            raise UserError(f"{problem}: {getattr(error, 'strerror', error)}; use another folder") from error
+    refuse_one_file({name: folder / name for name in sizes})
+    return {part for part in arrived if part[0] not in new}
 
 
 def _parts(sizes: dict[str, int]) -> Iterator[tuple[str, int, int]]:
@@ -209,38 +230,3 @@ def _parts(sizes: dict[str, int]) -> Iterator[tuple[str, int, int]]:
     for name, size in sizes.items():
         for offset in range(0, size, transfer.PART_BYTES):
             yield name, offset, min(transfer.PART_BYTES, size - offset)
-
-
-def _read_to(path: Path, bucket: str, key: str, offset: int, length: int) -> None:
-    """Read bytes of an object from `offset` to the same place in a file; an interrupted read is continued."""
-    arrived = 0
-
-    def read_rest() -> None:
-        nonlocal arrived
-        if arrived == length:
-            return
-        response = client().get_object(bucket, key, offset=offset + arrived, length=length - arrived)
-        try:
-            with path.open("r+b", buffering=0) as stream:
-                stream.seek(offset + arrived)
-                for data in response.stream(_READ_BYTES):
-                    stream.write(data)
-                    arrived += len(data)
-        finally:
-            response.close()
-            response.release_conn()
-
-    with_retries(read_rest, wait_for_server=True, progress=lambda: arrived)
-    if arrived != length:
-        raise UserError(
-            f"s3://{bucket}/{key}: {arrived} bytes from {offset} where {length} are expected, so it has changed; "
-            "fetch it again"
-        )
-
-
-def inside(folder: Path, name: str) -> Path:
-    """Return `folder/name`. Raises UserError where that leads out of `folder`; object names may be anything."""
-    parts = PurePosixPath(name).parts
-    if not parts or name.startswith("/") or ".." in parts or "\0" in name:
-        raise UserError(f"{name!r}: an object's name that leads out of its folder; rename it in the bucket")
-    return folder / name

@@ -10,9 +10,13 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from shared.system.errors import UserError
+from shared.system.names import visible
 
 SCHEMES = ("s3", "minio")
 """Schemes of uris. Kubeflow writes `minio://` for the store it comes with."""
+MAX_PRESENTED = 300
+"""Characters of a server's text that a message repeats."""
+_SECRETS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 
 
 class Credentials(NamedTuple):
@@ -66,3 +70,10 @@ def addressing_style() -> str:
     if style not in ("auto", "path", "virtual"):
         raise UserError(f"AWS_S3_ADDRESSING_STYLE: {style!r} is unknown; give path, virtual or auto")
     return style
+
+
+def presentable(text: str) -> str:
+    """Return a server's text for a message: in one line, not too long, and without the user's keys."""
+    for secret in filter(None, map(os.environ.get, _SECRETS)):
+        text = text.replace(secret, "***")
+    return visible(text[:MAX_PRESENTED])

@@ -6,8 +6,11 @@ from pathlib import PurePosixPath
 from typing import TypeVar
 
 from shared.store.connection import client, has_bucket
-from shared.store.environment import split_uri
+from shared.store.environment import endpoint, split_uri
 from shared.store.failures import NOT_FOUND_CODES, translated_errors
+from shared.store.files.names import first_problem
+from shared.store.http import limits
+from shared.store.object_range import READ_BYTES
 from shared.store.retries import with_retries
 from shared.system.errors import UserError
 
@@ -31,16 +34,16 @@ def put(uri: str, data: bytes) -> None:
 
 
 def get(uri: str) -> bytes:
-    """Read one small object as a whole."""
+    """Read one object as a whole into memory."""
     bucket, key = split_uri(uri)
     with translated_errors(uri):
         return with_retries(lambda: _read(bucket, key))
 
 
 def find(uri: str) -> bytes | None:
-    """Read one small object as a whole; None where it does not exist."""
+    """Read one small object, of `MAX_ANSWER_BYTES` at most, as a whole; None where it does not exist."""
     bucket, key = split_uri(uri)
-    return _if_found(uri, bucket, lambda: _read(bucket, key))
+    return _if_found(uri, bucket, lambda: _read(bucket, key, limits.MAX_ANSWER_BYTES))
 
 
 def probe(uri: str) -> None:
@@ -62,31 +65,43 @@ def listing(uri: str) -> list[tuple[str, int, str]]:
     """Return (name relative to `uri`, bytes, etag) of every object below it, sorted; of an object itself, that one.
 
     Equal listings mean equal contents as far as the server tells: the fingerprint of a source is made from it.
-    Raises UserError where `uri` is both, or where one object's name is a folder of others.
+    Raises UserError where `uri` is both, and where the names cannot be those of files below one folder. Objects that
+    end in a slash and are empty, which consoles create as folders, are left out.
     """
     bucket, key = split_uri(uri)
     prefix = key.rstrip("/")
     below = prefix + "/" if prefix else ""
     with translated_errors(uri):
-        items = with_retries(lambda: list(client().list_objects(bucket, prefix=prefix, recursive=True)))
+        items = with_retries(lambda: listed_objects(bucket, prefix))
     own, found = [], []
-    for item in items:
-        entry = (item.object_name.removeprefix(below), item.size, item.etag.strip('"'))
-        if item.object_name == key:
-            own.append((PurePosixPath(prefix).name, *entry[1:]))
-        elif item.object_name.startswith(below) and not item.object_name.endswith("/"):
-            found.append(entry)
+    for name, size, etag in items:
+        if name == key and not key.endswith("/"):
+            own.append((PurePosixPath(prefix).name, size, etag))
+        elif name.startswith(below) and (size or not name.endswith("/")):
+            found.append((name.removeprefix(below) or f"{PurePosixPath(prefix).name}/", size, etag))
     if own and found:
         raise UserError(f"{uri}: both an object and a folder of others; {uri}/ means the folder")
-    _refuse_clashes(uri, {name for name, _, _ in found})
+    if problem := first_problem(name for name, _, _ in found or own):
+        raise UserError(f"{uri}: {problem}; rename the object, or remove it")
     return sorted(found or own)
 
 
-def _refuse_clashes(uri: str, names: set[str]) -> None:
-    """Raise UserError where one name is the folder of another, which no file system can hold."""
-    parents = {str(parent) for name in names for parent in PurePosixPath(name).parents}
-    if clash := sorted(names & parents):
-        raise UserError(f"{uri}: {clash[0]} is both an object and a folder of others; rename one of them")
+def listed_objects(bucket: str, prefix: str) -> list[tuple[str, int, str]]:
+    """Return (name, bytes, etag) of all objects whose names begin with `prefix`, by one attempt.
+
+    Raises UserError where the server lists an object twice, as one does that repeats a page for ever, or without size.
+    """
+    found: dict[str, tuple[str, int, str]] = {}
+    for item in client().list_objects(bucket, prefix=prefix, recursive=True):
+        name, size = item.object_name, item.size
+        if name in found or size is None or size < 0:
+            problem = "twice" if name in found else f"with {size} bytes"
+            raise UserError(
+                f"s3://{bucket}/{prefix}: {endpoint()[0]} lists {name[:100]!r} {problem}; check that AWS_ENDPOINT_URL "
+                "is the address of an S3 server"
+            )
+        found[name] = name, size, (item.etag or "").strip('"')
+    return list(found.values())
 
 
 def _if_found(uri: str, bucket: str, call: Callable[[], T]) -> T | None:
@@ -100,12 +115,20 @@ def _if_found(uri: str, bucket: str, call: Callable[[], T]) -> T | None:
             raise
 
 
-def _read(bucket: str, key: str) -> bytes:
-    """Read all of one object."""
+def _read(bucket: str, key: str, max_bytes: int | None = None) -> bytes:
+    """Read all of one object. Raises UserError where it has more bytes than `max_bytes`, or than were announced."""
     response = client().get_object(bucket, key)
     try:
-        data: bytes = response.read()
-        return data
+        announced = response.length_remaining
+        limit = max_bytes or (limits.MAX_ANSWER_BYTES if announced is None else announced)
+        pieces, length, is_larger = [], 0, (announced or 0) > limit
+        while not is_larger and (piece := response.read1(READ_BYTES, decode_content=False)):
+            pieces.append(piece)
+            length += len(piece)
+            is_larger = length > limit
+        if is_larger:
+            raise UserError(f"s3://{bucket}/{key}: larger than {limit} bytes; check the name")
+        return b"".join(pieces)
     finally:
         response.close()
         response.release_conn()

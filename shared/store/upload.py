@@ -19,7 +19,7 @@ from shared.store.connection import client
 from shared.store.environment import split_uri
 from shared.store.failures import NOT_FOUND_CODES, translated_errors
 from shared.store.multipart import NO_UPLOAD, Upload
-from shared.store.objects import PROBE_SUFFIX, exists, find, probe
+from shared.store.objects import PROBE_SUFFIX, exists, find, listed_objects, probe
 from shared.store.retries import with_retries
 from shared.store.transfer import run_parallel
 from shared.system.errors import UserError
@@ -206,8 +206,7 @@ def _remove_leftovers(place: Destination, files: dict[str, File], replaced: dict
 def _names(place: Destination) -> list[str]:
     """Return the names of all objects below the place."""
     below = place.key("")
-    items = with_retries(lambda: list(client().list_objects(place.bucket, prefix=below, recursive=True)))
-    return [item.object_name.removeprefix(below) for item in items]
+    return [name.removeprefix(below) for name, _, _ in with_retries(lambda: listed_objects(place.bucket, below))]
 
 
 def _is_there(place: Destination, name: str, expected: File) -> bool:

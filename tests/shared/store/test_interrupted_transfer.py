@@ -1,16 +1,11 @@
 """Interrupted transfers: by a server that is killed, and by a connection that breaks within a body."""
 
-import socket
 import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
 from minio import Minio
-from store_for_tests import artifact, counted
+from store_for_tests import artifact, counted, line
 
 from shared import store
 from shared.artifacts.kinds import Files
@@ -34,7 +29,7 @@ def test_a_server_that_is_killed_and_comes_back(own_server, tmp_path: Path, monk
 
     if way == "down":
         store.send(sent, uri)
-        counted(monkeypatch, download, "_read_to", kill)
+        counted(monkeypatch, download, "read_range", kill)
         store.fetch(uri, tmp_path / "fetched")
     else:
         counted(monkeypatch, upload, "_is_there", kill)
@@ -43,57 +38,6 @@ def test_a_server_that_is_killed_and_comes_back(own_server, tmp_path: Path, monk
     if way == "up":
         store.fetch(uri, tmp_path / "fetched")
     assert verify(tmp_path / "fetched") == read_manifest(sent)
-
-
-class Line:
-    """A slow line to a server: forwards bytes, and cuts connections within a body a given number of times."""
-
-    def __init__(self, port: int, cut: Callable[[], None] = lambda: None, cuts: int = 1, pause: float = 0.0) -> None:
-        """cut: called when a connection is cut; pause: s after every 64 KiB, one way or the other."""
-        self.target, self.cut, self.cuts, self.pause = port, cut, cuts, pause
-        self.carried = 0
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
-        threading.Thread(target=self._serve, daemon=True).start()
-
-    def _serve(self) -> None:
-        with suppress(OSError):
-            while True:
-                client, _ = self.listener.accept()
-                try:
-                    server = socket.create_connection(("127.0.0.1", self.target))
-                except OSError:
-                    client.close()
-                    continue
-                for ends in ((client, server), (server, client)):
-                    threading.Thread(target=self._copy, args=ends, daemon=True).start()
-
-    def _copy(self, source: socket.socket, target: socket.socket) -> None:
-        carried = 0
-        with suppress(OSError):
-            while data := source.recv(65536):
-                target.sendall(data)
-                carried += len(data)
-                self.carried += len(data)
-                time.sleep(self.pause * len(data) / 65536)
-                if carried > 3_000_000 and self.cuts > 0:
-                    self.cuts -= 1
-                    self.cut()
-                    break
-        for end in (source, target):
-            with suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-            end.close()
-
-
-@contextmanager
-def line(monkeypatch: pytest.MonkeyPatch, endpoint: str, **options) -> Iterator[Line]:
-    """Let the environment lead through a slow line to the server."""
-    made = Line(urlsplit(endpoint).port, **options)
-    with monkeypatch.context() as patch:
-        patch.setenv("AWS_ENDPOINT_URL", made.url)
-        yield made
-    made.listener.close()
 
 
 SIZE = 9_000_000
@@ -129,7 +73,7 @@ def test_a_server_that_is_killed_within_a_body(own_server, tmp_path: Path, monke
 
     if way == "down":
         store.send(sent, uri)
-    with line(monkeypatch, own_server.endpoint, cut=cut) as slow:
+    with line(monkeypatch, own_server.endpoint, cut=cut, cuts=1) as slow:
         (store.send(sent, uri) if way == "up" else store.fetch(uri, tmp_path / "fetched"))
     threads[0].join()
     assert slow.cuts == 0
