@@ -1,6 +1,7 @@
 """Build an EM round as a nested pipeline: features, clusters, pseudo-labels (E-step), segmentor (M-step), selection."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from kfp import dsl
@@ -37,13 +38,12 @@ class Round(NamedTuple):
 
 
 def em_rounds(config: Config) -> list[Any]:
-    """Build the nested pipeline of each round. Rounds without settings of their own share one definition.
+    """Build the nested pipeline of each round: `em-0`, `em-1`, ...
 
     Call it outside any other pipeline: kfp does not define a pipeline inside another one.
     """
-    configs = config.groups(EM, [f"{EM}-{number}" for number in range(config.rounds)])
-    definitions = {id(own): _em_round(own) for own in configs}
-    return [definitions[id(own)] for own in configs]
+    names = [f"{EM}-{number}" for number in range(config.rounds)]
+    return [_em_round(own, name) for own, name in zip(config.groups(EM, names), names, strict=True)]
 
 
 def run_rounds(rounds: Sequence[Any], data: dsl.PipelineTask, encoder: Any, **settings: Any) -> Round:
@@ -54,13 +54,15 @@ def run_rounds(rounds: Sequence[Any], data: dsl.PipelineTask, encoder: Any, **se
     after = Round(encoder, data.outputs["no_labels"], encoder, best_round=-1, initial_area=0.0, done=False)
     given = {"images": data.outputs["images"], "truth": data.outputs["labels"], **settings}
     for number, em in enumerate(rounds):
-        task = em(**given, **after._asdict(), round_number=number).set_display_name(f"{EM}-{number}")
+        task = em(**given, **after._asdict(), round_number=number)
         after = Round(**{name: task.outputs[name] for name in Round._fields})
     return after
 
 
-def _em_round(config: Config) -> Any:
-    @dsl.pipeline(name="em-round", description="One EM round on the pseudo-labels.")
+def _em_round(config: Config, name: str) -> Any:
+    add = partial(step, config, nested_in=name)
+
+    @dsl.pipeline(name=name, description="One EM round on the pseudo-labels.")
     def em(
         images: dsl.Input[dsl.Dataset],
         truth: dsl.Input[dsl.Dataset],
@@ -79,19 +81,19 @@ def _em_round(config: Config) -> Any:
         seed: int,
     ) -> Round:
         labelled = {"images": images, "truth": truth, "use_labels": use_labels}
-        features = step(config, ExtractFeatures, **labelled, model=model, skip=done).outputs["features"]
+        features = add(ExtractFeatures, **labelled, model=model, skip=done).outputs["features"]
         proposed: dict[str, Any] = {"k": k, "foreground": foreground, "seed": seed}
-        clusters = step(config, Cluster, **labelled, features=features, **proposed, skip=done).outputs["clusters"]
-        refined = step(config, RefineMasks, images=images, clusters=clusters, previous=labels, skip=done).outputs
+        clusters = add(Cluster, **labelled, features=features, **proposed, skip=done).outputs["clusters"]
+        refined = add(RefineMasks, images=images, clusters=clusters, previous=labels, skip=done).outputs
         pseudo = {"images": images, "labels": refined["labels"], "drop_fraction": refined["noise"]}
         schedule: dict[str, Any] = {"steps": train_steps, "seed": seed, "stream": round_number}
-        trained = step(config, TrainSegmentor, **pseudo, **schedule, model=model, skip=done).outputs["segmentor"]
-        step(config, Evaluate, **labelled, model=trained, defaults={"max_images": MAX_SCORED})
+        trained = add(TrainSegmentor, **pseudo, **schedule, model=model, skip=done).outputs["segmentor"]
+        add(Evaluate, **labelled, model=trained, defaults={"max_images": MAX_SCORED})
         rounds: dict[str, Any] = {"round_number": round_number, "incumbent_round": best_round}
         areas = {"proposed_area": refined["proposed_area"], "initial_area": initial_area}
         stop = {"agreement": refined["agreement"], "stop_agreement": stop_agreement, **areas}
         compared = {"candidate": trained, "incumbent": best}
-        selected = step(config, SelectModel, **labelled, **compared, **rounds, **stop, skip=done).outputs
+        selected = add(SelectModel, **labelled, **compared, **rounds, **stop, skip=done).outputs
         passed = (selected[name] for name in ("best", "best_round", "initial_area_out", "done"))
         return Round(trained, refined["labels"], *passed)
 

@@ -42,17 +42,29 @@ def component(stage: type[Stage], target: str, name: str = "") -> Any:
 
 
 def step(
-    config: Config, stage: type[Stage], *, name: str = "", defaults: Mapping[str, Any] | None = None, **wired: Any
+    config: Config,
+    stage: type[Stage],
+    *,
+    name: str = "",
+    nested_in: str = "",
+    defaults: Mapping[str, Any] | None = None,
+    **wired: Any,
 ) -> dsl.PipelineTask:
     """Add a task to the pipeline: its connections, the settings of `config`, and the stage's resources.
 
-    name: of the task, such as `evaluate-predictions`, if the stage runs more than once at this level; defaults: values
-    of fields in this graph, which settings replace; wired: the connections, which settings cannot replace.
+    name: of the task, such as `evaluate-predictions`, if the stage runs more than once at this level; nested_in: name
+    of the nested pipeline, such as `em-0`; defaults: values of fields in this graph, which settings replace; wired: the
+    connections, which settings cannot replace.
+
+    Kubeflow's UI looks for a page by the name of its task in the whole run. So a nested task is named
+    `em-0-extract-features`, and displayed as `extract-features`.
     """
     profile: resources.Profile = config.profile or resources.PLAIN
     target = (stage.gpu_image if profile.row(stage.slug()).gpu else "") or stage.image
     arguments = {**(defaults or {}), **wired, **config.constants(stage, wired, name)}
-    return resources.apply(component(stage, target, name)(**arguments), stage.slug(), profile)
+    own = name or stage.slug().replace("_", "-")
+    task = component(stage, target, f"{nested_in}-{own}" if nested_in else name)(**arguments).set_display_name(own)
+    return resources.apply(task, stage.slug(), profile)
 
 
 def _argument(stage: type[Stage], name: str) -> inspect.Parameter:

@@ -14,16 +14,21 @@ MAX_FAILURES = 60
 """Failed requests in a row after which following stops; the run itself continues."""
 EXIT_CODES = {"SUCCEEDED": 0, "SKIPPED": 0, "FAILED": 1, "CANCELED": 1}
 """Final state of a run -> exit code. SKIPPED: all outputs existed already."""
+_DRIVER = "-driver"
+_UNKNOWN = "RUNTIME_STATE_UNSPECIFIED"
 
 
-def follow(client: Any, run_id: str, host: str) -> int:
-    """Print a line for every change of a task until the run ends. Returns the exit code."""
+def follow(client: Any, run_id: str, host: str, paths: dict[str, str]) -> int:
+    """Print a line for every change of a task until the run ends. Returns the exit code.
+
+    paths: of `task_paths`: name of a task on the cluster -> what to call it.
+    """
     shown: dict[str, str] = {}
     started = time.monotonic()
     while True:
         run = _run(client, run_id, host)
-        for name, state, reason in _changes(run, shown):
-            _print(f"{name}  {state.lower()}{reason}")
+        for name, state in _changes(run, paths, shown):
+            _print(f"{name}  {state}")
         if run.state in EXIT_CODES:
             seconds = time.monotonic() - started
             _print(f"{run.state.lower()} after {seconds / 60:.0f} min" if seconds > 90 else run.state.lower())
@@ -46,22 +51,24 @@ def _run(client: Any, run_id: str, host: str) -> Any:
     raise AssertionError("unreachable")
 
 
-def _changes(run: Any, shown: dict[str, str]) -> Iterator[tuple[str, str, str]]:
-    """Yield (task, state, reason) of each task whose state is not the one in `shown`, which is updated.
+def _changes(run: Any, paths: dict[str, str], shown: dict[str, str]) -> Iterator[tuple[str, str]]:
+    """Yield (task, state) of each task whose state is not the one in `shown`, which is updated.
 
-    A task of a nested pipeline has the name of that pipeline before its own: `em-1/cluster`.
+    The server lists every step of the workflow, without its parent and without a reason of a failure: beside the
+    tasks there are the run as a whole (`root`), the drivers, which prepare a task (`ingest-driver`), and the pods of
+    all tasks under the same name (`executor`). Of these, only a driver that failed is shown: its task never starts.
     """
     details = getattr(run.run_details, "task_details", None) or []
-    names = {task.task_id: task.display_name for task in details}
-    parents = {task.task_id: task.parent_task_id for task in details}
     for task in sorted(details, key=lambda task: str(task.start_time or task.create_time or "")):
-        if not task.state or task.state == shown.get(task.task_id) or not parents.get(task.task_id):
-            continue  # the run as a whole is a task as well, the one without a parent
-        shown[task.task_id] = task.state
-        parent = parents[task.task_id]
-        prefix = f"{names[parent]}/" if parents.get(parent) else ""
-        message = getattr(task.error, "message", "") or ""
-        yield prefix + task.display_name, task.state, f": {message}" if message else ""
+        name = task.display_name or ""
+        if task.state in (None, _UNKNOWN, shown.get(name)):
+            continue
+        if name in paths:
+            shown[name] = task.state
+            yield paths[name], task.state.lower()
+        elif name.removesuffix(_DRIVER) in paths and task.state == "FAILED":
+            shown[name] = task.state
+            yield paths[name.removesuffix(_DRIVER)], "failed before its container started; the UI has the driver's log"
 
 
 def _print(text: str) -> None:

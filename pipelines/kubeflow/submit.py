@@ -14,6 +14,7 @@ from pipelines.ir.task_graph import Graph
 from pipelines.kubeflow.client import api_host, connect, explained
 from pipelines.kubeflow.compile import refuse_findings
 from pipelines.kubeflow.follow import follow
+from pipelines.kubeflow.task_paths import task_paths
 from pipelines.parameters import run_time_parameters
 from shared.system.errors import UserError
 
@@ -33,7 +34,7 @@ def submit(compiled: Path, args: argparse.Namespace) -> int:
         client = connect(host, args.namespace)
         run_id = _start_run(client, graph, compiled, values, args)
     print(f"{host.rstrip('/')}/#/runs/details/{run_id}")
-    return follow(client, run_id, host) if args.wait else 0
+    return follow(client, run_id, host, task_paths(compiled)) if args.wait else 0
 
 
 def _start_run(client: Any, graph: Graph, compiled: Path, values: dict[str, Any], args: argparse.Namespace) -> str:

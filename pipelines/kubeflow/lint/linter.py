@@ -29,6 +29,8 @@ class _Walk:
     def __init__(self, spec: dict[str, Any], settings: dict[str, Any]) -> None:
         """settings: executor label -> Kubernetes settings of its tasks."""
         self.spec, self.settings = spec, settings
+        self.names: dict[str, str] = {}
+        """Name of a task -> where the first one of this name is."""
         self.components = spec.get("components", {})
         self.executors = spec["deploymentSpec"].get("executors", {})
 
@@ -42,7 +44,7 @@ class _Walk:
         for key, task in dag.get("tasks", {}).items():
             where = prefix + (task.get("taskInfo", {}).get("name") or key)
             component = self.components.get(task.get("componentRef", {}).get("name", ""), {})
-            for problem in (*names.task_name(key), *plain_text_secrets(task, component)):
+            for problem in (*names.task_name(key, where, self.names), *plain_text_secrets(task, component)):
                 yield where, problem
             problems = _nested(component) if "dag" in component else self._task(task, component)
             yield from ((where, problem) for problem in problems)

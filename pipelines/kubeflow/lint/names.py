@@ -33,10 +33,16 @@ def pipeline_name(name: str) -> Problems:
         yield "name", f"the pipeline's name is too long; use at most {longest} characters"
 
 
-def task_name(key: str) -> Problems:
-    """A task's key becomes a label of its pods."""
+def task_name(key: str, where: str, used: dict[str, str]) -> Problems:
+    """A task's key, its name on the cluster, becomes a label of its pods, and the UI looks for its pages by it.
+
+    where: path of the task; used: keys of the tasks before it -> their paths, to which this one is added.
+    """
     if len(key) > _MAX_LABEL_LENGTH:
         yield "name", f"{key!r} is too long for a label; use at most {_MAX_LABEL_LENGTH} characters"
+    first = used.setdefault(key, where)
+    if first != where:
+        yield "task-name", f"named {key!r} like {first}: the UI would show the pages of one for both; rename one"
 
 
 def referenced_objects(settings: dict[str, Any]) -> Problems:

@@ -11,6 +11,7 @@ from pipelines.graphs import GRAPHS, PRESETS, summary
 from pipelines.ir import reader
 from pipelines.ir.task_graph import Constant, Graph, Parameter, TaskOutput
 from pipelines.kubeflow.lint import lint
+from pipelines.kubeflow.task_paths import task_paths
 
 MODULES = {path.stem for path in PRESETS.parent.glob("*.py") if "def build(" in path.read_text()}
 KINDS = ("classifier", "detector", "segmentor")
@@ -84,6 +85,15 @@ def test_the_rounds_of_full_are_those_of_label_free(tmp_path):
     label_free, full = (compiled(name, tmp_path, "rounds=2").tasks for name in ("label_free", "full"))
     rounds = {name: task for name, task in label_free.items() if "/" in name}
     assert len(rounds) == 12 and rounds == {name: task for name, task in full.items() if "/" in name}
+
+
+@pytest.mark.parametrize("name", ["label_free", "full"])
+def test_a_task_of_a_round_is_named_with_its_round_on_a_cluster_and_below_it_here(name, tmp_path):
+    graph = compiled(name, tmp_path, "rounds=2", "em-1/cluster.k=16")
+    paths = task_paths(tmp_path / "graph.yaml")
+    assert set(graph.tasks) | {"em-0", "em-1"} == set(paths.values())
+    assert paths == {path.replace("/", "-"): path for path in paths.values()}
+    assert paths["em-1-extract-features"] == "em-1/extract-features"
 
 
 def test_tasks_of_one_stage_have_settings_of_their_own(tmp_path):

@@ -315,9 +315,25 @@ def test_a_stage_is_not_given_what_it_does_not_know(tmp_path):
 def test_tasks_in_rounds_are_named_with_their_round(tmp_path):
     graphs.compile_named(config.load_config(settings=["rounds=2"]), tmp_path / "graph.yaml")
     graph, platform = yaml.safe_load_all((tmp_path / "graph.yaml").read_text())
-    del platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]["exec-select-model-2"]
+    del platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]["exec-em-1-select-model"]
     (tmp_path / "bad.yaml").write_text(yaml.safe_dump_all([graph, platform]))
     assert [finding.where for finding in lint(tmp_path / "bad.yaml")] == ["em-1/select-model", "em-1/select-model"]
+
+
+def test_no_two_tasks_of_a_run_have_the_same_name(tmp_path):
+    """The UI looks for a task's page by its name, in all nested pipelines."""
+
+    @dsl.pipeline
+    def inner(number: int):
+        good(work(number=number))
+
+    def build(number):
+        inner(number=number)
+        inner(number=number).set_display_name("again")
+
+    assert rules(tmp_path, build) == ["task-name"]
+    (finding,) = lint(tmp_path / "probe.yaml")
+    assert finding.where == "again/work" and "'work' like inner/work" in finding.message
 
 
 @pytest.mark.parametrize(
