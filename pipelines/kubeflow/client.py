@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from pipelines.kubeflow.server_version import Version, server_version
 from shared.system.errors import UserError
 
 _IN_CLUSTER = "http://ml-pipeline.kubeflow.svc.cluster.local:8888"
@@ -30,11 +31,13 @@ def api_host(given: str) -> str:
     return host
 
 
-def connect(host: str, namespace: str = "") -> Any:
-    """Return a client of the API after its first answer. Raises UserError, or errors that `explained` translates."""
+def connect(host: str, namespace: str = "") -> tuple[Any, Version | None]:
+    """Return a client of the API and the server's version, if it names one.
+
+    Raises UserError, or errors that `explained` translates.
+    """
     warnings.simplefilter("ignore", FutureWarning)  # kfp's own, at every start
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # one line per attempt; the error says it once
-    import kfp_server_api
     from kfp.client import Client
     from kfp.client.set_volume_credentials import ServiceAccountTokenVolumeCredentials
 
@@ -49,12 +52,26 @@ def connect(host: str, namespace: str = "") -> Any:
         ssl_ca_cert=os.environ.get("SSL_CERT_FILE") or None,
     )
     client._context_setting["namespace"] = namespace
-    health = client._healthz_api.healthz_service_get_healthz(_request_timeout=_TIMEOUT)
-    if not isinstance(health, kfp_server_api.V2beta1GetHealthzResponse):
+    health = _health(client)
+    if not isinstance(health, dict):
         raise UserError(f"--host {host}: not Kubeflow Pipelines; check the address")
-    if health.multi_user and not namespace:
+    if health.get("apiServerReady") is False:
+        raise UserError(f"--host {host}: the UI answers, but its API server does not; check the pod of ml-pipeline")
+    if health.get("multi_user") and not namespace:
         raise UserError(f"--namespace: {host} has several users; give the namespace of the run")
-    return client
+    return client, server_version(health)
+
+
+def _health(client: Any) -> Any:
+    """Request the health of the server: as JSON, since kfp's model of the answer leaves out what the UI adds."""
+    return client._healthz_api.api_client.call_api(
+        "/apis/v2beta1/healthz",
+        "GET",
+        response_type="object",
+        auth_settings=["Bearer"],
+        _return_http_data_only=True,
+        _request_timeout=_TIMEOUT,
+    )
 
 
 @contextlib.contextmanager

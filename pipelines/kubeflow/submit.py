@@ -14,6 +14,7 @@ from pipelines.ir.task_graph import Graph
 from pipelines.kubeflow.client import api_host, connect, explained
 from pipelines.kubeflow.compile import refuse_findings
 from pipelines.kubeflow.follow import follow
+from pipelines.kubeflow.server_version import refuse_old_server
 from pipelines.kubeflow.task_paths import task_paths
 from pipelines.parameters import run_time_parameters
 from shared.system.errors import UserError
@@ -31,7 +32,8 @@ def submit(compiled: Path, args: argparse.Namespace) -> int:
     values = run_time_parameters(graph, args.parameters, args.source)
     host = api_host(args.host)
     with explained(host):
-        client = connect(host, args.namespace)
+        client, version = connect(host, args.namespace)
+        refuse_old_server(version, host)
         run_id = _start_run(client, graph, compiled, values, args)
     print(f"{host.rstrip('/')}/#/runs/details/{run_id}")
     return follow(client, run_id, host, task_paths(compiled)) if args.wait else 0

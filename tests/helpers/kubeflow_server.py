@@ -1,4 +1,4 @@
-"""A substitute for the API server of Kubeflow Pipelines, which needs a cluster: paths and JSON of its v2beta1 API.
+"""A substitute for Kubeflow Pipelines, which needs a cluster: its UI, which passes on the API's v2beta1 paths and JSON.
 
 kfp's own client talks to it. It keeps what it receives in `runs`, `pipelines` and `uploads`.
 """
@@ -48,9 +48,17 @@ def _detail(name: str, state: str) -> dict[str, Any]:
 class Kubeflow(ThreadingHTTPServer):
     """An API server without any pipeline or run."""
 
-    def __init__(self, token: str = "", multi_user: bool = False, states: list[dict[str, Any]] | None = None) -> None:
+    def __init__(
+        self,
+        token: str = "",
+        multi_user: bool = False,
+        states: list[dict[str, Any]] | None = None,
+        health: dict[str, Any] | None = None,
+    ) -> None:
+        """health: what the UI adds to the answer to `healthz`; {} for the API server itself; default: a new release."""
         super().__init__(("127.0.0.1", 0), Handler)
         self.token, self.multi_user = token, multi_user
+        self.health = {"apiServerReady": True, "frontendTagName": "2.17.0"} if health is None else health
         self.states = states or []
         """Answers to successive requests for a run; the last one repeats."""
         self.forbidden = False
@@ -101,7 +109,7 @@ class Handler(BaseHTTPRequestHandler):
         if server.token and self.headers.get("Authorization") != f"Bearer {server.token}":
             return self._send(401, {"error": "unauthenticated"})
         if path == "healthz":
-            return self._send(200, {"multi_user": server.multi_user})
+            return self._send(200, {"multi_user": server.multi_user, **server.health})
         if server.forbidden:
             return self._send(403, {"error": "no"})
         if path.startswith("runs/") and server.failing:

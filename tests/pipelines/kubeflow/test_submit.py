@@ -161,6 +161,38 @@ def test_a_host_that_does_not_answer_is_one_line(source, capsys, caplog):
     assert capsys.readouterr().err.count("\n") == 1 and not caplog.records
 
 
+@pytest.mark.parametrize("tag", ["2.14.3", "v2.5.0", "1.8.22", "2.9.10"])
+def test_an_old_server_is_refused_with_the_reason(tag, source, capsys):
+    with kubeflow(health={"apiServerReady": True, "frontendTagName": tag}) as server:
+        assert submitted(server, "--source", source) == 1
+        assert server.uploads == server.runs == []
+    error = capsys.readouterr().err
+    assert f"Kubeflow Pipelines {tag.removeprefix('v')} is too old" in error and "2.15.0 or newer" in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("tag", ["2.15.0", "v2.15.0-rc.2", "2.100.0", "3.0.0"])
+def test_a_server_that_is_new_enough_gets_the_run_without_a_word(tag, source, capsys):
+    with kubeflow(health={"apiServerReady": True, "frontendTagName": tag}) as server:
+        assert submitted(server, "--source", source) == 0 and len(server.runs) == 1
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("health", [{}, {"frontendTagName": ""}, {"frontendTagName": "dev_local"}])
+def test_a_server_of_unknown_version_gets_the_run_with_a_warning(health, source, capsys):
+    with kubeflow(health=health) as server:
+        assert submitted(server, "--source", source) == 0 and len(server.runs) == 1
+    warning = capsys.readouterr().err
+    assert warning.startswith(f"warning: --host {server.url}: the version of Kubeflow Pipelines is unknown")
+    assert "2.15.0 or newer" in warning and warning.count("\n") == 1
+
+
+def test_a_ui_without_its_api_server_is_told(source, capsys):
+    with kubeflow(health={"apiServerReady": False, "frontendTagName": "2.17.0"}) as server:
+        assert submitted(server, "--source", source) == 1
+    assert "its API server does not" in capsys.readouterr().err
+
+
 def test_every_state_of_a_run_is_final_or_goes_on():
     states = set(kfp_server_api.V2beta1RuntimeState.allowable_values)
     assert states - set(follow.EXIT_CODES) == {"RUNTIME_STATE_UNSPECIFIED", "PENDING", "RUNNING", "CANCELING", "PAUSED"}
