@@ -17,6 +17,10 @@ from shared.instances.borders.pale_centres import opened, pale_centres_of_image
 from shared.instances.object_filters import drop_flat_objects, hysteresis
 from shared.instances.watershed import split_touching
 
+MIN_CENTRE_SHARE = 0.02
+"""Area of the pale centres in a group of touching objects, as a share of the group's, from which on its shape alone
+counts (RESULTS.md, "Constants")."""
+
 
 @dataclass
 class Foreground:
@@ -74,8 +78,9 @@ def find_foreground(
 def _fill_centres(before: np.ndarray, mask: np.ndarray, image: np.ndarray) -> np.ndarray | None:
     """Fill the pale centres of a mask (H, W) in place; before: the mask before its border was refined.
 
-    Returns the groups of touching objects in which there is one, (H, W) bool, or None: for these the shape alone tells
-    where they part, since the network's distance map and the border's contrast follow the ring.
+    Returns the groups of touching objects with pale centres, (H, W) bool, or None: for these the shape alone tells
+    where they part, since the network's distance map and the border's contrast follow the ring. A hole that is small
+    for its group is a gap.
     """
     centres = opened(before, mask)
     mask[centres] = 1
@@ -84,9 +89,10 @@ def _fill_centres(before: np.ndarray, mask: np.ndarray, image: np.ndarray) -> np
         return None
     mask[centres] = 1
     count, groups = cv2.connectedComponents(mask, connectivity=4, ltype=cv2.CV_32S)
-    has_centre = np.zeros(count, bool)
-    has_centre[groups[centres]] = True
-    return has_centre[groups]
+    within = np.bincount(groups[centres], minlength=count)
+    has_centres = (within > 0) & (within >= MIN_CENTRE_SHARE * np.bincount(groups.ravel(), minlength=count))
+    has_centres[0] = False
+    return has_centres[groups]
 
 
 def threshold(probability: np.ndarray, value: float, rows: int | None = None) -> np.ndarray:

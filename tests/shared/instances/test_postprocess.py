@@ -1,5 +1,6 @@
 """Post-processing: the same as its steps one by one, in memory and on disk, and specks are dropped."""
 
+import cv2
 import numpy as np
 import pytest
 from real_labels import otsu, wheel_nuclei
@@ -131,3 +132,22 @@ def test_pale_centres_are_filled_where_the_model_asks_for_it(rows):
     alone = postprocess(maps[:1].copy(), image, settings.model_copy(update={"pale_centres": "fill"}), rows)
     assert np.array_equal(alone.mask, filled.mask)
     assert np.array_equal(plain.mask > 0, ring > 0), "and only there"
+
+
+def test_a_group_with_a_small_gap_is_split_as_before():
+    """A gap between objects looks like a pale centre, but is small for the group."""
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:200, :200]
+    rods = (x % 20 < 18) & (y > 9) & (y < 190)
+    rods &= ~((abs(y - 60) < 6) & (abs(x - 99) < 6))
+    rods[10:20] = True  # one group
+    image = (np.where(rods, 90, 220) + rng.integers(0, 9, y.shape)).astype(np.uint8)
+    image[(abs(y - 60) < 6) & (abs(x - 99) < 6)] = 170
+    maps = np.stack([rods, rods * (0.2 + 0.8 * (x % 20 < 16))]).astype(np.float32)
+    maps[:, 10:190, ::20] = 1  # the rods touch
+    settings = PostProcessing(pale_centres="fill")
+    left, filled = (find_foreground(maps.copy(), image[..., None], one) for one in (PostProcessing(), settings))
+    gap = (filled.mask > 0) & (left.mask == 0)
+    elsewhere = ~cv2.dilate(gap.view(np.uint8), np.ones((15, 15), np.uint8)).astype(bool)
+    np.testing.assert_allclose(filled.distance[elsewhere], left.distance[elsewhere], atol=0.05)
+    assert (left.distance[elsewhere] < 0.5).any()
