@@ -84,6 +84,7 @@ def _submit(args: argparse.Namespace) -> int:
     flags = {"--config": args.config, "--set": args.settings, "--profile": args.profile, "--cpu": args.cpu}
     flags["--no-cache"] = args.no_cache
     profile = resources.load_profile(args.profile, cpu_only=args.cpu, caching=not args.no_cache)
+    args.service_account = args.service_account or profile.service_account
     with _compiled(args, flags, profile) as compiled:
         return submit(compiled, args)
 

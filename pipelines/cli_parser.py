@@ -153,6 +153,6 @@ def _add_submit(parser: argparse.ArgumentParser) -> None:
     add("--experiment", default="cytoloom", help="experiment that lists the run; default: cytoloom")
     add("--name", default="", help="name of the run; default: the pipeline's name and the time")
     add("--pipeline-root", default="", metavar="s3://...", help="prefix of the artifacts; default: the cluster's")
-    add("--service-account", default="", metavar="NAME", help="account of the tasks; default: the cluster's")
+    add("--service-account", default="", metavar="NAME", help="account of the tasks; default: that of the profile")
     add("--no-cache", action="store_true", help="run every task, even if an earlier run has its outputs")
     add("--wait", action="store_true", help="follow the run until it ends; exit code 1 if it fails")

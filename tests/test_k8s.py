@@ -176,7 +176,8 @@ def test_the_profile_names_what_the_overlay_makes(overlay):
     known = {(item["kind"], item["metadata"]["name"]) for item in yaml.safe_load_all(built(overlay))}
     for claim in (profile.cache, profile.checkpoints):
         assert ("PersistentVolumeClaim", claim) in known
-    assert ("Secret", profile.secret) in FROM_OUTSIDE
+    assert ("Secret", profile.secret) in FROM_OUTSIDE and ("ServiceAccount", profile.service_account) in known
+    assert profile.kubeflow in re.findall(r"^export VERSION=(\S+)", "\n".join(COMMANDS), re.M)
     assert any(row.gpu for row in profile.rows.values()) == (overlay == "gpu")
     assert not any(row.tolerations for row in profile.rows.values() if not row.gpu)
     assert all(row.tolerations for row in profile.rows.values() if row.gpu)

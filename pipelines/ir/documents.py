@@ -21,6 +21,13 @@ def load_documents(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     return spec, found[1] if len(found) > 1 and isinstance(found[1], dict) else {}
 
 
+def task_settings(platform: dict[str, Any]) -> dict[str, Any]:
+    """Return executor label -> Kubernetes settings of its tasks. platform: second document of a compiled pipeline."""
+    kubernetes = platform.get("platforms", {}).get("kubernetes", {})
+    settings: dict[str, Any] = kubernetes.get("deploymentSpec", {}).get("executors", {})
+    return settings
+
+
 @contextlib.contextmanager
 def refuse_malformed(path: Path) -> Iterator[None]:
     """Raise UserError if the pipeline read inside does not have the structure that Kubeflow's compiler writes."""

@@ -11,6 +11,8 @@ from pydantic_core import to_jsonable_python
 
 from pipelines.config import Config
 from pipelines.kubeflow import resources
+from pipelines.kubeflow.task_settings import apply_settings
+from pipelines.validation import external_parameters
 from shared.stage.declaration import Stage, port_of
 from shared.stage.version import image_version
 from shared.stage.wire import plain_type, to_wire
@@ -64,7 +66,8 @@ def step(
     arguments = {**(defaults or {}), **wired, **config.constants(stage, wired, name)}
     own = name or stage.slug().replace("_", "-")
     task = component(stage, target, f"{nested_in}-{own}" if nested_in else name)(**arguments).set_display_name(own)
-    return resources.apply(task, stage.slug(), profile)
+    reads_store = any(arguments.get(field) for field in external_parameters(stage))
+    return apply_settings(task, stage.slug(), profile, reads_store=reads_store)
 
 
 def _argument(stage: type[Stage], name: str) -> inspect.Parameter:

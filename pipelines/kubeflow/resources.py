@@ -8,13 +8,15 @@ checkpoint. The executor on one machine uses only `gpu` and `retries`. Sizes are
 share a batch need /dev/shm: without a mount, a container has 64 MiB of it.
 """
 
+import re
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import (
+    AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     NonNegativeInt,
@@ -25,8 +27,9 @@ from pydantic import (
 )
 
 from components.registry import names
-from pipelines.kubeflow.quantities import Duration, Quantity, QuantityOrNone, amount, seconds
-from pipelines.kubeflow.retries import BACKOFF_FACTOR, retry_window
+from pipelines.ir.yaml_file import read_yaml
+from pipelines.kubeflow.quantities import Duration, Quantity, QuantityOrNone, amount
+from pipelines.kubeflow.server_version import OLDEST, SECURITY_CONTEXT, in_words, version_in
 from shared.system.errors import UserError
 from shared.system.suggestions import alternatives
 
@@ -38,10 +41,30 @@ SECRET_KEYS = (
     "AWS_SESSION_TOKEN",
 )
 """Keys of the secret, which are also the environment variables that `shared.store` reads."""
-CACHE_PATH, CHECKPOINTS_PATH = "/cache", "/checkpoints"
-_CPU_REQUEST = "250m"
+IMAGE_USER = 10001
+"""User of the stages' images."""
 _HOUR = 3600
 _SHM = "2Gi"
+_LABEL = re.compile(r"([A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?")
+
+
+def _label(text: str) -> str:
+    if not _LABEL.fullmatch(text):
+        raise ValueError("a label's value has at most 63 letters, digits, '-', '_' and '.', the outer ones no signs")
+    return text
+
+
+def _release(text: Any) -> Any:
+    found = version_in(text) if isinstance(text, str) else None
+    if found is None:
+        raise ValueError("a version of three numbers is expected, such as 2.17.0")
+    if found < OLDEST:
+        raise ValueError(f"too old; {in_words(OLDEST)} or newer is needed")
+    return text
+
+
+Labels = dict[str, Annotated[str, AfterValidator(_label)]]
+Release = Annotated[str, BeforeValidator(_release)]
 
 
 class Toleration(BaseModel):
@@ -78,9 +101,15 @@ class Resources(BaseModel):
     """Maximum running time of a pod, s."""
     caching: bool = True
     """Whether Kubeflow may use the outputs of an equal task of an earlier run."""
-    node_selector: dict[str, str] = {}
+    node_selector: Labels = {}
     """Labels that the node must have."""
     tolerations: tuple[Toleration, ...] = ()
+    labels: Labels = {}
+    """Labels of the pod, such as `kueue.x-k8s.io/queue-name`."""
+    storage: QuantityOrNone = ""
+    """Size of a volume of the task's own at /s3, for its inputs and outputs. Empty: the disk of the node."""
+    storage_class: str = ""
+    """StorageClass of this volume. Empty: the cluster's default."""
 
     @field_validator("cpu_request", "memory_request")
     @classmethod
@@ -91,17 +120,16 @@ class Resources(BaseModel):
         return text
 
 
+TRAINING = ("pretrain", "train_segmentor", "train_classifier", "train_detector")
+"""Stages that write checkpoints."""
 _GPU = Resources(gpu=1, memory="16Gi", cpu="4", shm=_SHM)
 _TRAINING = Resources(gpu=1, memory="16Gi", cpu="8", shm="8Gi", retries=3, timeout=24 * _HOUR)
 RESOURCES = {
+    **dict.fromkeys(TRAINING, _TRAINING),
     "ingest": Resources(cpu="4", memory="4Gi"),
-    "pretrain": _TRAINING,
     "extract_features": _GPU,
     "cluster": Resources(cpu="8", memory="16Gi"),
     "refine_masks": Resources(cpu="8", memory="8Gi"),
-    "train_segmentor": _TRAINING,
-    "train_classifier": _TRAINING,
-    "train_detector": _TRAINING,
     "select_model": _GPU,
     "import_model": Resources(caching=False),  # Kubeflow's key would be the uri alone, whatever lies there by now
     "evaluate": _GPU,
@@ -114,10 +142,19 @@ class Profile(BaseModel):
     """The properties of one cluster: a file for `--profile`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+    kubeflow: Release = "2.15.0"
+    """Version of Kubeflow Pipelines on the cluster, or an older one."""
+    run_as_user: Literal["auto", "image"] | Annotated[int, Field(gt=0, strict=True)] = "auto"
+    """User that a pod declares, as the Pod Security Standard `restricted` asks for. auto: 10001, the images' own user,
+    from Kubeflow 2.16.0 on, which is the first version that can; image: none is declared."""
+    service_account: str = ""
+    """Account of the tasks, unless `--service-account` names one. Its image pull secrets are those of the pods. Empty:
+    the cluster's."""
     secret: str = ""
     """Name of a secret with the keys `SECRET_KEYS`, for stages that access S3 themselves. Empty: none."""
     cache: str = ""
-    """Name of a PersistentVolumeClaim for fetched artifacts. Empty: none."""
+    """Name of a PersistentVolumeClaim for what tasks fetch from a store themselves: ingest, and tasks that are given
+    weights or a model by uri. Empty: none."""
     checkpoints: str = ""
     """Name of a PersistentVolumeClaim for training checkpoints, from which a retried pod continues. Empty: none."""
     cpu_only: bool = False
@@ -128,6 +165,21 @@ class Profile(BaseModel):
     """Fields for the stages that request a GPU, such as tolerations of GPU nodes. They win over `all`."""
     stages: dict[str, dict[str, Any]] = {}
     """Stage -> fields of `Resources`. They win over all others."""
+
+    @field_validator("run_as_user")
+    @classmethod
+    def _within_version(cls, user: str | int, info: ValidationInfo) -> str | int:
+        given = info.data.get("kubeflow", "")
+        if isinstance(user, int) and given and not _declares_users(given):
+            raise ValueError(f"Kubeflow {given} cannot declare it, {in_words(SECURITY_CONTEXT)} can; see `kubeflow`")
+        return user
+
+    @property
+    def user(self) -> int:
+        """User that the pods declare; 0: none."""
+        if isinstance(self.run_as_user, int):
+            return self.run_as_user
+        return IMAGE_USER if self.run_as_user == "auto" and _declares_users(self.kubeflow) else 0
 
     @cached_property
     def rows(self) -> dict[str, Resources]:
@@ -147,6 +199,10 @@ class Profile(BaseModel):
     def row(self, stage: str) -> Resources:
         """Return what a stage requests; the defaults of `Resources` for a stage without a row."""
         return self.rows.get(stage) or RESOURCES.get(stage) or Resources()
+
+
+def _declares_users(release: str) -> bool:
+    return (version_in(release) or OLDEST) >= SECURITY_CONTEXT
 
 
 PLAIN = Profile()
@@ -175,54 +231,8 @@ def load_profile(path: Path | None, *, cpu_only: bool = False, caching: bool = T
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        given = yaml.safe_load(path.read_text()) or {}
-    except OSError as error:
-        raise UserError(f"--profile: {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"--profile: {path}: not YAML ({' '.join(str(error).split())})") from error
+    documents = read_yaml(path, f"--profile: {path}")
+    given = (documents[0] if documents else None) or {}
     if not isinstance(given, dict) or not all(isinstance(name, str) for name in given):
         raise UserError(f"--profile: {path}: not a mapping; write `{{stages: {{pretrain: {{gpu: 2}}}}}}`")
     return given
-
-
-def apply(task: Any, stage: str, profile: Profile = PLAIN) -> Any:
-    """Set the resources of `stage` (its slug) on a pipeline task and return the task."""
-    from kfp import kubernetes
-
-    row = profile.row(stage)
-    task.set_memory_limit(row.memory).set_memory_request(row.memory_request or row.memory)
-    task.set_cpu_limit(row.cpu).set_cpu_request(row.cpu_request or min(_CPU_REQUEST, row.cpu, key=amount))
-    _set_retries(task, row)
-    task.set_caching_options(row.caching)
-    kubernetes.set_timeout(task, row.timeout)
-    if row.gpu:  # a limit without a type requests nothing
-        task.set_accelerator_type(row.gpu_type).set_accelerator_limit(row.gpu)
-    if row.shm:
-        kubernetes.empty_dir_mount(task, volume_name="dshm", mount_path="/dev/shm", medium="Memory", size_limit=row.shm)
-    for key, value in row.node_selector.items():
-        kubernetes.add_node_selector(task, key, value)
-    for toleration in row.tolerations:
-        kubernetes.add_toleration(task, **toleration.model_dump())
-    if profile.secret:
-        kubernetes.use_secret_as_env(task, profile.secret, {key: key for key in SECRET_KEYS}, optional=True)
-    _mount(task, profile.cache, CACHE_PATH, "CYTOLOOM_CACHE")
-    _mount(task, profile.checkpoints, CHECKPOINTS_PATH, "CYTOLOOM_CHECKPOINTS")
-    return task
-
-
-def _set_retries(task: Any, row: Resources) -> None:
-    """Set the number of retries, the pauses before them, and the window that all attempts together must fit in."""
-    pause = seconds(row.backoff)
-    window = retry_window(row.retries, row.timeout, pause)
-    pauses = {"backoff_duration": f"{pause}s", "backoff_factor": float(BACKOFF_FACTOR)}
-    task.set_retry(row.retries, **pauses, backoff_max_duration=f"{window}s")
-
-
-def _mount(task: Any, claim: str, path: str, variable: str) -> None:
-    """Mount a claim at `path` and name the path in an environment variable; nothing if there is no claim."""
-    from kfp import kubernetes
-
-    if claim:
-        kubernetes.mount_pvc(task, claim, path)
-        task.set_env_variable(variable, path)

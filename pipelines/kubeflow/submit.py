@@ -33,7 +33,7 @@ def submit(compiled: Path, args: argparse.Namespace) -> int:
     host = api_host(args.host)
     with explained(host):
         client, version = connect(host, args.namespace)
-        refuse_old_server(version, host)
+        refuse_old_server(version, host, compiled)
         run_id = _start_run(client, graph, compiled, values, args)
     print(f"{host.rstrip('/')}/#/runs/details/{run_id}")
     return follow(client, run_id, host, task_paths(compiled)) if args.wait else 0

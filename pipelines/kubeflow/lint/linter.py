@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pipelines.ir.documents import load_documents, refuse_malformed
-from pipelines.kubeflow.lint import containers, kinds, names, stages
+from pipelines.ir.documents import load_documents, refuse_malformed, task_settings
+from pipelines.kubeflow.lint import containers, kinds, names, size, stages
 from pipelines.kubeflow.lint.finding import Finding, Problems
 from pipelines.kubeflow.lint.secrets import plain_text_secrets, secrets_in_defaults
 
@@ -17,8 +17,7 @@ def lint(path: Path, shown: str = "") -> list[Finding]:
     """
     spec, platform = load_documents(path)
     with refuse_malformed(path):
-        kubernetes = platform.get("platforms", {}).get("kubernetes", {}).get("deploymentSpec", {})
-        found = list(_Walk(spec, kubernetes.get("executors", {})).pipeline())
+        found = list(_Walk(spec, task_settings(platform)).pipeline())
     found += [(where, ("artifact-kind", message)) for where, message in kinds.mismatches(path)]
     return [Finding(shown or str(path), where, rule, message) for where, (rule, message) in found]
 
@@ -31,6 +30,8 @@ class _Walk:
         self.spec, self.settings = spec, settings
         self.names: dict[str, str] = {}
         """Name of a task -> where the first one of this name is."""
+        self.containers = 0
+        """Number of tasks with a container."""
         self.components = spec.get("components", {})
         self.executors = spec["deploymentSpec"].get("executors", {})
 
@@ -39,6 +40,7 @@ class _Walk:
         for problem in (*names.pipeline_name(name), *secrets_in_defaults(self.spec["root"])):
             yield name, problem
         yield from self._dag(self.spec["root"].get("dag", {}), "")
+        yield from ((name, problem) for problem in size.too_many_tasks(self.containers))
 
     def _dag(self, dag: dict[str, Any], prefix: str) -> Iterator[tuple[str, tuple[str, str]]]:
         for key, task in dag.get("tasks", {}).items():
@@ -62,6 +64,7 @@ class _Walk:
             yield from names.created_volume(task)
             return
         settings = self.settings.get(label, {})
+        self.containers += 1
         yield from containers.container_problems(container, task, component, settings)
         yield from stages.stage_problems(container, component)
         yield from names.referenced_objects(settings)

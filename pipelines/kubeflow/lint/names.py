@@ -20,6 +20,8 @@ _REFERENCES = {
     ("secretAsEnv", "secretName"): _DNS_SUBDOMAIN,
     ("configMapAsEnv", "configMapName"): _DNS_SUBDOMAIN,
     ("imagePullSecret", "secretName"): _DNS_SUBDOMAIN,
+    ("genericEphemeralVolume", "volumeName"): _DNS_LABEL,
+    ("genericEphemeralVolume", "storageClassName"): _DNS_SUBDOMAIN,
 }
 """(list in a task's settings, field of its items) -> maximum length of the name."""
 _VOLUME_PARAMETERS = {"pvc_name": _DNS_LABEL, "storage_class_name": _DNS_SUBDOMAIN, "volume_name": _DNS_SUBDOMAIN}

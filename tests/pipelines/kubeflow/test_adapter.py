@@ -106,6 +106,7 @@ def test_a_gpu_is_asked_for_by_type_and_number_and_shared_memory_by_a_mount(monk
     from kfp import compiler
 
     from pipelines.kubeflow import resources
+    from pipelines.kubeflow.task_settings import apply_settings
 
     monkeypatch.setitem(resources.RESOURCES, "probe", Resources(gpu=1, memory="3Gi", shm="1Gi", retries=4))
 
@@ -115,7 +116,7 @@ def test_a_gpu_is_asked_for_by_type_and_number_and_shared_memory_by_a_mount(monk
 
     @dsl.pipeline(name="probe")
     def pipeline():
-        resources.apply(probe(), "probe")
+        apply_settings(probe(), "probe")
 
     compiler.Compiler().compile(pipeline, str(tmp_path / "probe.yaml"))
     graph, platform = yaml.safe_load_all((tmp_path / "probe.yaml").read_text())

@@ -320,6 +320,24 @@ def test_tasks_in_rounds_are_named_with_their_round(tmp_path):
     assert [finding.where for finding in lint(tmp_path / "bad.yaml")] == ["em-1/select-model", "em-1/select-model"]
 
 
+@pytest.mark.parametrize(("number", "fits"), [(152, True), (153, False)])
+def test_a_run_fits_into_an_object_of_kubernetes(number, fits, tmp_path):
+    def build(value):
+        for _ in range(number):
+            good(work(number=value))
+
+    assert rules(tmp_path, build) == ([] if fits else ["size"])
+
+
+def test_too_many_rounds_are_refused_for_a_cluster_and_run_on_one_machine(tmp_path, capsys):
+    here, there = tmp_path / "here.yaml", tmp_path / "there.yaml"
+    graphs.compile_named(config.load_config(settings=["rounds=25"]), here)
+    (finding,) = lint(here)
+    assert (finding.where, finding.rule) == ("label-free", "size") and "fewer rounds" in finding.message
+    assert main(["compile", "label_free", "--set", "rounds=25", "-o", str(there)]) == 1
+    assert "155 tasks" in capsys.readouterr().err and not there.exists()
+
+
 def test_no_two_tasks_of_a_run_have_the_same_name(tmp_path):
     """The UI looks for a task's page by its name, in all nested pipelines."""
 

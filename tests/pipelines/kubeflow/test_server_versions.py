@@ -26,8 +26,16 @@ OLDEST = ".".join(map(str, server_version.OLDEST))
 NEWEST = "2.17.3"
 """Newest release when this was last looked at."""
 PROFILE = """
-{secret: lab-s3, cache: lab-cache, checkpoints: lab-checkpoints,
- all: {gpu_type: nvidia.com/gpu, node_selector: {pool: gpu}, tolerations: [{key: nvidia.com/gpu}]}}
+secret: lab-s3
+cache: lab-cache
+checkpoints: lab-checkpoints
+all:
+  gpu_type: nvidia.com/gpu
+  node_selector: {pool: gpu}
+  tolerations: [{key: nvidia.com/gpu}]
+  labels: {kueue.x-k8s.io/queue-name: lab}
+  storage: 50Gi
+  storage_class: fast
 """
 """Every setting that a server of any version takes."""
 
@@ -57,20 +65,32 @@ def parsed(version: str, *files: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, script, messages(version), *files], capture_output=True, text=True)
 
 
+def compiled_for(text: str, folder: Path, name: str) -> Path:
+    """Compile a graph for the cluster of a profile."""
+    (folder / "profile.yaml").write_text(text)
+    settings = config.load_config(settings=["rounds=2"], profile=load_profile(folder / "profile.yaml"))
+    return graphs.compile_named(settings, folder / f"{name}.yaml", name)
+
+
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory) -> list[Path]:
     """Return every graph, compiled for a cluster with all that a profile can name."""
-    folder = tmp_path_factory.mktemp("compiled")
-    (folder / "profile.yaml").write_text(PROFILE)
-    profile = load_profile(folder / "profile.yaml")
-    found = [(config.load_config(settings=["rounds=2"], profile=profile), name) for name in GRAPHS]
-    return [graphs.compile_named(settings, folder / f"{name}.yaml", name) for settings, name in found]
+    return [compiled_for(PROFILE, tmp_path_factory.mktemp("compiled"), name) for name in GRAPHS]
 
 
 @pytest.mark.parametrize("version", [OLDEST, NEWEST])
 def test_a_server_knows_every_field_of_every_graph(version, compiled):
     done = parsed(version, *compiled)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_user_of_a_task_is_declared_to_a_server_that_knows_it(tmp_path):
+    for text in ("kubeflow: 2.16.0", "{kubeflow: 2.17.0, run_as_user: 1234}"):
+        path = compiled_for(text, tmp_path, "infer")
+        assert parsed(NEWEST, path).returncode == 0
+        assert "securityContext" in parsed(OLDEST, path).stderr
+    path = compiled_for("{kubeflow: 2.16.0, run_as_user: image}", tmp_path, "infer")
+    assert parsed(OLDEST, path).returncode == 0
 
 
 @pytest.mark.parametrize("version", [OLDEST, NEWEST])

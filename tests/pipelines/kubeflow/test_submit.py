@@ -108,6 +108,27 @@ def test_options_reach_the_run(source):
         assert graph_in(server.uploads[-1])["root"]["dag"]["tasks"]["pretrain"]["cachingOptions"]["enableCache"]
 
 
+def test_the_service_account_is_the_profiles_unless_another_is_given(source, tmp_path):
+    (tmp_path / "lab.yaml").write_text("service_account: lab")
+    with kubeflow() as server:
+        for options in ([], ["--service-account", "mine"]):
+            assert submitted(server, "--source", source, "--profile", str(tmp_path / "lab.yaml"), *options) == 0
+        assert [run["service_account"] for run in server.runs] == ["lab", "mine"]
+
+
+def test_a_server_that_cannot_declare_users_is_refused_with_the_remedy(source, tmp_path, capsys):
+    (tmp_path / "new.yaml").write_text("kubeflow: 2.16.0")
+    given = ["--source", source, "--profile", str(tmp_path / "new.yaml")]
+    with kubeflow(health={"frontendTagName": "2.15.1"}) as server:
+        assert submitted(server, *given) == 1 and server.runs == []
+    assert "2.15.1 cannot declare the user of a task; compile with `kubeflow: 2.15.1`" in capsys.readouterr().err
+    with kubeflow(health={"frontendTagName": "2.16.0"}) as server:
+        assert submitted(server, *given) == 0 and len(server.runs) == 1
+    with kubeflow(health={}) as server:
+        assert submitted(server, *given) == 0
+    assert "2.16.0 or newer is needed" in capsys.readouterr().err
+
+
 def test_the_token_comes_from_the_environment_or_a_file(source, monkeypatch, tmp_path, capsys):
     with kubeflow(token="letmein") as server:
         assert submitted(server, "--source", source) == 1
