@@ -201,23 +201,45 @@ def test_the_commands_are_ones_that_exist():
         assert subprocess.run(["bash", "-n"], input=block, text=True).returncode == 0, block
 
 
-def test_the_patch_of_runs_has_failed_containers_retried():
-    words = [word for line in COMMANDS for word in shlex.split(line, comments=True) if "SPEC_PATCH=" in word]
-    assert words
-    for word in words:
-        strategy = json.loads(word.partition("=")[2])["templateDefaults"]["retryStrategy"]
-        assert strategy == {"retryPolicy": "Always", "limit": "0"}  # any other limit holds for nested graphs as well
+def run_offline(*blocks: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run blocks of the README with a kubectl and a make that print their arguments, one a line."""
+    stubs = 'set -e\nkubectl() { printf \'%s\\n\' "$@"; }\nmake() { kubectl make "$@"; }\n'
+    command = ["bash", "-c", stubs + "\n".join(blocks)]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+
+
+def test_the_patch_of_runs_has_containers_retried_and_volumes_writable(tmp_path):
+    (block,) = (block for block in BLOCKS if "SPEC_PATCH=" in block)
+    words = run_offline(block, folder=tmp_path).stdout.splitlines()
+    name = "COMPILED_PIPELINE_SPEC_PATCH="
+    (patch,) = (json.loads(word.removeprefix(name)) for word in words if word.startswith(name))
+    strategy = patch["templateDefaults"]["retryStrategy"]
+    assert strategy == {"retryPolicy": "Always", "limit": "0"}, "any other limit holds for nested graphs as well"
+    pod = json.loads(patch["podSpecPatch"])  # which Argo takes as a text
+    assert pod["securityContext"]["fsGroup"] == resources.IMAGE_USER
+
+
+PROFILES = re.findall(r"^\|.*\| `([^`]*: [^`]*)`", (K8S / "README.md").read_text(), re.M)
+
+
+@pytest.mark.parametrize("text", PROFILES)
+def test_the_examples_of_profiles_are_some(text, tmp_path):
+    (tmp_path / "profile.yaml").write_text(text if "kubeflow" in text else f"kubeflow: 2.17.0\n{text}")
+    assert resources.load_profile(tmp_path / "profile.yaml") != resources.Profile(kubeflow="2.17.0")
+
+
+def test_there_are_examples_of_profiles():
+    assert len(PROFILES) == 6
 
 
 def test_the_filled_in_secret_is_one_and_git_ignores_it(tmp_path):
-    (block,) = (block for block in BLOCKS if "sed " in block)
+    blocks = [block for block in BLOCKS if "openssl " in block or "sed " in block]
     shutil.copytree(K8S, tmp_path / "k8s")
-    offline = "kubectl() { :; }; make() { :; }; set -e\n" + block + "printenv AWS_SECRET_ACCESS_KEY\n"
-    done = subprocess.run(["bash", "-c", offline], cwd=tmp_path, capture_output=True, text=True, check=True)
+    done = run_offline(*blocks, "printenv AWS_SECRET_ACCESS_KEY", folder=tmp_path)
     filled = yaml.safe_load((tmp_path / "k8s/s3-secret.yaml").read_text())
     example = yaml.safe_load((K8S / "s3-secret.example.yaml").read_text())
     values = filled["stringData"]
-    assert values["AWS_SECRET_ACCESS_KEY"] == done.stdout.strip() and len(values["AWS_ACCESS_KEY_ID"]) == 20
+    assert values["AWS_SECRET_ACCESS_KEY"] == done.stdout.splitlines()[-1] and len(values["AWS_ACCESS_KEY_ID"]) == 20
     assert all(isinstance(value, str) for value in values.values())
     keys = dict.fromkeys(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), "CHANGE-ME")
     assert {**filled, "stringData": {**values, **keys}} == example

@@ -107,7 +107,8 @@ class Resources(BaseModel):
     labels: Labels = {}
     """Labels of the pod, such as `kueue.x-k8s.io/queue-name`."""
     storage: QuantityOrNone = ""
-    """Size of a volume of the task's own at /s3, for its inputs and outputs. Empty: the disk of the node."""
+    """Size of a volume of the task's own at /s3, where Kubeflow puts inputs and outputs that are at s3:// uris. Its pod
+    needs an `fsGroup`; see k8s/README.md. Empty: the disk of the node, without a limit."""
     storage_class: str = ""
     """StorageClass of this volume. Empty: the cluster's default."""
 
