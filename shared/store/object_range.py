@@ -30,7 +30,7 @@ def read_range(path: Path, bucket: str, key: str, offset: int, length: int, size
                 raise _changed(bucket, key, offset, length)
             with path.open("r+b") as stream:
                 stream.seek(offset + arrived)
-                while data := response.read1(READ_BYTES, decode_content=False):
+                while data := response.read1(READ_BYTES):
                     if len(data) > length - arrived:
                         raise _changed(bucket, key, offset, length)
                     arrived += stream.write(data)

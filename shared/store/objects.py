@@ -122,7 +122,7 @@ def _read(bucket: str, key: str, max_bytes: int | None = None) -> bytes:
         announced = response.length_remaining
         limit = max_bytes or (limits.MAX_ANSWER_BYTES if announced is None else announced)
         pieces, length, is_larger = [], 0, (announced or 0) > limit
-        while not is_larger and (piece := response.read1(READ_BYTES, decode_content=False)):
+        while not is_larger and (piece := response.read1(READ_BYTES)):
             pieces.append(piece)
             length += len(piece)
             is_larger = length > limit

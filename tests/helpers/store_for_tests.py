@@ -104,12 +104,12 @@ class Line:
 
 
 def _drip(data: bytes, source: socket.socket, target: socket.socket) -> None:
-    """Forward a byte now and then, until one of the ends hangs up."""
-    while data:
-        for byte in data:
-            target.sendall(bytes([byte]))
-            time.sleep(0.02)
-        data = source.recv(1000)
+    """Forward a byte now and then, until one of the ends hangs up or ten seconds are over."""
+    for _ in range(500):
+        data = data or source.recv(1000)
+        target.sendall(data[:1])
+        data = data[1:]
+        time.sleep(0.02)
 
 
 @contextmanager

@@ -18,7 +18,7 @@ logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # `BoundedR
 class BoundedRetry(urllib3.Retry):
     """A policy that logs retries, bounds `Retry-After`, and ignores one that cannot be read."""
 
-    def increment(self, method: str | None = None, url: str | None = None, **options: Any) -> "BoundedRetry":
+    def increment(self, method: str | None = None, url: str | None = None, **options: Any) -> "BoundedRetry":  # type: ignore[override]
         """Return the policy for the next attempt, which follows at once or soon; raises where there is none left."""
         following = super().increment(method, url, **options)
         if error := options.get("error"):
