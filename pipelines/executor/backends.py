@@ -17,9 +17,9 @@ from pipelines.executor.tasks import PreparedTask
 from pipelines.ir.task_graph import Graph, Task
 from pipelines.validation import external_parameters
 from shared.stage.version import ROOT, code_version
-from shared.system.child_processes import dies_with
 from shared.system.devices import KERNEL_VARIABLES
 from shared.system.errors import UserError
+from shared.system.processes.child_processes import dies_with
 
 Process = subprocess.Popen[bytes]
 

@@ -23,7 +23,7 @@ from pipelines.executor.tasks import PreparedTask
 from pipelines.executor.terminal import error_line
 from pipelines.ir.task_graph import Graph, Task
 from shared.system.errors import ArtifactError, UserError
-from shared.system.signals import interrupting
+from shared.system.processes.signals import interrupting
 
 _POLL = 0.02
 """s between two checks of the running processes."""

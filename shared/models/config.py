@@ -1,8 +1,7 @@
 """Declare the configs of models, `config.json`: one class for each kind of network, told apart by `kind`.
 
 Every config has three parts: the architecture, the input that the network expects, and the post-processing of its
-output. To add a kind of model, add its config class to the union `ModelConfig`, and its network to `NETWORKS` in
-`shared.models.load`.
+output. To add a kind, add its config class to the union `ModelConfig`, and its network to `NETWORKS` in `load`.
 """
 
 from typing import Annotated, Any, Literal, Self
@@ -97,7 +96,7 @@ class VitArchitecture(_Part):
         if self.width % self.heads:
             raise ValueError(f"the width {self.width} is no multiple of the number of heads, {self.heads}")
         if self.rope and self.position_grid:
-            raise ValueError("rope and position_grid exclude each other; set one of them")
+            raise ValueError("rope excludes position_grid; set one of them")
         return self
 
     @classmethod

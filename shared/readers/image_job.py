@@ -19,8 +19,8 @@ from shared.readers.labels import label_images, outlines, voc
 from shared.readers.reading_bounds import BYTES_PER_LABEL_PX, BYTES_PER_SECOND, header_bounds
 from shared.readers.source_image import SourceImage
 from shared.system.errors import ImageError
-from shared.system.isolation import Bounds, isolated
 from shared.system.parallel import in_order
+from shared.system.processes.isolation import Bounds, isolated
 
 MEMORY_PER_DECODED_BYTE = 4
 """Bytes of memory per byte of decoded pixels while an image is checked, converted and encoded."""

@@ -1,8 +1,8 @@
 """Ingest plain files into an ImageSet and a LabelSet: decode and check every image, and write in order of the keys.
 
 `shared.system.parallel.MAX_BYTES_IN_FLIGHT` and one image per thread bound the memory, whatever the number of images.
-Isolated processes (`shared.system.isolation`) decode, check, encode and hash side by side, within limits; one thread
-writes in order.
+Isolated processes (`shared.system.processes.isolation`) decode, check, encode and hash side by side, within limits; one
+thread writes in order.
 """
 
 import csv
@@ -21,9 +21,9 @@ from shared.readers.decode.limits import Limits
 from shared.readers.image_job import DecodedImage, ImageJob, decode_images, plan_jobs
 from shared.readers.layouts import Layout, recognise
 from shared.system.errors import UserError
-from shared.system.isolation import reading_threads
 from shared.system.log import log
 from shared.system.names import cell
+from shared.system.processes.isolation import reading_threads
 from shared.system.progress import track
 
 REJECTS_FILE = "rejects.csv"

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from shared.system.isolation import Bounds
+from shared.system.processes.isolation import Bounds
 
 BYTES_PER_LABEL_PX = 48
 """Bytes of memory per pixel while a label image is read."""

@@ -32,7 +32,7 @@ from shared.stage.version import code_version, task_key
 from shared.system.devices import library_threads, threads
 from shared.system.log import log, set_up_logging
 from shared.system.names import visible_lines
-from shared.system.signals import stop_on_signals
+from shared.system.processes.signals import stop_on_signals
 
 
 def main(stage: type[Stage], argv: list[str], run: Run) -> int:

@@ -12,8 +12,8 @@ from shared.readers.folder_names import SPLITS
 from shared.readers.reading_bounds import text_bounds
 from shared.readers.source_image import SourceImage
 from shared.system.errors import ImageError
-from shared.system.isolation import isolated
 from shared.system.names import visible
+from shared.system.processes.isolation import isolated
 
 _NAMES = {"classes", "class", "labels", "label", "imageclasses", "imagelabels", "classlabels", "groundtruth"}
 """Names of tables, without their suffix, in lower case and without punctuation."""

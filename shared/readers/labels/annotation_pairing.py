@@ -10,7 +10,7 @@ from shared.readers.labels import coco, voc
 from shared.readers.reading_bounds import text_bounds
 from shared.readers.source_image import SourceImage
 from shared.system.errors import ImageError
-from shared.system.isolation import isolated
+from shared.system.processes.isolation import isolated
 
 
 class AnnotationPairing:

@@ -18,11 +18,11 @@ import torch.distributed as dist
 
 from shared.stage.declaration import Result, Run, Stage
 from shared.stage.error_messages import describe
-from shared.system.child_processes import dies_with
 from shared.system.collectives import wait_for_all
 from shared.system.devices import THREADS, library_threads, threads
 from shared.system.errors import UserError
 from shared.system.log import log, set_up_logging
+from shared.system.processes.child_processes import dies_with
 from shared.training import checkpoint_location
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from ingest_run import ingest
 
 from shared.readers import image_job
 from shared.readers.decode.limits import Limits
-from shared.system.isolated_process import Bounds
+from shared.system.processes.isolated_process import Bounds
 
 ROOT = Path(__file__).parents[3]
 GOOD = np.random.default_rng(0).integers(0, 255, (64, 64), np.uint8)

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from shared.system import isolation
 from shared.system.errors import ImageError, UserError
-from shared.system.isolated_process import Bounds
-from shared.system.isolation import ProcessEnded, isolated
+from shared.system.processes import isolation
+from shared.system.processes.isolated_process import Bounds
+from shared.system.processes.isolation import ProcessEnded, isolated
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 BOUNDS = Bounds(2**28, 1.0)
 
 
@@ -110,7 +110,7 @@ def test_a_signal_ends_the_caller_and_what_it_started(number):
     """SIGTERM becomes KeyboardInterrupt, as in a stage."""
     code = (
         "import os, signal, sys, time\n"
-        "from shared.system.isolation import *\n"
+        "from shared.system.processes.isolation import *\n"
         "signal.signal(signal.SIGTERM, signal.default_int_handler)\n"
         "with reading_threads() as pool:\n"
         "    print(pool.submit(isolated, Bounds(2**28, 300), os.getpid).result(), flush=True)\n"

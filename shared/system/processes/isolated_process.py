@@ -1,4 +1,4 @@
-"""The process that reads files for `shared.system.isolation`: it calls functions, each within limits.
+"""The process that reads files for `shared.system.processes.isolation`: it calls functions, each within limits.
 
 Limits are the kernel's, so that they hold within libraries as well. Memory is an address space (RLIMIT_AS): what
 allocates more fails, or ends the process. Time is processor time, and ten times as much by the clock; the signal then

@@ -17,10 +17,10 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
-from shared.system import isolated_process
 from shared.system.devices import library_threads, threads
 from shared.system.errors import ImageError, UserError
-from shared.system.isolated_process import Answer, Bounds, Call
+from shared.system.processes import isolated_process
+from shared.system.processes.isolated_process import Answer, Bounds, Call
 
 P = ParamSpec("P")
 T = TypeVar("T")
