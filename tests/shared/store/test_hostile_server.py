@@ -97,7 +97,10 @@ def failing(count: int, status: int, body: bytes = b"", **headers: str) -> Calla
     return answer
 
 
-@pytest.mark.parametrize("asked", ["86400", format_datetime(datetime.now(UTC) + timedelta(days=9), usegmt=True)])
+IN_NINE_DAYS = format_datetime(datetime.now(UTC) + timedelta(days=9), usegmt=True)
+
+
+@pytest.mark.parametrize("asked", ["86400", IN_NINE_DAYS], ids=["seconds", "date"])
 def test_a_server_may_ask_to_wait_up_to_a_limit(monkeypatch: pytest.MonkeyPatch, caplog, asked: str) -> None:
     monkeypatch.setattr(limits, "MAX_RETRY_AFTER_S", 0.05)
     with scripted(monkeypatch, failing(1, 503, error_xml("SlowDown"), Content_Type=XML, Retry_After=asked)) as server:
