@@ -144,7 +144,7 @@ def test_the_same_images_elsewhere_are_the_same_to_all_but_ingest(run, tmp_path)
 
 
 def test_a_setting_of_the_last_stage_runs_it_and_what_scores_it_alone(run, tmp_path):
-    done = run("--set", "infer.min_area_px=40", "--out", tmp_path / "run")
+    done = run("--set", "infer.foreground_threshold=0.6", "--out", tmp_path / "run")
     assert done.returncode == 0, done.stderr
     origins = {name: task.origin for name, task in record.load(tmp_path / "run").tasks.items()}
     assert {name for name, origin in origins.items() if origin == "computed"} == {"infer", "evaluate-predictions"}
