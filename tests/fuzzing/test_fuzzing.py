@@ -216,19 +216,22 @@ def test_artifacts(artifacts, name, tmp_path):
     """Changed after they were sealed, or sealed after they were changed, as an attacker would."""
     kind, read = READERS[name]
     files = sorted(path.relative_to(artifacts[name]) for path in artifacts[name].rglob("*") if path.is_file())
+    accepted = 0
     for number, rng in enumerate(seeds(f"artifacts {name}")):
         folder = tmp_path / str(number)
         shutil.copytree(artifacts[name], folder)
         changed = folder / rng.choice(files)
-        is_text = changed.suffix in (".json",)
-        changed.write_bytes((mutate_json if is_text else mutate_lines)(changed.read_bytes(), rng))
+        change = mutate_json if changed.suffix == ".json" else mutate_lines
+        changed.write_bytes(change(changed.read_bytes(), rng))
         with kept(folder), contextlib.suppress(UserError):
             if is_artifact(folder) and changed.name != MANIFEST and rng.randrange(4):
                 (folder / MANIFEST).unlink()
                 seal(folder, kind, stage="ingest")
             verify(folder, kind)
             read(folder)
+            accepted += 1
         shutil.rmtree(folder)
+    assert 0 < accepted < COUNT, "some changes do no harm, and some are refused"
 
 
 def mutate_lines(data: bytes, rng: random.Random) -> bytes:
@@ -253,12 +256,14 @@ CONFIG = "rounds: 2\npretrain: {steps: 100, objective: mae}\nem/cluster: {k: 16}
 
 
 def test_config(tmp_path):
-    path = tmp_path / "config.yaml"
+    path, accepted = tmp_path / "config.yaml", 0
     for rng in seeds("config"):
         with contextlib.suppress(UnicodeEncodeError):
             path.write_text(mutate_yaml(CONFIG, rng))
             with kept(path), contextlib.suppress(UserError):
                 load_config(path)
+                accepted += 1
+    assert 0 < accepted < COUNT
 
 
 def test_compiled_graphs(tmp_path, capsys):

@@ -43,5 +43,5 @@ class BoundedRetry(urllib3.Retry):
 
 
 def bounded_retry(retries: int) -> BoundedRetry:
-    """Return the policy for so many retries. The answer to the last of them is returned, whatever its status."""
+    """Return the policy for this number of retries. The last answer is returned, whatever its status."""
     return BoundedRetry(total=retries, backoff_factor=0.2, status_forcelist=TRANSIENT_STATUSES, raise_on_status=False)

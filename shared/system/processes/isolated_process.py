@@ -72,7 +72,7 @@ def main() -> None:
         except OSError:  # the caller has ended
             return
         except Exception:  # of its encoding, which precedes the sending
-            connection.send(Answer(failure="damaged, or too large: what it holds cannot be handed on"))
+            connection.send(Answer(failure="damaged, or too large: its contents cannot be passed to the program"))
 
 
 def _silence() -> None:

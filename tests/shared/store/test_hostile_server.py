@@ -85,7 +85,7 @@ def test_a_bucket_in_another_region_is_named(monkeypatch: pytest.MonkeyPatch, ca
 
 
 def failing(count: int, status: int, body: bytes = b"", **headers: str) -> Callable[[Request], None]:
-    """Answer so many requests with this, then as a server with one object."""
+    """Answer the first `count` requests with this, the others as a server with one object."""
     answers, well = iter(range(count)), SimpleS3({"a/image.tif": b"image"})
 
     def answer(request: Request) -> None:

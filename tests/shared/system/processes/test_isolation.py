@@ -84,7 +84,7 @@ def test_waiting_without_work_ends_by_the_clock():
 
 
 def test_a_result_that_cannot_be_sent_is_a_reason():
-    with pytest.raises(ImageError, match="cannot be handed on"):
+    with pytest.raises(ImageError, match="cannot be passed to the program"):
         isolated(BOUNDS, eval, "lambda: 0")
 
 
