@@ -110,7 +110,7 @@ def test_tokens_have_their_positions_in_any_order(rope: bool) -> None:
 
 
 def test_published_encoders_settings_exclude_each_other() -> None:
-    with pytest.raises(ValueError, match="rope and position_grid exclude each other"):
+    with pytest.raises(ValueError, match="rope excludes position_grid"):
         VitArchitecture(**{**CONFIG.architecture.model_dump(), "rope": True, "position_grid": 4})
 
 
