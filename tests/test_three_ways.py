@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[1]
 CONFIG = {**SMALL, "train_detector": SMALL_DETECTOR["train_detector"]}
 STAGES = ("extract-features", "cluster", "refine-masks", "train-segmentor", "select-model", "evaluate")
 TASKS = {
-    *("ingest", "pretrain", "train-classifier", "train-detector", "infer"),
+    *("ingest", "pretrain", "sample-images", "train-classifier", "train-detector", "infer"),
     *(f"{word}-{kind}" for word in ("evaluate", "export") for kind in ("classifier", "detector", "segmentor")),
     *(f"em-{number}/{stage}" for number in range(2) for stage in STAGES),
 }

@@ -20,9 +20,9 @@ from shared.artifacts.label_set import (
     NOTE_PROPOSALS,
     LabelReader,
     LabelWriter,
-    learned_labels,
     soft_mask,
 )
+from shared.data.labelled_images import learned_labels
 from shared.stage.declaration import Result
 from shared.system.devices import threads
 from shared.system.errors import UserError

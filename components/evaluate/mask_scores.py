@@ -17,8 +17,6 @@ from components.evaluate.ranked_panels import RankedPanels, draw_panel
 from components.evaluate.score_files import COLUMNS, ranking_score, score_row
 from components.evaluate.scored_images import (
     PredictedImages,
-    ScoredImages,
-    choose_images,
     known_pixels,
     read_pair,
     without_abstained,
@@ -29,6 +27,7 @@ from components.evaluate.subject import Subject
 from shared.artifacts.image_set import ImageReader
 from shared.artifacts.keys import evenly_spaced
 from shared.artifacts.label_set import LabelReader
+from shared.data.labelled_images import ScoredImages, choose_images
 from shared.metrics.classification import Classification
 from shared.metrics.roc import ProbabilityHistogram, probability_histogram
 from shared.metrics.tally import Tally, tally

@@ -2,39 +2,13 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 
 from shared.artifacts.image_set import ImageReader
-from shared.artifacts.label_set import NOTE_FAILED, LabelReader, learned_labels
+from shared.artifacts.label_set import NOTE_FAILED, LabelReader
+from shared.data.labelled_images import Split, foreign_label
 from shared.system.errors import ArtifactError
-
-
-@dataclass(frozen=True)
-class ScoredImages:
-    """Labelled images to score."""
-
-    keys: list[str]
-    """In ascending order."""
-    learned_from: bool
-    """Whether the model learned from their labels."""
-    left_out: int
-    """Labelled images that are not scored, because the model learned from their labels."""
-
-
-Split = Literal["auto", "train", "val", "test", "all"]
-
-
-def choose_images(truth: LabelReader, images: ImageReader, use_labels: int, split: Split = "auto") -> ScoredImages:
-    """Choose the label images that the model did not learn from; if there are none, those that it did.
-
-    split: chooses among the images of one split; auto is all.
-    """
-    learned = set(learned_labels(truth, set(images.keys("train")), use_labels))
-    labelled = set(truth.entries) if split in ("auto", "all") else set(truth.entries) & set(images.keys(split))
-    others = sorted(labelled - learned)
-    return ScoredImages(others, False, len(labelled & learned)) if others else ScoredImages(sorted(labelled), True, 0)
 
 
 @dataclass(frozen=True)
@@ -63,7 +37,7 @@ def choose_split(labelled: Collection[str], images: ImageReader, split: Split) -
     """
     for key in labelled:
         if key not in images.entries:
-            raise ArtifactError(_foreign(key, images))
+            raise ArtifactError(foreign_label(key, images))
     if split != "auto":
         chosen = images.keys() if split == "all" else images.keys(split)
         keys = [key for key in chosen if key in labelled]
@@ -73,10 +47,6 @@ def choose_split(labelled: Collection[str], images: ImageReader, split: Split) -
         if keys := [key for key in images.keys(name) if key in labelled]:
             return SplitImages(keys, name, name == "train")
     return SplitImages([], "train", False)
-
-
-def _foreign(key: str, images: ImageReader) -> str:
-    return f"--truth: {key!r} has labels, but is no image of {images.folder}; give images and labels of one ingest"
 
 
 @dataclass(frozen=True)
@@ -130,7 +100,7 @@ def read_pair(images: ImageReader, truth: LabelReader, key: str) -> tuple[np.nda
     Raises ArtifactError where the truth is of another ImageSet, or of another size.
     """
     if key not in images.entries:
-        raise ArtifactError(_foreign(key, images))
+        raise ArtifactError(foreign_label(key, images))
     image, labels = images.read(key), truth.mask(key)
     if image.shape[:2] != labels.shape:
         raise ArtifactError(

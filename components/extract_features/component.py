@@ -2,9 +2,9 @@
 
 from typing import ClassVar, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveInt
 
-from shared.artifacts.kinds import FeatureSet, ImageSet, LabelSet, Model
+from shared.artifacts.kinds import FeatureSet, ImageSet, Model
 from shared.stage.declaration import In, Out, Stage
 
 
@@ -14,20 +14,11 @@ class ExtractFeatures(Stage):
     image: ClassVar[str] = "torch"
 
     images: In[ImageSet]
-    """Images; those of the split train are embedded."""
-    truth: In[LabelSet]
-    """Labels of some images. Read only if `use_labels` is above 0."""
+    """Images; all of the split train are embedded. `sample_images` chooses a part of a large set."""
     model: In[Model]
     """Encoder from `pretrain`, or the segmentor of the last round."""
     features: Out[FeatureSet]
     """float16 [tokens, channels], and the token grid of each image."""
-    max_images: PositiveInt = 500
-    """Images to choose from, evenly spread over a larger set."""
-    max_megapixels: PositiveFloat = 24.0
-    """Megapixels to embed, as the network sees them. Rare kinds of images are preferred. A round of training draws
-    crops of about 40 megapixels in all."""
-    use_labels: NonNegativeInt = 0
-    """Number of labelled images that are always embedded."""
     batch_size: PositiveInt = 16
     """Tiles in a forward pass."""
     tile: int = Field(160, ge=32, multiple_of=16)

@@ -8,21 +8,15 @@ from components.extract_features.filter_bank import FilterExtractor, estimate_st
 from components.extract_features.position_correction import estimate_correction
 from shared.artifacts.feature_set import FeatureWriter
 from shared.artifacts.image_set import ImageReader
-from shared.artifacts.keys import evenly_spaced
-from shared.artifacts.label_set import LabelReader, learned_labels
-from shared.data.sampling import sample_keys
-from shared.imaging.appearance import appearance
 from shared.imaging.overlays import to_rgb8
 from shared.imaging.pca import pca_rgb
 from shared.models.backbones.vit import Encoder
-from shared.models.config import ModelInput
 from shared.models.load import load_model
 from shared.models.segmentor import Segmentor
 from shared.reporting.page import Page
 from shared.stage.declaration import Result
 from shared.system.devices import device
 from shared.system.errors import UserError
-from shared.system.log import log
 from shared.system.progress import track
 
 _PANELS = 4
@@ -40,7 +34,9 @@ def run(stage: ExtractFeatures) -> Result:
     reader = ImageReader(stage.images)
     where = device()
     extractor = _extractor(stage, where)
-    keys = chosen_keys(stage, reader, extractor.input)
+    keys = reader.keys("train")
+    if not keys:
+        raise UserError(f"--images: none of the {len(reader)} images is of the split train; add some to it")
     if isinstance(extractor, FilterExtractor):
         extractor.standardisation = estimate_standardisation(extractor, reader, keys, stage.shifts)
     else:
@@ -59,28 +55,6 @@ def run(stage: ExtractFeatures) -> Result:
                 panels.append((key, _subsampled(to_rgb8(image)), _subsampled(tokens), foreground))
     metrics = {"images": float(len(keys)), "tokens": float(count), "channels": float(extractor.channels)}
     return Result(metrics=metrics, page=_page(metrics, panels))
-
-
-def chosen_keys(stage: ExtractFeatures, reader: ImageReader, model_input: ModelInput) -> list[str]:
-    """Keys of the training images to embed, sorted: all, or a sample. Raises UserError if there are none."""
-    keys = reader.keys("train")
-    if not keys:
-        raise UserError(f"--images: none of the {len(reader)} images is of the split train; add some to it")
-
-    def appearance_of(key: str) -> np.ndarray:
-        image = reader.read(key)
-        return appearance(image, model_input.normalisation.limits(image), model_input.normalisation)
-
-    considered = evenly_spaced(keys, stage.max_images)
-    areas = np.array([reader.pixel_count(key) for key in considered]) / model_input.downsample**2
-    chosen = set(sample_keys(considered, areas, stage.max_megapixels * 1e6, appearance_of))
-    if stage.use_labels:
-        chosen |= set(learned_labels(LabelReader(stage.truth), set(keys), stage.use_labels))
-    if len(chosen) < len(keys):
-        log.info(
-            "%d of %d images are embedded; --max_images and --max_megapixels set the limits", len(chosen), len(keys)
-        )
-    return sorted(chosen)
 
 
 def _extractor(stage: ExtractFeatures, where: str) -> DenseExtractor:

@@ -9,7 +9,8 @@ from components.select_model.component import SelectModel
 from components.select_model.criteria import Assessment, add_label_criteria, assess_masks
 from shared.artifacts.image_set import ImageReader
 from shared.artifacts.keys import evenly_spaced
-from shared.artifacts.label_set import LabelReader, learned_labels
+from shared.artifacts.label_set import LabelReader
+from shared.data.labelled_images import learned_labels
 from shared.imaging.grey import grey
 from shared.imaging.tiling import centre_crop
 from shared.models.load import load_model

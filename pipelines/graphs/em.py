@@ -46,13 +46,14 @@ def em_rounds(config: Config) -> list[Any]:
     return [_em_round(own, name) for own, name in zip(config.groups(EM, names), names, strict=True)]
 
 
-def run_rounds(rounds: Sequence[Any], data: dsl.PipelineTask, encoder: Any, **settings: Any) -> Round:
+def run_rounds(rounds: Sequence[Any], chosen: dsl.PipelineTask, no_labels: Any, encoder: Any, **settings: Any) -> Round:
     """Add the rounds to the pipeline, each with what the one before passes on; return what the last one does.
 
-    rounds: of `em_rounds`; data: task of `ingest`; settings: run-time parameters of every round.
+    rounds: of `em_rounds`; chosen: task of `sample_images`; settings: run-time parameters of every round.
     """
-    after = Round(encoder, data.outputs["no_labels"], encoder, best_round=-1, initial_area=0.0, done=False)
-    given = {"images": data.outputs["images"], "truth": data.outputs["labels"], **settings}
+    after = Round(encoder, no_labels, encoder, best_round=-1, initial_area=0.0, done=False)
+    given = {"images": chosen.outputs["learned"], "sample": chosen.outputs["sample"], "truth": chosen.outputs["labels"]}
+    given |= settings
     for number, em in enumerate(rounds):
         task = em(**given, **after._asdict(), round_number=number)
         after = Round(**{name: task.outputs[name] for name in Round._fields})
@@ -65,6 +66,7 @@ def _em_round(config: Config, name: str) -> Any:
     @dsl.pipeline(name=name, description="One EM round on the pseudo-labels.")
     def em(
         images: dsl.Input[dsl.Dataset],
+        sample: dsl.Input[dsl.Dataset],
         truth: dsl.Input[dsl.Dataset],
         model: dsl.Input[dsl.Model],
         labels: dsl.Input[dsl.Dataset],
@@ -81,14 +83,15 @@ def _em_round(config: Config, name: str) -> Any:
         seed: int,
     ) -> Round:
         labelled = {"images": images, "truth": truth, "use_labels": use_labels}
-        features = add(ExtractFeatures, **labelled, model=model, skip=done).outputs["features"]
+        features = add(ExtractFeatures, images=images, model=model, skip=done).outputs["features"]
         proposed: dict[str, Any] = {"k": k, "foreground": foreground, "seed": seed}
         clusters = add(Cluster, **labelled, features=features, **proposed, skip=done).outputs["clusters"]
         refined = add(RefineMasks, images=images, clusters=clusters, previous=labels, skip=done).outputs
         pseudo = {"images": images, "labels": refined["labels"], "drop_fraction": refined["noise"]}
         schedule: dict[str, Any] = {"steps": train_steps, "seed": seed, "stream": round_number}
         trained = add(TrainSegmentor, **pseudo, **schedule, model=model, skip=done).outputs["segmentor"]
-        add(Evaluate, **labelled, model=trained, defaults={"max_images": MAX_SCORED})
+        scored = {**labelled, "images": sample}
+        add(Evaluate, **scored, model=trained, defaults={"max_images": MAX_SCORED})
         rounds: dict[str, Any] = {"round_number": round_number, "incumbent_round": best_round}
         areas = {"proposed_area": refined["proposed_area"], "initial_area": initial_area}
         stop = {"agreement": refined["agreement"], "stop_agreement": stop_agreement, **areas}

@@ -16,6 +16,7 @@ from components.export_model.component import ExportModel
 from components.infer.component import Infer
 from components.ingest.component import Ingest
 from components.pretrain.component import Pretrain
+from components.sample_images.component import SampleImages
 from components.select_model.component import SelectModel
 from components.train_classifier.component import TrainClassifier
 from components.train_detector.component import TrainDetector
@@ -46,7 +47,10 @@ def build(config: Config) -> Any:
         images, truth = data.outputs["images"], data.outputs["labels"]
         encoder = step(config, Pretrain, images=images, steps=pretrain_steps, seed=seed).outputs["encoder"]
         settings = {"k": k, "foreground": foreground, "use_labels": use_labels, "train_steps": train_steps}
-        after = run_rounds(rounds, data, encoder, **settings, stop_agreement=stop_agreement, seed=seed)
+        given = {"images": images, "truth": truth}
+        chosen = step(config, SampleImages, **given, model=encoder, use_labels=use_labels)
+        settings |= {"stop_agreement": stop_agreement, "seed": seed}
+        after = run_rounds(rounds, chosen, data.outputs["no_labels"], encoder, **settings)
         learned = {"images": images, "truth": truth, "encoder": encoder, "seed": seed, "without_labels": "skip"}
         more = {"pseudo": after.labels, "unlabelled": images, "steps": detector_steps, "defaults": SUPERVISED}
         models = {
@@ -56,9 +60,12 @@ def build(config: Config) -> Any:
         }
         exported = {}
         for kind, model in models.items():
-            given = {"images": images, "truth": truth, "model": model}
-            step(config, Evaluate, name=f"evaluate-{kind}", **given, use_labels=use_labels)
-            exported[kind] = step(config, ExportModel, name=f"export-{kind}", **given).outputs["exported"]
+            step(config, Evaluate, name=f"evaluate-{kind}", **given, model=model, use_labels=use_labels)
+            small = {"images": chosen.outputs["sample"], "truth": chosen.outputs["labels"]}
+            compared = small if kind == "segmentor" else given
+            exported[kind] = step(config, ExportModel, name=f"export-{kind}", **compared, model=model).outputs[
+                "exported"
+            ]
         step(config, Infer, images=images, **exported)
 
     rounds = em_rounds(config)  # after the defaults above, which tell the config what the run-time parameters feed

@@ -13,6 +13,7 @@ from components.export_model.component import ExportModel
 from components.infer.component import Infer
 from components.ingest.component import Ingest
 from components.pretrain.component import Pretrain
+from components.sample_images.component import SampleImages
 from components.select_model.component import SelectModel
 from components.train_segmentor.component import TrainSegmentor
 from pipelines.config import Config
@@ -38,9 +39,12 @@ def build(config: Config) -> Any:
         images, truth = data.outputs["images"], data.outputs["labels"]
         encoder = step(config, Pretrain, images=images, steps=pretrain_steps, seed=seed).outputs["encoder"]
         settings = {"k": k, "foreground": foreground, "use_labels": use_labels, "train_steps": train_steps}
-        best = run_rounds(rounds, data, encoder, **settings, stop_agreement=stop_agreement, seed=seed).best
+        given = {"images": images, "truth": truth, "model": encoder, "use_labels": use_labels}
+        chosen = step(config, SampleImages, **given)
+        settings |= {"stop_agreement": stop_agreement, "seed": seed}
+        best = run_rounds(rounds, chosen, data.outputs["no_labels"], encoder, **settings).best
         found = step(config, Infer, images=images, segmentor=best)
-        step(config, ExportModel, images=images, truth=truth, model=best)
+        step(config, ExportModel, images=chosen.outputs["sample"], truth=chosen.outputs["labels"], model=best)
         scored = {"images": images, "truth": truth, "predictions": found.outputs["predictions"]}
         step(config, Evaluate, name="evaluate-predictions", **scored, use_labels=use_labels)
 

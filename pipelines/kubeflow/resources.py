@@ -128,6 +128,7 @@ _TRAINING = Resources(gpu=1, memory="16Gi", cpu="8", shm="8Gi", retries=3, timeo
 RESOURCES = {
     **dict.fromkeys(TRAINING, _TRAINING),
     "ingest": Resources(cpu="4", memory="4Gi"),
+    "sample_images": Resources(cpu="4", memory="4Gi"),
     "extract_features": _GPU,
     "cluster": Resources(cpu="8", memory="16Gi"),
     "refine_masks": Resources(cpu="8", memory="8Gi"),

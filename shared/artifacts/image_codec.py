@@ -55,13 +55,18 @@ def _encode_tiff(image: np.ndarray) -> bytes:
     return stream.getvalue()
 
 
+def extension_of(data: bytes) -> str:
+    """Name the format of stored bytes: `png` or `tif`."""
+    return "png" if data[:4] == b"\x89PNG" else "tif"
+
+
 def decode_image(data: bytes, size: tuple[int, int] | None = None) -> np.ndarray:
     """Decode the bytes of an `EncodedImage` to (H, W, C).
 
     size: height and width according to the index. Raises ValueError where the header declares others.
     """
     _check_size(data, size)
-    if data[:4] == b"\x89PNG":
+    if extension_of(data) == "png":
         image = imagecodecs.png_decode(data)
         return image if image.ndim == 3 else image[..., None]
     planes = tifffile.imread(io.BytesIO(data))

@@ -11,7 +11,7 @@ from typing import Required, TypedDict, Unpack
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
-from shared.artifacts.image_codec import EncodedImage, decode_image, encode_image
+from shared.artifacts.image_codec import EncodedImage, decode_image, encode_image, extension_of
 from shared.artifacts.keys import Key
 from shared.artifacts.kinds import ImageSet
 from shared.artifacts.manifest import read_manifest
@@ -114,6 +114,15 @@ class ImageWriter:
         )
         self.entries.append(entry)
         return entry
+
+    def copy(self, reader: "ImageReader", key: str) -> ImageEntry:
+        """Append an image of another set, byte for byte, with all that its entry says."""
+        check_ascending(key, self.entries[-1].key if self.entries else None)
+        entry = reader.entries[key]
+        data = read_member(reader.folder, entry.member)
+        member = self._shards.add(f"{key}.image.{extension_of(data)}", data)
+        self.entries.append(entry.model_copy(update={"member": member}))
+        return self.entries[-1]
 
 
 class ImageReader:

@@ -8,7 +8,7 @@ foreground probability 0.5 + (m - 0.5) * c / 255: stages pass probabilities in t
 
 import contextlib
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -25,20 +25,13 @@ from shared.artifacts.annotation import (
     write_image_classes,
 )
 from shared.artifacts.coco import AnnotationWriter
-from shared.artifacts.image_codec import decode_labels, encode_labels
+from shared.artifacts.image_codec import decode_labels, encode_labels, extension_of
 from shared.artifacts.image_set import MAX_MAGNIFICATION
 from shared.artifacts.keys import Key
 from shared.artifacts.kinds import LabelSet
 from shared.artifacts.manifest import read_manifest
 from shared.artifacts.payload import CLASSES_FILE, COCO_FILE, INDEX, unreadable
-from shared.artifacts.shards import (
-    Member,
-    ShardWriter,
-    check_ascending,
-    jsonl_line,
-    read_jsonl,
-    read_member,
-)
+from shared.artifacts.shards import Member, ShardWriter, check_ascending, jsonl_line, read_jsonl, read_member
 from shared.imaging.resize import enlarge_labels
 
 INFO_FILE = "labelset.json"
@@ -197,8 +190,20 @@ class LabelWriter:
         rounded = None if scores is None else tuple(round(float(score), 4) for score in scores)
         height, width = mask.shape
         entry = LabelEntry(key=key, kind=kind, height=height, width=width, members=members, scores=rounded)
+        return self._append(entry)
+
+    def copy(self, reader: "LabelReader", key: str) -> LabelEntry:
+        """Append the label images of one image from another set, byte for byte."""
+        check_ascending(key, self._last_key)
+        entry, members = reader.entries[key], {}
+        for name, member in sorted(entry.members.items()):
+            data = read_member(reader.folder, member)
+            members[name] = self._shards.add(f"{key}.{name}.{extension_of(data)}", data)
+        return self._append(entry.model_copy(update={"members": members}))
+
+    def _append(self, entry: LabelEntry) -> LabelEntry:
         self._index.write(jsonl_line(entry))
-        self._last_key = key
+        self._last_key = entry.key
         return entry
 
 
@@ -281,14 +286,6 @@ class LabelReader:
     def class_scores(self) -> dict[str, float]:
         """Map keys to the score in [0, 1] of the image's class; empty unless the classes are predictions."""
         return {key: item.score for key, item in self.image_classes().items() if item.score is not None}
-
-
-def learned_labels(truth: LabelReader, train: Collection[str], use_labels: int) -> list[str]:
-    """Return the keys of the images whose labels the loop learns from: the first `use_labels` labelled ones of `train`.
-
-    Every stage that uses labels calls this function, so that images learned from can be told from images scored.
-    """
-    return [key for key in sorted(truth.entries) if key in train][:use_labels]
 
 
 def soft_mask(probability: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

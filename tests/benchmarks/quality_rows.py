@@ -18,6 +18,7 @@ from shared.stage.version import ROOT, code_version
 STAGES = (
     "ingest",
     "pretrain",
+    "sample_images",
     "extract_features",
     "cluster",
     "refine_masks",

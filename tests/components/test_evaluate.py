@@ -21,9 +21,10 @@ from components.infer.main import run as infer
 from shared.artifacts.annotation import Annotation
 from shared.artifacts.image_set import ImageWriter
 from shared.artifacts.kinds import ImageSet, LabelSet
-from shared.artifacts.label_set import LabelReader, LabelWriter, learned_labels
+from shared.artifacts.label_set import LabelReader, LabelWriter
 from shared.artifacts.manifest import seal, verify
 from shared.artifacts.postprocessing import PostProcessingOptions
+from shared.data.labelled_images import learned_labels
 from shared.imaging.overlays import PREDICTION_COLOUR, TRUTH_COLOUR
 from shared.metrics.classification import Classification
 from shared.metrics.pixels import NAMES as PIXEL_NAMES

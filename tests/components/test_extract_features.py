@@ -19,8 +19,7 @@ from components.extract_features.main import run
 from components.extract_features.position_correction import estimate_correction, fit_correction
 from shared.artifacts.feature_set import FeatureReader
 from shared.artifacts.image_set import ImageReader, ImageWriter
-from shared.artifacts.kinds import FeatureSet, ImageSet, LabelSet, Model
-from shared.artifacts.label_set import LabelWriter
+from shared.artifacts.kinds import FeatureSet, ImageSet, Model
 from shared.artifacts.manifest import seal, verify
 from shared.imaging.resize import mean_pool
 from shared.imaging.tiling import cut_tile, tile_batches
@@ -64,11 +63,9 @@ def write_encoder(folder: Path, encoder: Encoder) -> Path:
     return folder
 
 
-def extract(
-    images: Path, model: Path, out: Path, truth: Path = Path("unread"), **parameters
-) -> tuple[FeatureReader, Result]:
+def extract(images: Path, model: Path, out: Path, **parameters) -> tuple[FeatureReader, Result]:
     out.mkdir()
-    result = run(ExtractFeatures(images=images, truth=truth, model=model, features=out, **{**SMALL, **parameters}))
+    result = run(ExtractFeatures(images=images, model=model, features=out, **{**SMALL, **parameters}))
     seal(out, FeatureSet, skipped=result.skipped)
     return FeatureReader(out), result
 
@@ -218,25 +215,6 @@ def test_a_segmentor_gives_features_and_its_probability(
     filters, _ = extract(images, tmp_path / "model", tmp_path / "filters", shifts=shifts, descriptor="filters")
     np.testing.assert_array_equal(filters.probability("image0"), reader.probability("image0"))
     assert filters.tokens("image0").shape == (*grid, KINDS * len(SCALES))
-
-
-def test_of_many_images_some_evenly_spread_and_the_labelled_ones(tmp_path: Path) -> None:
-    plane = wheel_nuclei()[0]
-    splits = ["train"] * 7 + ["test"]
-    images = write_images(tmp_path / "images", [plane[64 * i :][:64, :64] for i in range(8)], splits)
-    with LabelWriter(tmp_path / "truth", "truth") as writer:
-        for key in ("image1", "image2", "image4", "image7"):
-            writer.add(key, np.ones((64, 64), np.uint8), "foreground")
-    seal(tmp_path / "truth", LabelSet)
-    model = write_encoder(tmp_path / "encoder", new_encoder())
-    some, _ = extract(images, model, tmp_path / "some", tmp_path / "truth", max_images=3)
-    assert sorted(some.entries) == ["image0", "image3", "image6"]
-    few, _ = extract(images, model, tmp_path / "few", tmp_path / "truth", max_images=3, use_labels=2)
-    assert sorted(few.entries) == ["image0", "image1", "image2", "image3", "image6"]
-    whole, _ = extract(images, model, tmp_path / "all", tmp_path / "truth")
-    assert sorted(whole.entries) == [f"image{i}" for i in range(7)], "all that are of the split train"
-    small, _ = extract(images, model, tmp_path / "small", tmp_path / "truth", max_megapixels=3 * 64**2 / 1e6)
-    assert 2 <= len(small.entries) <= 4
 
 
 def test_training_images_alone_and_the_same_bytes_again(tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ def test_full_trains_three_models_and_joins_them(tmp_path):
     graph = compiled("full", tmp_path, "rounds=2")
     once = {name for name in graph.tasks if "/" not in name}
     assert once == {
-        *("ingest", "pretrain", "train-classifier", "train-detector", "infer"),
+        *("ingest", "pretrain", "sample-images", "train-classifier", "train-detector", "infer"),
         *(f"{word}-{kind}" for word in ("evaluate", "export") for kind in KINDS),
     }
     made = {
@@ -139,3 +139,23 @@ def test_a_presets_header_tells_what_it_costs_and_gives(preset):
 
 def test_every_graph_has_a_preset():
     assert {command(preset)[1] for preset in PRESET_FILES} == set(GRAPHS)
+
+
+def test_rounds_read_a_part_of_a_large_set(tmp_path):
+    """A cluster copies to a pod what its task reads: the whole set to four tasks, however many rounds there are."""
+    graph = compiled("label_free", tmp_path, "rounds=3")
+    assert readers(graph, "ingest.images") == {"pretrain", "sample-images", "infer", "evaluate-predictions"}
+    assert readers(graph, "ingest.labels") == {"sample-images", "evaluate-predictions"}
+    loop = {"extract-features", "cluster", "refine-masks", "train-segmentor", "select-model"}
+    rounds = [f"em-{number}" for number in range(3)]
+    assert readers(graph, "sample-images.learned") == {f"{group}/{name}" for group in rounds for name in loop}
+    assert readers(graph, "sample-images.sample") == {"export-model", *(f"{group}/evaluate" for group in rounds)}
+    whole = readers(compiled("full", tmp_path), "ingest.images")
+    assert not [name for name in whole if "/" in name or name == "export-segmentor"]
+
+
+def readers(graph: Graph, output: str) -> set[str]:
+    """Tasks that read an output, `TASK.OUTPUT`."""
+    return {
+        name for name, task in graph.tasks.items() for port in task.artifacts if origin(graph, name, port) == output
+    }

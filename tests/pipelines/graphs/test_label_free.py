@@ -23,7 +23,7 @@ from shared.artifacts.manifest import hash_folder, is_artifact, verify
 from shared.metrics.classification import Classification
 
 STAGES = ["extract-features", "cluster", "refine-masks", "train-segmentor", "select-model", "evaluate"]
-ONCE = ("ingest", "pretrain", "evaluate-predictions", "infer", "export-model")
+ONCE = ("ingest", "pretrain", "sample-images", "evaluate-predictions", "infer", "export-model")
 TASKS = {*ONCE, *(f"em-{number}/{stage}" for number in (0, 1) for stage in STAGES)}
 
 
