@@ -9,7 +9,7 @@ from shared.stage.declaration import In, Out, Stage
 
 
 class Cluster(Stage):
-    """Cluster the features of the whole set by k-means, and select the clusters that are cells.
+    """Cluster the features of all images by k-means, and select the clusters that are cells.
 
     A classical proposal, selected for each image without labels, is fused with the clusters: a threshold of intensity,
     of the stain, of texture, or what deviates from the background. From the second round on, the segmentor's
