@@ -69,7 +69,7 @@ system-packages: ## check for Docker, kubectl, Chromium, ..., and install what i
 	@tools/system_packages.sh
 
 test: system-packages dev ## set-up and all tests except those for a GPU
-	@$(BIN)/python -m pytest -m "not gpu" $(PYTEST)
+	@$(BIN)/python tools/run_tests.py -m "not gpu" $(PYTEST)
 
 fuzz: dev ## read files that are changed at random, for half an hour: make fuzz [FUZZING=30], in hundreds of files
 	@CYTOLOOM_FUZZING=$(or $(FUZZING),30) $(BIN)/python -m pytest tests/fuzzing $(PYTEST)

@@ -16,11 +16,37 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 """A script's `&` ignores Ctrl-C, and child processes inherit that; tests send them Ctrl-C."""
 
 
+TAKEN = os.environ.get("CYTOLOOM_TESTS_TAKEN")
+"""Folder in which the processes of `tools/run_tests.py` note the groups of tests that they have taken."""
+_mine: dict[str, bool] = {}
+"""Group -> whether this process runs it."""
+
+
+def group(item: pytest.Item) -> str:
+    """Tests that one process runs: those of a file, and all that need Docker."""
+    uses_docker = "docker_engine" in getattr(item, "fixturenames", ()) or item.get_closest_marker("docker")
+    return "docker" if uses_docker else item.nodeid.split("::")[0].replace("/", ".")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With `-n 2 --dist loadgroup`, run the tests of a file in one process, and all that need Docker in one as well."""
-    for item in items:
-        uses_docker = "docker_engine" in getattr(item, "fixturenames", ()) or item.get_closest_marker("docker")
-        item.add_marker(pytest.mark.xdist_group("docker" if uses_docker else str(item.path)))
+    """With several processes, begin with the largest group."""
+    if TAKEN:
+        items.sort(key=lambda item: group(item) != "docker")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> bool | None:
+    """Leave out the tests of a group that another process has taken."""
+    if not TAKEN:
+        return None
+    name = group(item)
+    if name not in _mine:
+        try:
+            (Path(TAKEN) / name).mkdir()
+            _mine[name] = True
+        except FileExistsError:
+            _mine[name] = False
+    return None if _mine[name] else True
 
 
 class Tree:
