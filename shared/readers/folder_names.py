@@ -14,7 +14,8 @@ SPLITS |= {"test": "test", "testing": "test"}
 CLASS_NAMES = {"positive", "negative", "pos", "neg", "infected", "uninfected", "parasitized", "healthy", "normal"}
 CLASS_NAMES |= {"abnormal", "benign", "malignant", "tumor", "tumour", "cancer", "control", "treated"}
 """Names of sibling folders that are classes even without a split folder above them."""
-_STRUCTURE = {*SPLITS, *IMAGE_FOLDERS, *MASK_FOLDERS}
+STRUCTURE = {*SPLITS, *IMAGE_FOLDERS, *MASK_FOLDERS}
+"""Names of folders in lower case that say what kind of files they hold."""
 
 
 def assign_classes(images: list[SourceImage]) -> list[str]:
@@ -22,7 +23,7 @@ def assign_classes(images: list[SourceImage]) -> list[str]:
 
     Folders are classes where every split folder holds the same two or more names, or some of them; a single name must
     be in `CLASS_NAMES`. Without split folders only siblings with names in `CLASS_NAMES` are classes: others may be
-    plates.
+    plates. So may those that hold label images, or folders of images and of label images: they are samples.
     """
     position: dict[PurePosixPath, int] = {}
     below: dict[str, set[str]] = defaultdict(set)
@@ -30,10 +31,11 @@ def assign_classes(images: list[SourceImage]) -> list[str]:
         folders = image.relative.parent.parts
         split = _split_position(image.relative)
         first = 0 if split is None else split + 1
-        if first < len(folders) and folders[first].lower() not in _STRUCTURE:
+        if first < len(folders) and folders[first].lower() not in STRUCTURE:
             position[image.relative] = first
             below["/".join(folders[:first])].add(folders[first])
-    if not _are_classes(below):
+    names = {name for found in below.values() for name in found}
+    if not _are_classes(below) or (_hold_samples(images, position) and not _are_known(names)):
         return []
     for image in images:
         if image.relative in position:
@@ -53,6 +55,15 @@ def _are_classes(below: dict[str, set[str]]) -> bool:
     return len(names) > 1 and _are_known(names)
 
 
+def _hold_samples(images: list[SourceImage], position: dict[PurePosixPath, int]) -> bool:
+    """Whether the folders at these positions hold label images, or folders `images`."""
+    return any(
+        image.mask_path or image.object_masks or {part.lower() for part in folders[at + 1 :]} & STRUCTURE
+        for image in images
+        if (at := position.get(image.relative)) is not None and (folders := image.relative.parent.parts)
+    )
+
+
 def _are_known(names: set[str]) -> bool:
     return {name.lower() for name in names} <= CLASS_NAMES
 
@@ -66,7 +77,7 @@ def assign_splits_and_groups(images: list[SourceImage]) -> None:
             image.split = SPLITS[folders[split].lower()]
         if image.class_name is not None:
             del folders[0 if split is None else split + 1]
-        image.group = printable("/".join(part for part in folders if part.lower() not in _STRUCTURE))
+        image.group = printable("/".join(part for part in folders if part.lower() not in STRUCTURE))
 
 
 def group_by_name(images: list[SourceImage], pattern: re.Pattern[str]) -> int:
@@ -81,6 +92,12 @@ def group_by_name(images: list[SourceImage], pattern: re.Pattern[str]) -> int:
             image.group, image.group_in_name = printable("_".join(parts)), True
             count += 1
     return count
+
+
+def other_split(one: PurePosixPath, other: PurePosixPath) -> bool:
+    """Whether two files are in folders of different splits."""
+    splits = {SPLITS[path.parts[at].lower()] for path in (one, other) if (at := _split_position(path)) is not None}
+    return len(splits) > 1
 
 
 def _split_position(relative: PurePosixPath) -> int | None:

@@ -16,6 +16,7 @@ from shared.artifacts.label_set import LabelKind
 from shared.readers.decode.image_file import Frame, ImageFile, Limits, open_image
 from shared.readers.decode.pixel_values import to_storable
 from shared.readers.labels import label_images, outlines, voc
+from shared.readers.labels.annotations import Annotations, merged
 from shared.readers.reading_bounds import BYTES_PER_LABEL_PX, BYTES_PER_SECOND, header_bounds
 from shared.readers.source_image import SourceImage
 from shared.system.errors import ImageError
@@ -233,22 +234,22 @@ def _read_mask(job: ImageJob, size: tuple[int, int], limits: Limits, decoded: De
         decoded.label_rejects += dropped
         decoded.remarks += remarks
     elif image.mask_path is not None:
-        decoded.mask, decoded.mask_kind, remarks = label_images.read_label_image(
-            image.mask_path, size, limits, job.index, job.frame_count
+        found = label_images.read_label_image(
+            image.mask_path, size, limits, job.index, job.frame_count, job.frame.place
         )
-        decoded.remarks += remarks
+        decoded.mask, decoded.mask_kind, decoded.conf = found.labels, found.kind, found.conf
+        decoded.remarks += found.remarks
 
 
 def _read_annotations(image: SourceImage, size: tuple[int, int], decoded: DecodedImage) -> None:
     """Read boxes and outlines; outlines become the label image where the image has no other."""
-    if image.voc_path is not None:
-        decoded.annotations, dropped = voc.voc_annotations(image.voc_path, size)
-        decoded.label_rejects += dropped
-    if image.coco is not None:
-        outlined, dropped = outlines.coco_annotations(image.coco, size)
-        decoded.annotations = (decoded.annotations or []) + outlined
-        decoded.label_rejects += dropped
-        if decoded.mask is None:
-            drawing = outlines.rasterise(outlined, size, has_outlines=image.coco.has_outlines)
-            decoded.mask, decoded.conf = drawing.labels, drawing.conf
-            decoded.remarks += drawing.remarks
+    boxes = Annotations() if image.voc_path is None else voc.voc_annotations(image.voc_path, size)
+    outlined = Annotations() if image.coco is None else outlines.coco_annotations(image.coco, size)
+    decoded.label_rejects += boxes.dropped + outlined.dropped
+    if known := [one for one in (boxes, outlined) if one.is_known]:
+        decoded.annotations, repeated = merged([one.found for one in known])
+        decoded.remarks += repeated
+    if image.coco is not None and outlined.is_known and decoded.mask is None:
+        drawing = outlines.rasterise(outlined, size, has_outlines=image.coco.has_outlines)
+        decoded.mask, decoded.conf = drawing.labels, drawing.conf
+        decoded.remarks += drawing.remarks

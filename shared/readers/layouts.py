@@ -80,7 +80,7 @@ def recognise(source: Path, group_pattern: re.Pattern[str] | None = None) -> Lay
         sorted(label_images.problems + annotations.problems + listed.problems + special),
         listing.unreadable,
         dict(sorted(ignored.items())),
-        label_images.remarks + listing.passed_over,
+        label_images.remarks + annotations.remarks + listing.passed_over,
         [printable(label) for label in label_images.without_image],
     )
 

@@ -174,7 +174,7 @@ def write_blood_cells(target: Path) -> None:
     for split, name in (("train", "train"), ("val", "test")):
         for path in sorted((DATA / "bccd" / split).glob("*.xml")):
             image = imagecodecs.imread(str(path.with_suffix(".jpg")))
-            for number, item in enumerate(voc_annotations(path, image.shape[:2])[0]):
+            for number, item in enumerate(voc_annotations(path, image.shape[:2]).found or []):
                 x, y, w, h = (round(value) for value in item.bbox)
                 crop = image[max(0, y) : y + h, max(0, x) : x + w]
                 if item.category in ("WBC", "RBC") and min(crop.shape[:2]) >= 16:

@@ -35,7 +35,7 @@ def crops(tmp_path_factory) -> Outcome:
 def test_every_box_becomes_an_image_with_the_class_of_the_box(crops):
     expected = Counter()
     for path in crops.out.parent.glob("in/*/*.xml"):
-        for number, item in enumerate(voc_annotations(path, (480, 640))[0], 1):
+        for number, item in enumerate(voc_annotations(path, (480, 640)).found, 1):
             source = f"{path.parent.name}/{path.stem}.jpg#box{number}"
             key = crops.sources()[source]
             entry, pixels = crops.images.entries[key], crops.images.read(key)

@@ -19,7 +19,7 @@ def bccd_boxes(split: str, limit: int | None = None) -> dict[str, list[Annotatio
     folder = real_data() / "bccd" / split
     if not folder.is_dir():
         pytest.skip(f"{folder}: no real images; set CYTOLOOM_DATA to the folder of them")
-    return {path.stem: voc_annotations(path, BCCD_SIZE)[0] for path in sorted(folder.glob("*.xml"))[:limit]}
+    return {path.stem: voc_annotations(path, BCCD_SIZE).found for path in sorted(folder.glob("*.xml"))[:limit]}
 
 
 def detections_like(

@@ -1,6 +1,7 @@
 """Check and decode BMP."""
 
 import struct
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -24,6 +25,11 @@ def bmp_header(head: bytes, size: int) -> DeclaredSize:
     if compression in (0, 3) and offset + rows > size:
         raise ImageError(f"truncated: {size} bytes, its header ({width} x {height} px) requires {offset + rows}")
     return DeclaredSize(height, width, 3, itemsize=1)
+
+
+def bmp_samples(head: bytes) -> tuple[Literal["values", "colours", "indexes"], bool]:
+    """Return what a pixel holds, and whether there is alpha, which is not read."""
+    return "indexes" if struct.unpack("<H", head[28:30])[0] <= 8 else "colours", False
 
 
 def decode_bmp(data: bytes) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Check the size that an image file declares, before it is decoded."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -37,6 +38,12 @@ class Frame:
     """Pixel size in micrometres; None where the file does not state it."""
     number: int = 0
     """Number of the image in the file, from 0; planes stored in another file of a set are counted but not listed."""
+    samples: Literal["values", "colours", "indexes"] = "values"
+    """What a pixel holds according to the header: values, red, green and blue, or indexes of a palette."""
+    has_alpha: bool = False
+    """Whether the last channel is opacity according to the header."""
+    place: tuple[tuple[str, int], ...] = ()
+    """Position along each axis of frames that the file names, such as T and Z, in alphabetical order."""
 
 
 @dataclass(frozen=True)

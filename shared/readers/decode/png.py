@@ -3,6 +3,7 @@
 import struct
 import zlib
 from collections.abc import Iterator
+from typing import Literal
 
 import imagecodecs
 import numpy as np
@@ -30,6 +31,12 @@ def png_header(head: bytes, size: int) -> DeclaredSize:
     if stored_bits // 8 > 1032 * size:
         raise ImageError(f"declares {width} x {height} px, but the file has only {size} bytes")
     return DeclaredSize(height, width, _CHANNELS[colour], 2 if depth == 16 else 1)
+
+
+def png_samples(head: bytes) -> tuple[Literal["values", "colours", "indexes"], bool]:
+    """Return what a pixel holds, and whether there is alpha."""
+    colour = head[25]
+    return "indexes" if colour == 3 else "colours" if colour in (2, 6) else "values", colour in (4, 6)
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:

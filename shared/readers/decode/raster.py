@@ -3,14 +3,15 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
-from shared.readers.decode.bmp import bmp_header, bmp_with_grey_palette, decode_bmp
+from shared.readers.decode.bmp import bmp_header, bmp_samples, bmp_with_grey_palette, decode_bmp
 from shared.readers.decode.jpeg import decode_jpeg, jpeg_exif, jpeg_header
 from shared.readers.decode.limits import DeclaredSize, Limits, check_size, drop_alpha
 from shared.readers.decode.orientation import exif_orientation, is_transposed, turn
-from shared.readers.decode.png import decode_png, png_exif, png_header, png_with_grey_palette
+from shared.readers.decode.png import decode_png, png_exif, png_header, png_samples, png_with_grey_palette
 from shared.system.errors import ImageError
 
 MAX_HEADER_BYTES = 2**22
@@ -31,12 +32,14 @@ class RasterFormat:
     """Whole file -> the same file whose palette, if it has one, maps every index to itself."""
     exif: Callable[[bytes], bytes | None] = lambda head: None
     """First bytes of the file -> Exif metadata (a TIFF header on); None without any."""
+    samples: Callable[[bytes], tuple[Literal["values", "colours", "indexes"], bool]] = lambda head: ("colours", False)
+    """First bytes of the file -> `samples` and `has_alpha` of its frame."""
 
 
 FORMATS = {
-    b"\x89P": RasterFormat(png_header, decode_png, png_with_grey_palette, png_exif),
+    b"\x89P": RasterFormat(png_header, decode_png, png_with_grey_palette, png_exif, png_samples),
     b"\xff\xd8": RasterFormat(jpeg_header, decode_jpeg, exif=jpeg_exif),
-    b"BM": RasterFormat(bmp_header, decode_bmp, bmp_with_grey_palette),
+    b"BM": RasterFormat(bmp_header, decode_bmp, bmp_with_grey_palette, samples=bmp_samples),
 }
 """First two bytes of a file -> its format."""
 
@@ -56,7 +59,8 @@ class RasterReader:
         self.orientation = exif_orientation(FORMATS[head[:2]].exif(head))
         if is_transposed(self.orientation):
             declared = replace(declared, height=declared.width, width=declared.height)
-        self.frames = [declared.frame()]
+        samples, has_alpha = FORMATS[head[:2]].samples(head)
+        self.frames = [replace(declared.frame(), samples=samples, has_alpha=has_alpha)]
 
     def read(self, index: int, *, raw: bool = False) -> tuple[np.ndarray, list[str]]:
         """Decode to (H, W, C) uint8 or uint16, turned as its orientation says; also return remarks.

@@ -9,6 +9,7 @@ copies, and a slide's label and overview are left out, with a remark.
 import logging
 import math
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,15 @@ import tifffile
 
 from shared.readers.decode.limits import DeclaredSize, Frame, Limits, check_size, drop_alpha
 from shared.readers.decode.pixel_size import ome_other_files, ome_pixel_sizes, tag_pixel_size
-from shared.readers.decode.tiff_series import NotTaken, Stack, check_colours, describe, is_secondary, stack_of
+from shared.readers.decode.tiff_series import (
+    NotTaken,
+    Stack,
+    check_colours,
+    describe,
+    is_secondary,
+    samples_of,
+    stack_of,
+)
 from shared.system.errors import ImageError
 
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # its warnings become reasons of rejects
@@ -83,13 +92,15 @@ class TiffReader:
         orientation = series.keyframe.tags.valueof("Orientation", 1)
         if orientation in range(2, 9):
             self._remarks.append(f"its orientation ({orientation}) is not applied; the pixels stay as they are stored")
+        samples, has_alpha = samples_of(stack)
         counts = tuple(stack.shape[i] for i in stack.frame_axes)
         if len(self.frames) + math.prod(counts) > MAX_FRAMES:
             raise ImageError(f"declares {math.prod(counts)} frames; the limit is {MAX_FRAMES}")
         check_size(declared, self._stored(stack) // max(1, math.prod(counts)), limits)
         for number, where in enumerate(np.ndindex(*counts), self._counted):
             if any(page is not None for page in self._pages(stack, where)):
-                self.frames.append(declared.frame(scale, number))
+                frame = declared.frame(scale, number)
+                self.frames.append(replace(frame, samples=samples, has_alpha=has_alpha, place=stack.place(where)))
                 self._where.append((stack, where))
         self._counted += math.prod(counts)
 

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import tifffile
 
@@ -32,6 +33,11 @@ class Stack:
     def frame_axes(self) -> list[int]:
         """Positions of the axes that enumerate frames."""
         return [i for i, axis in enumerate(self.axes) if axis not in "YXCS"]
+
+    def place(self, where: tuple[int, ...]) -> tuple[tuple[str, int], ...]:
+        """Position along the named axes of frames; `where`: along all axes of frames."""
+        named = zip((self.axes[i] for i in self.frame_axes), where, strict=True)
+        return tuple(sorted((axis, number) for axis, number in named if axis not in "QI"))
 
     def size(self, axis: str) -> int:
         """Length along an axis; 1 where the axis is missing."""
@@ -68,6 +74,16 @@ def check_colours(page: tifffile.TiffPage) -> None:
     raise ImageError(f"a TIFF whose colours are {known(page.photometric).name}; save it as RGB")
 
 
+def samples_of(stack: Stack) -> tuple[Literal["values", "colours", "indexes"], bool]:
+    """Return what a pixel holds according to the header, and whether its last sample is opacity."""
+    page, known = stack.series.keyframe, tifffile.PHOTOMETRIC
+    if page.photometric == known.PALETTE:
+        return "indexes", False
+    has_alpha = bool(page.extrasamples) and page.extrasamples[-1] in (1, 2)
+    is_rgb = page.photometric in (known.RGB, known.YCBCR)
+    return "colours" if is_rgb else "values", stack.size("S") > 1 and (has_alpha or (is_rgb and stack.size("S") == 4))
+
+
 def stack_of(series: tifffile.TiffPageSeries) -> Stack:
     """Return the array of a series, with its axes. Raises ImageError where it is no image."""
     axes, shape = series.get_axes(False), tuple(series.get_shape(False))
@@ -75,7 +91,7 @@ def stack_of(series: tifffile.TiffPageSeries) -> Stack:
     page_axis = next((i for i in range(len(shape) + 1) if math.prod(shape[i:]) == size), None)
     if axes.count("Y") != 1 or axes.count("X") != 1 or page_axis is None:
         raise ImageError(f"holds an array with the axes {axes} and shape {shape}, which is not an image")
-    last = _has_channels_last(axes, shape)
+    last = series.kind == "shaped" and _has_channels_last(axes, shape)
     return Stack(series, f"{axes[:-3]}YXC" if last else axes, shape, page_axis, last)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path, PurePosixPath
 from shared.artifacts.keys import printable
 from shared.readers.classes.image_lookup import ImageLookup
 from shared.readers.file_names import stem_of
+from shared.readers.folder_names import other_split
 from shared.readers.labels import coco, voc
 from shared.readers.reading_bounds import text_bounds
 from shared.readers.source_image import SourceImage
@@ -23,6 +24,8 @@ class AnnotationPairing:
         """(file, reason) of annotations that belong to no image."""
         self.ignored: Counter[str] = Counter()
         """Suffix -> number of files that are not annotations."""
+        self.remarks: list[tuple[str, str]] = []
+        """(file, remark) on what a name was taken for."""
         self._lookup = ImageLookup(images)
         self._by_stem: dict[str, list[SourceImage]] = defaultdict(list)
         for image in images:
@@ -54,19 +57,41 @@ class AnnotationPairing:
         return classes
 
     def add_voc(self, path: Path, relative: PurePosixPath) -> None:
-        """Attach a Pascal VOC file to the image of its name in the same folder, else to the only one of its name."""
-        same = self._by_stem[stem_of(relative)]
-        beside = [image for image in same if image.relative.parent == relative.parent]
-        match = beside or (same if len(same) == 1 else [])
+        """Attach a Pascal VOC file to the image of its name that is nearest, and in the same split."""
+        match = self._nearest(relative)
         if not _is_voc(path):
             if match:
                 self.problems.append((printable(relative), "label: not a readable Pascal VOC annotation"))
             self.ignored["xml"] += 1
-        elif not match:
-            self.problems.append((printable(relative), "label: a Pascal VOC annotation whose image is missing"))
-        else:
-            match[0].voc_path = path
-            self.found["Pascal VOC xml"] += 1
+            return
+        problem = ""
+        if not match:
+            problem = "whose image is missing"
+        elif len({image.relative.parent for image in match}) > 1:
+            problem = f"of one of several images: {', '.join(printable(image.relative) for image in match[:3])}"
+        elif match[0].voc_path is not None:
+            problem = f"that is not used: {printable(match[0].relative)} has another one"
+        if problem:
+            self.problems.append((printable(relative), f"label: a Pascal VOC annotation {problem}"))
+            return
+        match[0].voc_path = path
+        self.found["Pascal VOC xml"] += 1
+        if len(match) > 1:
+            others = ", ".join(printable(image.relative) for image in match[1:])
+            remark = f"the annotation of {printable(match[0].relative)}, not of {others}, which has the same name"
+            self.remarks.append((printable(relative), remark))
+
+    def _nearest(self, relative: PurePosixPath) -> list[SourceImage]:
+        """The images of this name that share most folders with the file, without those of another split."""
+        same = [one for one in self._by_stem[stem_of(relative)] if not other_split(relative, one.relative)]
+        shared = [_shared_folders(relative, image.relative) for image in same]
+        return [image for image, count in zip(same, shared, strict=True) if count == max(shared)]
+
+
+def _shared_folders(one: PurePosixPath, other: PurePosixPath) -> int:
+    """Number of folders that two paths begin with alike."""
+    alike = [a == b for a, b in zip(one.parent.parts, other.parent.parts, strict=False)]
+    return (alike.index(False) if False in alike else len(alike)) + (one.parent == other.parent)
 
 
 def _is_voc(path: Path) -> bool:

@@ -6,6 +6,7 @@ the reason; a damaged file is told from JSON of another kind by its keys. Single
 """
 
 import json
+import re
 from collections import Counter
 from collections.abc import Hashable
 from dataclasses import dataclass, field
@@ -16,10 +17,12 @@ from shared.system.names import visible
 
 MAX_JSON_BYTES = 2**30
 """Size above which a JSON file is ignored."""
+_NUMBER = re.compile(r"\d{1,12}(\.\d*)?")
 _MAX_ID_LENGTH = 100
 """Characters of an id that tell it from others."""
 _KEYS = (b'"images"', b'"annotations"')
-"""Keys in a file that was meant to be COCO."""
+"""Keys in a file that was meant to be COCO: both of these, or one of them and one of the rows' keys."""
+_KEYS_OF_ROWS = (b'"file_name"', b'"image_id"')
 
 
 @dataclass
@@ -57,7 +60,8 @@ def read_coco(path: Path) -> CocoFile | None:
         data, problems = path.read_bytes(), list[str]()
     except OSError as error:
         return CocoFile(problems=[f"cannot be read: {error.strerror or error}"])
-    is_meant = all(key in data for key in _KEYS)
+    keys = [key in data for key in _KEYS]
+    is_meant = all(keys) or (any(keys) and any(key in data for key in _KEYS_OF_ROWS))
     try:
         found = _load(data, problems)
         if isinstance(found, dict) and isinstance(found.get("annotations"), dict):
@@ -128,7 +132,8 @@ def _parse(data: dict[str, Any], problems: list[str]) -> CocoFile:
 
 def _declared_size(row: dict[str, Any]) -> tuple[int, int] | None:
     sides = [row.get(name) for name in ("height", "width")]
-    known = [int(side) for side in sides if isinstance(side, (int, float)) and 0 < side < 2**31]
+    stated = [str(side) for side in sides if isinstance(side, (int, float, str))]
+    known = [int(float(side)) for side in stated if _NUMBER.fullmatch(side) and 0 < float(side) < 2**31]
     return (known[0], known[1]) if len(known) == 2 else None
 
 
@@ -149,8 +154,14 @@ def _categories(rows: list[Any], problems: list[str]) -> dict[Any, str]:
 def _add_rows(rows: list[Any], images: dict[Hashable, CocoImage]) -> Counter[Hashable]:
     """Give each annotation to its image; count those without one by their image id."""
     lost: Counter[Hashable] = Counter()
+    by_number: dict[str, list[Hashable]] = {}
+    for known in images:
+        by_number.setdefault(_without_zeros(known), []).append(known)
     for row in rows:
         number = _id(row.get("image_id")) if isinstance(row, dict) else None
+        alike = by_number.get(_without_zeros(number), [])
+        if number not in images and len(alike) == 1:
+            number = alike[0]
         if number in images:
             images[number].rows.append(row)
         else:
@@ -158,10 +169,19 @@ def _add_rows(rows: list[Any], images: dict[Hashable, CocoImage]) -> Counter[Has
     return lost
 
 
+def _without_zeros(number: Hashable) -> str:
+    """An id without leading zeros: 1 for 000001."""
+    return str(number).lstrip("0") or "0"
+
+
 def _take_classes(file: CocoFile) -> None:
     """Where no annotation of the file has a box or an outline, each one is the class of its image."""
     rows = [row for image in file.images for row in image.rows]
     if any(row.get("bbox") or row.get("segmentation") for row in rows):
+        return
+    if points := sum(bool(row.get("keypoints")) for row in rows):
+        file.problems.append(f"{points} annotations are points (keypoints) without box or outline, which are not read")
+        file.images = []
         return
     has_classes = bool(rows) or any(image.classes for image in file.images)
     for image in file.images:

@@ -9,48 +9,49 @@ from pathlib import Path
 
 import numpy as np
 
-from shared.artifacts.label_set import LabelKind
-from shared.readers.decode.image_file import Limits, open_image
-from shared.readers.labels.label_values import interpret, smallest_dtype
+from shared.readers.decode.image_file import Frame, ImageFile, Limits, open_image
+from shared.readers.labels.label_values import COLOUR_BITS, Interpretation, interpret, smallest_dtype
 from shared.system.errors import ImageError
 
 _JPEG_SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif"}
-_COLOUR_BITS = 16
-"""Bits of a channel in a number that stands for a colour."""
+Place = tuple[tuple[str, int], ...]
+"""`place` of a frame."""
 
 
 def read_label_image(
-    path: Path, size: tuple[int, int], limits: Limits, index: int = 0, frame_count: int = 1
-) -> tuple[np.ndarray, LabelKind, list[str]]:
-    """Read the label image (H, W) for frame `index` of an image with `frame_count` frames and (height, width) px.
+    path: Path, size: tuple[int, int], limits: Limits, index: int = 0, frame_count: int = 1, place: Place = ()
+) -> Interpretation:
+    """Read the label image for frame `index` of an image with `frame_count` frames and (height, width) px.
 
-    Returns the labels in the smallest unsigned dtype, their kind, and remarks. Raises ImageError with the reason alone.
+    place: where that frame is along the axes that its file names; the label image of the same place is taken where the
+    label file names the same axes. Raises ImageError with the reason alone.
     """
-    pixels, remarks = _read_pixels(path, size, limits, index, frame_count)
-    values = _to_integers(pixels, remarks)
-    is_packed = values.dtype == np.uint64
-    labels, kind, found = interpret(values, _colour_name if is_packed else lambda value: f"the value {value}")
-    return labels, kind, [f"{path.name}: {remark}" for remark in remarks + found]
-
-
-def _read_pixels(
-    path: Path, size: tuple[int, int], limits: Limits, index: int, frame_count: int
-) -> tuple[np.ndarray, list[str]]:
-    """Read pixels (H, W, C) of any dtype of a file that fits its image; also return remarks."""
     if path.suffix.lower() in _JPEG_SUFFIXES:
         raise ImageError("JPEG compression changes the values of a label image; save it as PNG or TIFF")
     with open_image(path, Limits(1, limits.max_megapixels)) as file:
         if len(file.frames) != frame_count:
             raise ImageError(f"a label file of {len(file.frames)} frames for an image of {frame_count}")
-        frame = file.frames[index]
+        number = _frame_at(file, index, place)
+        frame = file.frames[number]
         if (frame.height, frame.width) != size:
             raise ImageError(f"{frame.width} x {frame.height} px, but its image has {size[1]} x {size[0]}")
-        return file.read(index, raw=True)
+        pixels, remarks = file.read(number, raw=True)
+    values = _to_integers(pixels, frame, remarks)
+    describe = _colour_name if values.dtype == np.uint64 else lambda value: f"the value {value}"
+    found = interpret(values, describe, is_palette=frame.samples == "indexes")
+    found.remarks = [f"{path.name}: {remark}" for remark in remarks + found.remarks]
+    return found
 
 
-def _to_integers(values: np.ndarray, remarks: list[str]) -> np.ndarray:
+def _frame_at(file: ImageFile, index: int, place: Place) -> int:
+    """Number of the frame at `place`; `index` where the files do not name the same axes."""
+    places = [frame.place for frame in file.frames]
+    return places.index(place) if place and place in places and len(set(places)) == len(places) else index
+
+
+def _to_integers(values: np.ndarray, frame: Frame, remarks: list[str]) -> np.ndarray:
     """Convert (H, W, C) of any dtype to (H, W) unsigned integers; each colour becomes a uint64, black 0."""
-    if values.shape[2] in (2, 4):
+    if frame.has_alpha and values.shape[2] in (2, 4):
         values = _without_alpha(values, remarks)
     if values.dtype.kind == "f":
         whole = np.isfinite(values).all() and np.array_equal(values, np.rint(values)) and abs(values).max() < 2**53
@@ -63,11 +64,11 @@ def _to_integers(values: np.ndarray, remarks: list[str]) -> np.ndarray:
         raise ImageError(f"label image with negative values (down to {values.min()})")
     if values.shape[2] == 1 or (values == values[..., :1]).all():
         return values[..., 0].astype(np.int64) if values.dtype == np.uint64 else values[..., 0]
-    if values.shape[2] > 3:
+    if values.shape[2] != 3 or frame.samples == "values":
         raise ImageError(f"label image with {values.shape[2]} channels; one is needed")
     packed = np.zeros(values.shape[:2], np.uint64)
     for channel in range(values.shape[2]):
-        packed = packed << np.uint64(_COLOUR_BITS) | values[..., channel].astype(np.uint64)
+        packed = packed << np.uint64(COLOUR_BITS) | values[..., channel].astype(np.uint64)
     return packed
 
 
@@ -84,8 +85,8 @@ def _without_alpha(values: np.ndarray, remarks: list[str]) -> np.ndarray:
 
 
 def _colour_name(value: int) -> str:
-    mask = 2**_COLOUR_BITS - 1
-    return f"the colour ({', '.join(str(int(value) >> shift & mask) for shift in (2 * _COLOUR_BITS, _COLOUR_BITS, 0))})"
+    mask = 2**COLOUR_BITS - 1
+    return f"the colour ({', '.join(str(int(value) >> shift & mask) for shift in (2 * COLOUR_BITS, COLOUR_BITS, 0))})"
 
 
 def merge_object_masks(
@@ -93,24 +94,27 @@ def merge_object_masks(
 ) -> tuple[np.ndarray, list[str], list[str]]:
     """Merge one mask per object, in the given order, into a label image (H, W).
 
-    The first of two overlapping objects keeps the pixels. Also returns the reason for each object that is dropped, and
-    remarks.
+    The first of two overlapping objects keeps the pixels. Several values in a mask are as many objects. Also returns
+    the reason for each object that is dropped, and remarks.
     """
     labels, dropped, remarks, count, overlap = np.zeros(size, np.uint32), list[str](), list[str](), 0, 0
     for path in paths:
         try:
-            plane, _, found = read_label_image(path, size, limits)
-            inside = plane > 0
+            found = read_label_image(path, size, limits)
+            objects = int(found.labels.max(initial=0)) if found.kind == "instances" else 1
+            inside = found.labels > 0
             free = inside & (labels == 0)
             if not free.any():
                 raise ImageError("contains no pixel" if not inside.any() else "lies under other objects")
         except ImageError as error:
             dropped.append(f"{path.name}: {error}")
             continue
-        remarks += found
+        remarks += found.remarks
+        if objects > 1:
+            remarks.append(f"{path.name}: {objects} values, each of which is read as an object")
         overlap += int(inside.sum() - free.sum())
-        count += 1
-        labels[free] = count
+        labels[free] = count + (found.labels[free] if objects > 1 else 1)
+        count += objects
     if overlap:
         dropped.append(f"{overlap} pixels belong to more than one object; the first one keeps them")
     return labels.astype(smallest_dtype(count)), dropped, remarks

@@ -1,10 +1,11 @@
 """What the names of files and folders say about label images, and about the image that each belongs to.
 
 Some names are those of label images wherever they stand: `NAME_masks`, or a folder `labels`. Others are so only where
-the image that they would belong to is there: `NAME_seg`, `mask_NAME`, `NAME-labelled` (QuPath), `train_masks/NAME`
-beside `train_images/NAME`, `SegmentationObject/NAME` beside `JPEGImages/NAME` (Pascal VOC), `01_GT/SEG/man_seg000`
-beside `01/t000` (Cell Tracking Challenge). Further files belong to an image and are no label image that can be learned
-from: `NAME_flows`, `NAME_outlines`, `01_GT/TRA/man_track000`.
+the image that they would belong to is there: `NAME_seg`, `mask_NAME`, `NAME-labelled` (QuPath), `mask.png` beside
+`image.png`, `train_masks/NAME` beside `train_images/NAME`, `annotations/NAME` beside `images/NAME`, `labelsTr/NAME`
+beside `imagesTr/NAME_0000` (nnU-Net), `SegmentationObject/NAME` beside `JPEGImages/NAME` (Pascal VOC),
+`01_GT/SEG/man_seg000` beside `01/t000` (Cell Tracking Challenge). Further files belong to an image and are no label
+image that can be learned from: `NAME_flows`, `NAME_outlines`, `01_GT/TRA/man_track000`.
 """
 
 import re
@@ -24,17 +25,34 @@ _FLAGS = re.IGNORECASE | re.DOTALL
 _LABEL_STEM = re.compile(r"(?P<base>.+?)[_-](?:cp_)?(?P<ending>masks?|labels?)", _FLAGS)
 _IMAGE_ENDINGS = ("", "_img", "_image", "-img", "-image")
 _USABLE = "labell?ed|seg|segmentation|segmented|gt|ground_?truth|instances?|annotations?|simple segmentation|"
-_USABLE += "object identities|objects"
-_OTHER = "flows|(?:cp_)?outlines?|probabilities|uncertainty"
-_ENDING = re.compile(rf"(?P<base>.+?)[ _-](?P<ending>(?P<usable>{_USABLE})|{_OTHER})", _FLAGS)
-_BEGINNING = re.compile(r"(?:masks?|labels?|seg|gt)[ _-](?P<base>.+)", _FLAGS)
+_USABLE += "object identities|objects|lbl|binary|bw|labelids|instanceids|"
+_USABLE += r"(?:cp_)?(?:masks?|labels?)(?:[ _-]?(?:corrected|refined|edited|final|manual|\d+))?"
+_OTHER = "flows|(?:cp_)?outlines?|probabilities|uncertainty|dp|cp_output|cellprob"
+_ENDING = re.compile(rf"(?P<base>.+?)[ ._-](?P<ending>(?P<usable>{_USABLE})|{_OTHER})", _FLAGS)
+_CAPITAL_ENDING = re.compile(r"(?P<base>.*?[a-z0-9])(?:Masks?|Labels?)", re.DOTALL)
+_BEGINNING = re.compile(r"(?:masks?|labels?|seg|gt)[ ._-](?P<base>.+)", _FLAGS)
+_NUMBERED = re.compile(r"(?:masks?|labels?|seg|gt)(?P<number>\d+)", _FLAGS)
+_BARE_LABELS = {"mask", "masks", "label", "labels", "gt", "seg", "segmentation", "annotation", "instances"}
+"""Whole names of label images, beside an image of one of the names below, or of the name of their folder."""
+_BARE_IMAGES = ("image", "images", "img", "imgs", "raw", "im", "input")
+_SUFFIX = re.compile(r"\.(?:ome|tiff?|png|jpe?g|bmp)$", _FLAGS)
 _FOLDER_WORDS = "masks?|labels?|gt|ground_?truth|seg|segmentations?|annotations?"
+_SIBLINGS = {
+    **dict.fromkeys(("annotations", "annotation", "segmentations", "segmentation", "segmentationmasks"), IMAGE_FOLDERS),
+    **dict.fromkeys(("lbls", "lbl", "anns", "seg", "gts", "instances"), IMAGE_FOLDERS),
+    **dict.fromkeys(("targets", "target"), (*IMAGE_FOLDERS, "inputs")),
+    "ann_dir": ("img_dir", *IMAGE_FOLDERS),
+    "labelstr": ("imagestr",),
+    "labelsts": ("imagests",),
+}
+"""Folder of label images in lower case -> sibling folders that may hold their images. Also taken: input, raw."""
 _FOLDER_END = re.compile(rf"(?P<rest>.+?)(?P<between>[ _-])(?:{_FOLDER_WORDS})", _FLAGS)
 _FOLDER_BEGIN = re.compile(rf"(?:{_FOLDER_WORDS})(?P<between>[ _-])(?P<rest>.+)", _FLAGS)
 _VOC_FOLDERS = {"segmentationobject": 0, "segmentationclass": 2}
 """Folder of Pascal VOC in lower case -> rank."""
-_TRACKING_FOLDER = re.compile(r"(?P<movie>\d+)_(?P<kind>GT|ST|RES)", _FLAGS)
+_TRACKING_FOLDER = re.compile(r"(?P<movie>\d+)_(?P<kind>GT|ST|RES|AUTO)", _FLAGS)
 _TRACKING_FILE = re.compile(r"(?P<kind>man_seg|man_track|mask)(?P<frame>\d+)", _FLAGS)
+_TRACKING_SECTION = re.compile(r"(?P<kind>man_seg_)(?P<frame>\d+)_\d+", _FLAGS)
 
 
 @dataclass(frozen=True)
@@ -85,7 +103,8 @@ def places_of(label: PurePosixPath) -> list[Place]:
         before, after = folder.parts[:at], folder.parts[at + 1 :]
         folders = [PurePosixPath(*before, name, *after) for name in IMAGE_FOLDERS] + [PurePosixPath(*before, *after)]
     folders.append(folder)
-    stems = dict.fromkeys([*_with_endings(base_of(label)), stem_of(label)])
+    others = _bases(stem_of(label)) if at is not None else []
+    stems = dict.fromkeys([*_with_endings(base_of(label)), stem_of(label), *others])
     return [(place, stem) for place in folders for stem in stems]
 
 
@@ -112,6 +131,10 @@ def relations_of(path: PurePosixPath) -> Iterator[Relation]:
     if folder.name in _VOC_FOLDERS:
         beside = (folder.parent / "jpegimages", folder.parent / "images")
         yield Relation(tuple((place, stem) for place in beside), rank=_VOC_FOLDERS[folder.name])
+    if siblings := _SIBLINGS.get(folder.name):
+        beside_it = [folder.parent / name for name in (*siblings, "input", "raw")]
+        stems = [*_bases(stem), f"{stem}_0000"]
+        yield Relation(tuple((place, base) for place in beside_it for base in stems))
     named = []
     if match := _FOLDER_END.fullmatch(folder.name):
         named += [*(f"{match['rest']}{match['between']}{word}" for word in IMAGE_FOLDERS), match["rest"]]
@@ -124,25 +147,35 @@ def relations_of(path: PurePosixPath) -> Iterator[Relation]:
         yield Relation(places, is_label=match["usable"] is not None)
     if match := _BEGINNING.fullmatch(stem):
         yield Relation(tuple((folder, base) for base in _with_endings(match["base"])))
+    if match := _CAPITAL_ENDING.fullmatch(stem):
+        yield Relation(tuple((folder, base) for base in _with_endings(match["base"])))
+    if match := _NUMBERED.fullmatch(stem):
+        words = ("img", "image", "im", "img_", "image_", "")
+        yield Relation(tuple((folder, word + match["number"]) for word in words))
+    if stem.lower() in _BARE_LABELS:
+        yield Relation(tuple((folder, name) for name in (*_BARE_IMAGES, folder.name)))
 
 
 def _of_tracking(folder: PurePosixPath, stem: str) -> Relation | None:
     """Files of the Cell Tracking Challenge: `01_GT/SEG/man_seg000` and `01_RES/mask000` belong to `01/t000`."""
-    file = _TRACKING_FILE.fullmatch(stem)
+    file = _TRACKING_FILE.fullmatch(stem) or _TRACKING_SECTION.fullmatch(stem)
     named = folder.parent if folder.name in ("seg", "tra") else folder
     movie = _TRACKING_FOLDER.fullmatch(named.name)
     if not file or not movie:
         return None
-    is_label = file["kind"].lower() == "man_seg"
+    is_label = file["kind"].lower() == "man_seg"  # a section of a volume is none of an image
     place = named.parent / movie["movie"], f"t{file['frame']}"
     return Relation((place,), is_label, rank=0 if movie["kind"].lower() == "gt" else 2)
 
 
 def _bases(stem: str) -> list[str]:
     """Stems of the image of a file in a folder of label images: the same, or without what says so once more."""
-    found = [match["base"] for pattern in (_LABEL_STEM, _ENDING, _BEGINNING) if (match := pattern.fullmatch(stem))]
+    patterns = (_LABEL_STEM, _ENDING, _BEGINNING)
+    found = [match["base"] for pattern in patterns if (match := pattern.fullmatch(stem))]
     return [name for base in (stem, *found) for name in _with_endings(base)]
 
 
 def _with_endings(base: str) -> list[str]:
-    return [base + ending for ending in _IMAGE_ENDINGS]
+    """Stems of images of a name, which may hold the suffix of an image: `a.tif_mask`, `a.ome_cp_masks`."""
+    names = dict.fromkeys([base, _SUFFIX.sub("", base)])
+    return [name + ending for name in names for ending in _IMAGE_ENDINGS]

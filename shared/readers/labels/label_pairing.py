@@ -44,21 +44,43 @@ class LabelImagePairing:
     def pair_object_masks(self) -> None:
         """Pair ID/images/NAME.png with ID/masks/*.png, one mask per object, as in the Data Science Bowl 2018.
 
-        Where one of the masks has the name of the image, it is the image's label image.
+        Where one of the masks has the name of the image, it is the image's label image. So is an only mask, where no
+        folder of the source holds several; a remark says so.
         """
+        single = {}
+        for image, masks in self._mask_folders():
+            if any(base_of(mask) in (stem_of(image), base_of(image)) for mask in masks):
+                continue
+            if len(masks) == 1:
+                single[image] = masks[0]
+                continue
+            self._take_objects(image, masks)
+        for image, mask in single.items():
+            if self.objects_of:
+                self._take_objects(image, [mask])
+                continue
+            self._remove([mask])
+            self._pair(mask, [image])
+            text = f"the label image of {printable(image)}: each is the only one in its folder, but their names differ"
+            self.remarks.append((printable(mask), text))
+
+    def _mask_folders(self) -> list[tuple[PurePosixPath, list[PurePosixPath]]]:
+        """The only image of a folder `images`, and the files of a folder `masks` beside it."""
         folders: dict[PurePosixPath, list[PurePosixPath]] = defaultdict(list)
         for relative in self.images:
             folders[relative.parent].append(relative)
+        found = []
         for folder, masks in folders.items():
-            if folder.name.lower() not in ("masks", "mask"):
-                continue
             beside = [other for other in folders if other.parent == folder.parent and _is_image_folder(other)]
             images = [image for other in beside for image in folders[other]]
-            if len(images) != 1 or any(base_of(mask) in (stem_of(images[0]), base_of(images[0])) for mask in masks):
-                continue
-            self.objects_of[images[0]] = tuple(self.files[mask] for mask in masks)
-            self.found.append("folders with one mask per object")
-            self._remove(masks)
+            if folder.name.lower() in ("masks", "mask") and len(images) == 1:
+                found.append((images[0], masks))
+        return found
+
+    def _take_objects(self, image: PurePosixPath, masks: list[PurePosixPath]) -> None:
+        self.objects_of[image] = tuple(self.files[mask] for mask in masks)
+        self.found.append("folders with one mask per object")
+        self._remove(masks)
 
     def pair_label_images(self) -> None:
         """Pair each label image with an image of the same folder, or across images/ and labels/ folders."""
@@ -121,8 +143,8 @@ class LabelImagePairing:
         ]
 
     def _pair(self, label: PurePosixPath, partners: list[PurePosixPath]) -> None:
-        """Give a label image to the one of several images of its name that has its suffix, else to the first."""
-        image = next((one for one in partners if one.suffix.lower() == label.suffix.lower()), partners[0])
+        """Give a label image to one of several images of its name: of its folder, with its suffix, else the first."""
+        image = max(partners, key=lambda one: (one.parent == label.parent, one.suffix.lower() == label.suffix.lower()))
         if image in self.mask_of or image in self.objects_of:
             self.problems.append((printable(label), f"label: not used; {printable(image)} has another label image"))
             return

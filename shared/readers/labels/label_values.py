@@ -2,32 +2,42 @@
 
 The rules, in this order; every decision but the plain cases is a remark.
 
-1. Background is 0. Where no pixel is 0, the value that holds most of the image's border and lies on all four sides is
+1. The value 255 beside values below 200 is unknown where a palette has it, or where it only rings other values; so is
+   the colour (224, 224, 192). This is the void of Pascal VOC.
+2. Background is 0. Where no pixel is 0, the value that holds most of the image's border and lies on all four sides is
    the background (ilastik's 1 and 2, white behind colours); of two values it must hold three quarters of it. Where no
    value does and one covers half of the image, the label image is rejected; otherwise all is objects.
-2. Smeared values are no numbers of objects: in a label image that was resized with interpolation, or was a JPEG,
+3. Where 0 is but thin lines or a margin, and another value encloses most of the others, that value is background as
+   well (watersheds, whose lines are 0). In a palette, the index that holds nearly the whole border is the background,
+   and 0 an object: programs that reduce colours number them at will.
+4. Smeared values are no numbers of objects: in a label image that was resized with interpolation, or was a JPEG,
    pieces of one value lie between others and nowhere fill a square of 3 x 3 px. If more than half of its pieces are
-   such, it is read as foreground above half of the largest value where nearly all of its other pixels are near 0 or
-   near that value, and rejected otherwise.
-3. One value in several pieces, or the value 255 alone, is a foreground.
-4. Classes: where at least half of the values are in several pieces of about the same size, they are read as foreground.
-5. Anything else is instances.
+   such, it is read as foreground above half of the largest difference from the background, where nearly all of its
+   other pixels are near the background or near that difference, and rejected otherwise.
+5. One value in several pieces, or the value 255 alone, is a foreground.
+6. Classes: where at least half of the values are in several pieces of about the same size, they are read as foreground.
+7. Anything else is instances.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
 
 from shared.artifacts.label_set import LabelKind
+from shared.readers.labels.background import Background, border_share, find_background
+from shared.readers.labels.numbering import renumber, smallest_dtype
 from shared.system.errors import ImageError
 
-_MIN_BORDER_SHARE = 0.5
-"""Share of the image's border that a value must hold to be the background."""
-_MIN_BORDER_SHARE_OF_TWO = 0.75
-"""The same where there are only two values, of which either may be the foreground."""
-_MAX_OBJECT_SHARE = 0.5
-"""Share of the image that an object must stay below where no pixel is background."""
+__all__ = ["COLOUR_BITS", "Interpretation", "interpret", "renumber", "smallest_dtype"]
+
+COLOUR_BITS = 16
+"""Bits of a channel in a number that stands for a colour."""
+_VOID, _MAX_BESIDE_VOID = 255, 200
+_VOID_COLOUR = 224 << 2 * COLOUR_BITS | 224 << COLOUR_BITS | 192
+_MAX_RING_PX = 6
+"""Distance from other values within which nearly all pixels of a ring lie, px."""
 _MIN_SMEARED_VALUES = 3
 """Values from which on they can be smeared."""
 _NEAR_ZERO, _NEAR_TOP, _MIN_NEAR_SHARE = 0.125, 0.75, 0.9
@@ -39,75 +49,75 @@ _SMEARED = (
 """Remark on a smeared mask."""
 _MIN_PIECE_SHARE = 0.25
 """Area of a piece, as a share of the largest of its value, from which on it counts."""
+_MIN_BORDER_SHARE_OF_FOREGROUND = 0.9
+"""Share of the image's border from which on the foreground of a mask may be its background."""
 
 
-def interpret(values: np.ndarray, describe: Callable[[int], str] = str) -> tuple[np.ndarray, LabelKind, list[str]]:
-    """Values (H, W) of unsigned integers or bool -> labels (H, W) in the smallest unsigned dtype, kind, and remarks.
+@dataclass
+class Interpretation:
+    """What a label image holds."""
 
-    Instances are renumbered from 1 in the order of their values. describe: a value for people. Raises ImageError for
-    values that mean nothing.
+    labels: np.ndarray
+    """(H, W) in the smallest unsigned dtype; instances are renumbered from 1 in the order of their values."""
+    kind: LabelKind
+    remarks: list[str] = field(default_factory=list)
+    conf: np.ndarray | None = None
+    """(H, W) uint8, 0 where the label is unknown, else 255; None where it is known everywhere."""
+
+
+def interpret(values: np.ndarray, describe: Callable[[int], str] = str, *, is_palette: bool = False) -> Interpretation:
+    """Tell what values (H, W) mean, which are unsigned integers or bool.
+
+    describe: a value for people; is_palette: whether they are indexes of a palette. Raises ImageError for values that
+    mean nothing.
     """
+    remarks: list[str] = []
+    unknown = _void(values, is_palette)
+    if unknown is not None:
+        remarks.append(f"{describe(int(values[unknown][0]))} is read as unknown, as Pascal VOC has it around objects")
+        values = np.where(unknown, 0, values).astype(values.dtype)
+    background = find_background(values, describe, remarks, is_palette)
+    found = _interpreted(values, background, remarks)
+    if unknown is not None:
+        found.conf = np.where(unknown, 0, 255).astype(np.uint8)
+    return found
+
+
+def _interpreted(values: np.ndarray, background: Background, remarks: list[str]) -> Interpretation:
     from skimage.measure import label  # takes longer to load than all other readers
 
-    remarks: list[str] = []
-    labels, names = renumber(_with_background(values, describe, remarks))
+    labels, names = renumber(background.values)
     if not len(names):
-        return labels, "instances", remarks
+        return Interpretation(labels, "instances", remarks)
     pieces = label(labels, connectivity=2)
     if len(names) >= _MIN_SMEARED_VALUES and _are_smeared(labels, pieces):
-        return _above_half(values), "foreground", [*remarks, _SMEARED]
+        return Interpretation(_above_half(values, background.name), "foreground", [*remarks, _SMEARED])
     if len(names) == 1:
-        return labels, "foreground" if names[0] == 255 or pieces.max() > 1 else "instances", remarks
+        if (share := border_share(labels)) >= _MIN_BORDER_SHARE_OF_FOREGROUND and not labels.all():
+            remarks.append(
+                f"the foreground holds {100 * share:.0f} % of the image's border; invert it if that is the background"
+            )
+        return Interpretation(labels, "foreground" if names[0] == 255 or pieces.max() > 1 else "instances", remarks)
     if count := _pieces_of_classes(labels, pieces, len(names)):
         remarks.append(f"{len(names)} values in {count} pieces are taken for classes, and read as foreground")
-        return (labels > 0).astype(np.uint8), "foreground", remarks
-    return labels, "instances", remarks
+        return Interpretation((labels > 0).astype(np.uint8), "foreground", remarks)
+    return Interpretation(labels, "instances", remarks)
 
 
-def renumber(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Renumber (H, W) integers >= 0 to 0, 1, ... n in the smallest unsigned dtype; also return the n old values."""
-    if values.dtype in (np.bool_, np.uint8, np.uint16):
-        present = np.bincount(values.ravel()).nonzero()[0]
-        names = present[present > 0]
-        table = np.zeros(int(present.max(initial=0)) + 1, smallest_dtype(len(names)))
-        table[names] = np.arange(1, len(names) + 1)
-        return table[values.astype(np.uint16)], names
-    names, inverse = np.unique(values, return_inverse=True)
-    first = 0 if names[0] == 0 else 1
-    return (inverse.reshape(values.shape) + first).astype(smallest_dtype(len(names))), names[names > 0]
-
-
-def smallest_dtype(count: int) -> type[np.unsignedinteger]:
-    """Return the smallest unsigned dtype that holds `count` instances."""
-    return np.uint8 if count < 2**8 else np.uint16 if count < 2**16 else np.uint32
-
-
-def _with_background(values: np.ndarray, describe: Callable[[int], str], remarks: list[str]) -> np.ndarray:
-    """Values whose background is 0."""
-    if (values == 0).any():
-        return values
-    names, counts = np.unique(values, return_counts=True)
-    if len(names) == 1:
-        raise ImageError(f"every pixel is {describe(names[0])}; background must be 0")
-    found = _value_of_border(values, _MIN_BORDER_SHARE if len(names) > 2 else _MIN_BORDER_SHARE_OF_TWO)
-    if found is not None:
-        covered = 100 * float((values == found).mean())
-        remarks.append(f"no pixel is 0; {describe(found)}, {covered:.0f} % of the image, is taken for the background")
-        return np.where(values == found, 0, values).astype(values.dtype)
-    if counts.max() >= _MAX_OBJECT_SHARE * values.size:
-        listed = ", ".join(describe(name) for name in names[:3]) + (", ..." if len(names) > 3 else "")
-        raise ImageError(f"no pixel is 0 (background), and which of {listed} it is cannot be told; set it to 0")
-    remarks.append(f"no pixel is 0 (background): all belong to one of {len(names)} objects")
-    return values
-
-
-def _value_of_border(values: np.ndarray, min_share: float) -> int | None:
-    """The value of at least this share of the image's border, if it lies on all four sides."""
-    sides = (values[0], values[-1], values[:, 0], values[:, -1])
-    names, counts = np.unique(np.concatenate(sides), return_counts=True)
-    best = names[counts.argmax()]
-    is_background = counts.max() >= min_share * counts.sum() and all((side == best).any() for side in sides)
-    return best if is_background else None
+def _void(values: np.ndarray, is_palette: bool) -> np.ndarray | None:
+    """Pixels (H, W) bool whose label is unknown; None where all are known."""
+    if values.dtype == np.uint64:
+        unknown = values == _VOID_COLOUR
+        return unknown if unknown.any() and not unknown.all() else None
+    unknown = values == _VOID
+    others = (values > 0) & ~unknown
+    if not unknown.any() or not others.any() or values[~unknown].max() >= _MAX_BESIDE_VOID:
+        return None
+    if not is_palette:
+        reach = np.ones((2 * _MAX_RING_PX + 1, 2 * _MAX_RING_PX + 1), np.uint8)
+        if cv2.dilate(others.astype(np.uint8), reach)[unknown].mean() < _MIN_NEAR_SHARE:
+            return None
+    return unknown
 
 
 def _are_smeared(labels: np.ndarray, pieces: np.ndarray) -> bool:
@@ -125,15 +135,27 @@ def _are_smeared(labels: np.ndarray, pieces: np.ndarray) -> bool:
     return bool(is_thin.sum() > len(is_thin) / 2 and beside_others[is_thin[pieces]].mean() > 0.5)
 
 
-def _above_half(values: np.ndarray) -> np.ndarray:
+def _above_half(values: np.ndarray, background: int) -> np.ndarray:
     """Foreground {0, 1} of a smeared mask (H, W). Raises ImageError for smeared instances."""
-    shares = values / float(values.max())
+    difference = _difference(values, background)
+    shares = difference / difference.max()
     square = np.ones((3, 3), np.uint8)
     inner = cv2.dilate(shares, square) - cv2.erode(shares, square) < _NEAR_ZERO
     of_objects = shares[inner & (shares > _NEAR_ZERO)]
     if not len(of_objects) or (of_objects >= _NEAR_TOP).mean() < _MIN_NEAR_SHARE:
         raise ImageError("its values are no numbers of objects: save label images without interpolation or JPEG")
     return (shares > 0.5).astype(np.uint8)
+
+
+def _difference(values: np.ndarray, background: int) -> np.ndarray:
+    """Difference from the background, of colours the largest of the three channels: (H, W) float64."""
+    if values.dtype != np.uint64:
+        return np.abs(values.astype(np.float64) - background)
+    mask = np.uint64(2**COLOUR_BITS - 1)
+    channels = [values >> np.uint64(COLOUR_BITS * channel) & mask for channel in range(3)]
+    names = [background >> COLOUR_BITS * channel & int(mask) for channel in range(3)]
+    differences = [np.abs(one.astype(np.float64) - name) for one, name in zip(channels, names, strict=True)]
+    return np.max(differences, axis=0)
 
 
 def _pieces_of_classes(labels: np.ndarray, pieces: np.ndarray, count: int) -> int:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from shared.artifacts.annotation import Annotation, clip_box
+from shared.readers.labels.annotations import Annotations, single
 from shared.readers.labels.coco import CocoImage, category, unknown
 from shared.readers.labels.label_values import smallest_dtype
 from shared.system.errors import ImageError
@@ -16,34 +17,53 @@ MIN_VISIBLE_SHARE = 0.9
 """Share of an object that must stay visible in a label image where objects overlap."""
 _MAX_HIDDEN_SHARE = 0.5
 """Share of the objects that are hidden more than that, from which on no label image is drawn."""
+_ERRORS = (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError)
+"""What rows of other forms than COCO's lead to."""
 _MAX_OUTLINE_PX = 4_000_000
 """Length of an outline, px: what draws it needs memory in proportion."""
 
 
-def coco_annotations(image: CocoImage, size: tuple[int, int]) -> tuple[list[Annotation], list[str]]:
-    """Return the valid annotations of an image of (height, width) px, and the reason for each that is dropped.
+def coco_annotations(image: CocoImage, size: tuple[int, int]) -> Annotations:
+    """Return the valid annotations of an image of (height, width) px, and what is dropped.
 
-    Raises ImageError where the file describes an image of another size.
+    Raises ImageError where the file describes an image of another size, or in other units than px.
     """
     if image.declared is not None and image.declared != size:
         (height, width), shown = image.declared, f"{size[1]} x {size[0]}"
         raise ImageError(f"the annotations are of an image of {width} x {height} px; this one is {shown}")
-    found, dropped = [], []
+    if image.rows and all(_is_share(row.get("bbox")) for row in image.rows):
+        raise ImageError("its boxes lie within 0 to 1: shares of the image's size; give px")
+    found, result = [], Annotations()
     for number, row in enumerate(image.rows, 1):
         try:
             found.append(_annotation(row, image.categories, size))
+            continue
         except ImageError as error:
-            dropped.append(f"annotation {row.get('id', number)}: {error}")
-        except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
-            dropped.append(f"annotation {number}: not valid COCO ({type(error).__name__}: {error})")
-    single = list({_identity(item): item for item in found}.values())
-    if repeated := len(found) - len(single):
-        dropped.append(f"{repeated} annotations repeat others, with the same category and outline or box")
-    return single, dropped
+            result.dropped.append(f"annotation {row.get('id', number)}: {error}")
+        except _ERRORS as error:
+            result.dropped.append(f"annotation {number}: not valid COCO ({type(error).__name__}: {error})")
+        result.lost += 1
+        result.unsure += _place(row, size)
+    result.found, repeated = single(found)
+    if repeated:
+        result.dropped.append(f"{repeated} annotations repeat others, with the same category and outline or box")
+    return result
 
 
-def _identity(item: Annotation) -> tuple[object, ...]:
-    return item.category, item.bbox, item.rle["counts"] if item.rle else None, item.iscrowd
+def _is_share(box: Any) -> bool:
+    """Whether the numbers of a box are shares of an image's sides."""
+    numbers = [value for value in box if isinstance(value, (int, float))] if isinstance(box, list) else []
+    return len(numbers) == 4 and all(0 <= value <= 1 for value in numbers) and sum(numbers) > 0
+
+
+def _place(row: dict[str, Any], size: tuple[int, int]) -> list[Annotation]:
+    """Where a dropped annotation lies, as far as it can be told: by its outline, else by its box."""
+    for part in ("segmentation", "bbox"):
+        try:
+            return [_annotation({part: row[part]}, {}, size)]
+        except (ImageError, *_ERRORS):
+            continue
+    return []
 
 
 def _annotation(row: dict[str, Any], categories: dict[Any, str], size: tuple[int, int]) -> Annotation:
@@ -156,15 +176,16 @@ class Drawing:
     remarks: list[str] = field(default_factory=list)
 
 
-def rasterise(found: Sequence[Annotation], size: tuple[int, int], *, has_outlines: bool = False) -> Drawing:
+def rasterise(annotations: Annotations, size: tuple[int, int], *, has_outlines: bool = False) -> Drawing:
     """Draw outlines into a label image, smaller objects on top.
 
-    Confidence is 0 on crowds, and within the box of an object without outline. Where all outlines are crowds, which
-    some programs write for single objects, each is an object. has_outlines: whether an image without any annotation has
-    an empty label image.
+    Confidence is 0 on crowds, within the box of an object without outline, and where an object was dropped. Where all
+    outlines are crowds, which some programs write for single objects, each is an object. has_outlines: whether an image
+    without any annotation has an empty label image.
     """
     from pycocotools import mask as coco_mask
 
+    found = annotations.found or []
     if not found:
         return Drawing(np.zeros(size, np.uint8)) if has_outlines else Drawing()
     outlined = [item for item in found if item.rle is not None]
@@ -186,7 +207,7 @@ def rasterise(found: Sequence[Annotation], size: tuple[int, int], *, has_outline
     if hidden:
         drawing.remarks.append(f"{hidden} of {len(objects)} objects are hidden by others in part in the label image")
     drawing.labels = _in_order(labels, outlined, objects)
-    drawing.conf = _confidence(found, labels)
+    drawing.conf = _confidence(found, annotations.unsure, labels)
     if boxes := sum(item.rle is None for item in found):
         drawing.remarks.append(f"{boxes} of {len(found)} objects have a box and no outline; their boxes are left out")
     return drawing
@@ -202,17 +223,23 @@ def _in_order(labels: np.ndarray, outlined: Sequence[Annotation], objects: Seque
     return table[labels]
 
 
-def _confidence(found: Sequence[Annotation], labels: np.ndarray) -> np.ndarray | None:
-    """0 on crowds and in boxes without outline, where no object (H, W) is, 255 elsewhere; None without any of them."""
+def _confidence(
+    found: Sequence[Annotation], unsure_places: Sequence[Annotation], labels: np.ndarray
+) -> np.ndarray | None:
+    """0 on crowds, in boxes without outline and in unsure places, where no object (H, W) is, 255 elsewhere.
+
+    None without any of them.
+    """
     from pycocotools import mask as coco_mask
 
     unsure = np.zeros(labels.shape, bool)
     every_is_crowd = all(item.iscrowd for item in found if item.rle is not None)
-    for item in found:
+    lost = [replace(item, iscrowd=1) for item in unsure_places]
+    for item in [*found, *lost]:
         if item.rle is None:
             x, y, width, height = item.bbox
             unsure[math.floor(y) : math.ceil(y + height), math.floor(x) : math.ceil(x + width)] = True
-        elif item.iscrowd and not every_is_crowd:
+        elif item.iscrowd and (item in lost or not every_is_crowd):
             unsure |= coco_mask.decode(item.rle) > 0
     unsure &= labels == 0
     return np.where(unsure, 0, 255).astype(np.uint8) if unsure.any() else None

@@ -6,6 +6,7 @@ from typing import Any
 from defusedxml import ElementTree
 
 from shared.artifacts.annotation import Annotation, clip_box
+from shared.readers.labels.annotations import Annotations, single
 from shared.system.errors import ImageError
 from shared.system.names import visible
 
@@ -32,27 +33,28 @@ def _root(path: Path) -> Any:
         return ElementTree.fromstring(data.decode("latin-1"))
 
 
-def voc_annotations(path: Path, size: tuple[int, int]) -> tuple[list[Annotation], list[str]]:
-    """Return the valid boxes of an image of (height, width) px, and the reason for each that is dropped.
+def voc_annotations(path: Path, size: tuple[int, int]) -> Annotations:
+    """Return the valid boxes of an image of (height, width) px, and what is dropped.
 
     x = xmin and width = xmax - xmin, as labelImg and similar programs write them.
     """
     root = _root(path)
     _check_declared_size([root.findtext(f"size/{side}") for side in ("height", "width")], size)
-    found, dropped = [], []
+    found, result = [], Annotations()
     for number, item in enumerate(root.iter("object"), 1):
         name = visible((item.findtext("name") or "object").strip())
         try:
             corners = [float(item.findtext(f"bndbox/{side}") or "nan") for side in ("xmin", "ymin", "xmax", "ymax")]
             box = clip_box((corners[0], corners[1], corners[2], corners[3]), size)
         except (ImageError, ValueError) as error:
-            dropped.append(f"object {number} ({name}): {error}")
+            result.dropped.append(f"object {number} ({name}): {error}")
+            result.lost += 1
             continue
         found.append(Annotation(name, box, box[2] * box[3]))
-    single = list({(item.category, item.bbox): item for item in found}.values())
-    if repeated := len(found) - len(single):
-        dropped.append(f"{repeated} objects repeat others, with the same name and box")
-    return single, dropped
+    result.found, repeated = single(found)
+    if repeated:
+        result.dropped.append(f"{repeated} objects repeat others, with the same name and box")
+    return result
 
 
 def _check_declared_size(texts: list[str | None], size: tuple[int, int]) -> None:

@@ -8,9 +8,11 @@ import pytest
 from image_files import two_objects
 from pycocotools import mask as coco_mask
 
+from shared.artifacts.annotation import Annotation
 from shared.artifacts.coco import AnnotationWriter
+from shared.readers.labels import outlines
+from shared.readers.labels.annotations import Annotations
 from shared.readers.labels.coco import CocoImage, read_coco
-from shared.readers.labels.outlines import coco_annotations, rasterise
 from shared.system.errors import ImageError
 
 
@@ -39,6 +41,16 @@ def as_counts(mask: np.ndarray) -> dict:
     runs = np.diff(np.flatnonzero(np.diff(flat.astype(int)) != 0), prepend=0)
     counts = runs.tolist() if not mask.ravel(order="F")[0] else [0, *runs.tolist()]
     return {"size": list(mask.shape), "counts": counts}
+
+
+def coco_annotations(image: CocoImage, size: tuple[int, int]) -> tuple[list[Annotation], list[str]]:
+    """What can be used, and the reasons for the rest."""
+    read = outlines.coco_annotations(image, size)
+    return read.found, read.dropped
+
+
+def rasterise(found: list[Annotation], size: tuple[int, int], **settings) -> outlines.Drawing:
+    return outlines.rasterise(Annotations(found), size, **settings)
 
 
 def test_polygons_and_run_lengths_become_instances(tmp_path):

@@ -19,7 +19,8 @@ LIMITS = Limits()
 
 
 def read(path: Path, size: tuple[int, int] = (30, 40)) -> tuple[np.ndarray, str, list[str]]:
-    return read_label_image(path, size, LIMITS)
+    found = read_label_image(path, size, LIMITS)
+    return found.labels, found.kind, found.remarks
 
 
 @pytest.mark.parametrize(

@@ -244,11 +244,17 @@ def test_coco_in_the_same_folder_or_another(tmp_path):
     (tmp_path / "settings.json").write_text('{"images": 3}')
     (tmp_path / "broken.json").write_text('{"images": [')
     layout = recognise(tmp_path)
-    assert {str(i.relative) for i in layout.images if i.coco} == {"train/a.png", "val/c.png"}
-    assert layout.ignored == {"json": 2} and "COCO json (2 images)" in layout.description
-    assert len(layout.problems) == 2
-    assert any("gone.png" in reason and "is missing" in reason for _, reason in layout.problems)
-    assert any("several files" in reason for _, reason in layout.problems)
+    assert {str(i.relative) for i in layout.images if i.coco} == {"train/a.png", "val/a.png", "val/c.png"}
+    assert layout.ignored == {"json": 2} and "COCO json (3 images)" in layout.description
+    assert [reason for _, reason in layout.problems] == ["label: the image 'gone.png' is missing"]
+
+
+def test_coco_whose_image_has_several_candidates(tmp_path):
+    folder_of(tmp_path, "p1/a.png", "p2/a.png")
+    (tmp_path / "annotations.json").write_text(coco("a.png"))
+    assert [reason for _, reason in recognise(tmp_path).problems] == [
+        "label: the image 'a.png' is ambiguous: several files have its name"
+    ]
 
 
 def test_pascal_voc_in_the_same_folder_or_another(tmp_path):

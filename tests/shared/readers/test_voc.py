@@ -21,7 +21,8 @@ def voc(*boxes: tuple[object, ...], size: tuple[int, int] = (30, 40)) -> str:
 def test_boxes_of_pascal_voc(tmp_path):
     text = voc((2, 3, 10, 13), (-5, -5, 5, 5), (30, 20, 99, 99), (7, 7, 7, 9), (9, 9, 8, 12), (1, 2, 3), ("x", 1, 2, 3))
     (tmp_path / "a.xml").write_text(text)
-    found, dropped = voc_annotations(tmp_path / "a.xml", (30, 40))
+    read = voc_annotations(tmp_path / "a.xml", (30, 40))
+    found, dropped = read.found, read.dropped
     assert [item.bbox for item in found] == [(2, 3, 8, 10), (0, 0, 5, 5), (30, 20, 10, 10)]
     assert [text.split(" (")[0] for text in dropped] == ["object 4", "object 5", "object 6", "object 7"]
     assert "degenerate" in dropped[0]
