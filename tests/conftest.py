@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,10 +17,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 """A script's `&` ignores Ctrl-C, and child processes inherit that; tests send them Ctrl-C."""
 
 
-TAKEN = os.environ.get("CYTOLOOM_TESTS_TAKEN")
+TAKEN = os.environ.pop("CYTOLOOM_TESTS_TAKEN", None)
 """Folder in which the processes of `tools/run_tests.py` note the groups of tests that they have taken."""
-_mine: dict[str, bool] = {}
-"""Group -> whether this process runs it."""
 
 
 def group(item: pytest.Item) -> str:
@@ -28,25 +27,38 @@ def group(item: pytest.Item) -> str:
     return "docker" if uses_docker else item.nodeid.split("::")[0].replace("/", ".")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With several processes, begin with the largest group."""
-    if TAKEN:
-        items.sort(key=lambda item: group(item) != "docker")
+def taken_by_this_process(items: list[pytest.Item]) -> Iterator[pytest.Item]:
+    """The tests of the groups that no other process has taken, the largest group first; takes a group when it comes."""
+    assert TAKEN is not None
+    mine: dict[str, bool] = {}
+    for item in sorted(items, key=lambda item: group(item) != "docker"):
+        name = group(item)
+        if name not in mine:
+            try:
+                (Path(TAKEN) / name).mkdir()
+                mine[name] = True
+            except FileExistsError:
+                mine[name] = False
+        if mine[name]:
+            yield item
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_runtest_protocol(item: pytest.Item) -> bool | None:
-    """Leave out the tests of a group that another process has taken."""
-    if not TAKEN:
+def pytest_runtestloop(session: pytest.Session) -> bool | None:
+    """Run as one of several processes: pytest's own loop, over the tests that this one takes."""
+    if not TAKEN or session.config.option.collectonly or session.testsfailed:
         return None
-    name = group(item)
-    if name not in _mine:
-        try:
-            (Path(TAKEN) / name).mkdir()
-            _mine[name] = True
-        except FileExistsError:
-            _mine[name] = False
-    return None if _mine[name] else True
+    tests = taken_by_this_process(session.items)
+    item = next(tests, None)
+    while item is not None:
+        following = next(tests, None)
+        item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+        if session.shouldfail:
+            raise session.Failed(session.shouldfail)
+        if session.shouldstop:
+            raise session.Interrupted(session.shouldstop)
+        item = following
+    return True
 
 
 class Tree:

@@ -1,7 +1,7 @@
 """Derive split, class and group of images from the names of their folders and files."""
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import PurePosixPath
 
 from shared.artifacts.keys import printable
@@ -16,6 +16,9 @@ CLASS_NAMES |= {"abnormal", "benign", "malignant", "tumor", "tumour", "cancer", 
 """Names of sibling folders that are classes even without a split folder above them."""
 STRUCTURE = {*SPLITS, *IMAGE_FOLDERS, *MASK_FOLDERS}
 """Names of folders in lower case that say what kind of files they hold."""
+_LABEL_WORDS = {"annotations", "annotation", "ann", "anns", "instances", "coco", "voc", "xml", "xmls", "json", "jsons"}
+_LABEL_WORDS |= {"labels", "default", "export", "set", "data", "dataset"}
+"""Words in the names of files and folders of labels that tell no folder of images from another."""
 
 
 def assign_classes(images: list[SourceImage]) -> list[str]:
@@ -23,7 +26,7 @@ def assign_classes(images: list[SourceImage]) -> list[str]:
 
     Folders are classes where every split folder holds the same two or more names, or some of them; a single name must
     be in `CLASS_NAMES`. Without split folders only siblings with names in `CLASS_NAMES` are classes: others may be
-    plates. So may those that hold label images, or folders of images and of label images: they are samples.
+    plates. Folders of one image each, some with label images, are samples, not classes.
     """
     position: dict[PurePosixPath, int] = {}
     below: dict[str, set[str]] = defaultdict(set)
@@ -56,12 +59,12 @@ def _are_classes(below: dict[str, set[str]]) -> bool:
 
 
 def _hold_samples(images: list[SourceImage], position: dict[PurePosixPath, int]) -> bool:
-    """Whether the folders at these positions hold label images, or folders `images`."""
-    return any(
-        image.mask_path or image.object_masks or {part.lower() for part in folders[at + 1 :]} & STRUCTURE
-        for image in images
-        if (at := position.get(image.relative)) is not None and (folders := image.relative.parent.parts)
+    """Whether the folders at these positions hold one image each, some of them with a label image."""
+    folders = Counter(
+        image.relative.parts[: position[image.relative] + 1] for image in images if image.relative in position
     )
+    has_labels = any(image.mask_path or image.object_masks for image in images if image.relative in position)
+    return has_labels and set(folders.values()) == {1}
 
 
 def _are_known(names: set[str]) -> bool:
@@ -94,10 +97,41 @@ def group_by_name(images: list[SourceImage], pattern: re.Pattern[str]) -> int:
     return count
 
 
-def other_split(one: PurePosixPath, other: PurePosixPath) -> bool:
-    """Whether two files are in folders of different splits."""
-    splits = {SPLITS[path.parts[at].lower()] for path in (one, other) if (at := _split_position(path)) is not None}
-    return len(splits) > 1
+def contradicts(named: PurePosixPath, image: PurePosixPath, labels: PurePosixPath | None = None) -> bool:
+    """Whether a path in a file of labels, or the place of that file, says that an image is in another folder or split.
+
+    named: the path; labels: the file. Folders count from the last on, without those that say what they hold.
+    """
+    stated = split_of(named) or (split_of(labels, with_name=True) if labels else "")
+    actual = split_of(image)
+    if stated and actual and stated != actual:
+        return True
+    folders = (_own_folders(path) for path in (named, image))
+    return any(a != b for a, b in zip(*map(reversed, folders), strict=False))
+
+
+def split_of(path: PurePosixPath, *, with_name: bool = False) -> str:
+    """Split that a path is of: of its last folder that names one, such as `val2017`; empty without any.
+
+    with_name: the name of the file counts first, where it says nothing else: `instances_train2017.json`.
+    """
+    if with_name:
+        words = [word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", path.stem)]
+        named = [SPLITS[word] for word in words if word in SPLITS]
+        if named and set(words) <= {*SPLITS, *_LABEL_WORDS}:
+            return named[0]
+    words = [re.sub(r"[\d_-]+$|(?<=[a-z])[_-].*$", "", part.lower()) for part in path.parent.parts]
+    return next((SPLITS[word] for word in reversed(words) if word in SPLITS), "")
+
+
+def _own_folders(path: PurePosixPath) -> list[str]:
+    """Folders of a path in lower case, without those that say what they hold."""
+    return [part for part in map(str.lower, path.parent.parts) if not _is_structure(part)]
+
+
+def _is_structure(part: str) -> bool:
+    words = [word for word in re.split(r"[^a-z]+", part) if word]
+    return bool(words) and set(words) <= {*STRUCTURE, *_LABEL_WORDS}
 
 
 def _split_position(relative: PurePosixPath) -> int | None:

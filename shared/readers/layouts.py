@@ -59,11 +59,9 @@ def recognise(source: Path, group_pattern: re.Pattern[str] | None = None) -> Lay
         label_images.pair_by_relation()
     images = label_images.source_images()
     annotations, listed = AnnotationPairing(images), ListedClasses(images)
-    for relative in by_kind.pop("json", []):
-        for image, name in annotations.add_coco(files[relative], relative):
-            listed.add(image, name, relative)
-    for relative in by_kind.pop("xml", []):
-        annotations.add_voc(files[relative], relative)
+    for image, name, relative in annotations.add_coco([(one, files[one]) for one in by_kind.pop("json", [])]):
+        listed.add(image, name, relative)
+    annotations.add_voc([(one, files[one]) for one in by_kind.pop("xml", [])])
     classes = assign_classes(images)
     assign_splits_and_groups(images)
     for suffix in sorted(TABLE_SUFFIXES):

@@ -4,14 +4,13 @@ A name with other folders than the image's is not taken for it: `train/000.png` 
 say `images`, and those of another computer, do not count.
 """
 
-import re
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
 from shared.artifacts.keys import key_of
 from shared.readers.file_names import normal, stem_of
-from shared.readers.folder_names import SPLITS, STRUCTURE
+from shared.readers.folder_names import contradicts
 from shared.readers.source_image import SourceImage
 
 
@@ -37,13 +36,23 @@ class ImageLookup:
         for folder in beside.parents:
             if (image := self._by_path.get(folder / name)) is not None:
                 return image, ""
+        refused = ""
+        is_elsewhere = name.is_absolute() or ":" in name.parts[0] or ".." in name.parts
+        stated = PurePosixPath(name.name) if is_elsewhere else name
         for part in self._parts(name, beside):
-            candidates = [one for one in self._by_part.get(part, []) if not _contradicts(name, beside, one.relative)]
+            all_of_name = self._by_part.get(part, [])
+            candidates = [one for one in all_of_name if not contradicts(stated, normal(one.relative), beside)]
             if len(candidates) == 1:
                 return candidates[0], ""
             if candidates:
                 return None, "is ambiguous: several files have its name"
-        return None, "is missing"
+            refused = refused or next((one.relative.as_posix() for one in all_of_name), "")
+        return None, f"is missing ({refused} is of another folder or split)" if refused else "is missing"
+
+    def is_exact(self, text: str, beside: PurePosixPath) -> bool:
+        """Whether `text` is the path of an image, relative to the folder of `beside` or to one above."""
+        name, beside = normal(PurePosixPath(text.strip().replace("\\", "/"))), normal(beside)
+        return any(folder / name in self._by_path for folder in beside.parents)
 
     def _parts(self, name: PurePosixPath, beside: PurePosixPath) -> list[str]:
         """What the name may be a part of, the most exact first."""
@@ -52,19 +61,3 @@ class ImageLookup:
             "/".join(name.parts[i:]) for i in range(1, len(name.parts))
         ]  # absolute, or of a folder above the source
         return [*beneath, name.as_posix(), *tails, name.name]
-
-
-def _contradicts(name: PurePosixPath, beside: PurePosixPath, image: PurePosixPath) -> bool:
-    """Whether the file `beside`, or the name in it, says that the image is in another folder or split."""
-    stated = {split for part in (*name.parts[:-1], *_words(beside)) if (split := SPLITS.get(part.lower()))}
-    actual = next((split for part in image.parent.parts if (split := SPLITS.get(part.lower()))), None)
-    if stated and actual and actual not in stated:
-        return True
-    folders = [part.lower() for part in (name.parent.name, image.parent.name)]
-    is_elsewhere = name.is_absolute() or ":" in name.parts[0] or ".." in name.parts
-    return all(part and part not in STRUCTURE for part in folders) and folders[0] != folders[1] and not is_elsewhere
-
-
-def _words(file: PurePosixPath) -> list[str]:
-    """Folders of a file, and the words of its name: `instances`, `train`, of `instances_train2017.json`."""
-    return [*file.parts[:-1], *re.split(r"[^A-Za-z]+", file.stem)]

@@ -6,7 +6,7 @@ from typing import Literal
 import cv2
 import numpy as np
 
-from shared.readers.decode.limits import DeclaredSize
+from shared.readers.decode.limits import DeclaredSize, Palette
 from shared.system.errors import ImageError
 
 
@@ -27,9 +27,14 @@ def bmp_header(head: bytes, size: int) -> DeclaredSize:
     return DeclaredSize(height, width, 3, itemsize=1)
 
 
-def bmp_samples(head: bytes) -> tuple[Literal["values", "colours", "indexes"], bool]:
-    """Return what a pixel holds, and whether there is alpha, which is not read."""
-    return "indexes" if struct.unpack("<H", head[28:30])[0] <= 8 else "colours", False
+def bmp_samples(head: bytes) -> tuple[Literal["values", "colours"] | Palette, bool]:
+    """Return what a pixel holds, or the palette, and whether there is alpha, which is not read."""
+    if struct.unpack("<H", head[28:30])[0] > 8:
+        return "colours", False
+    offset, header = struct.unpack("<II", head[10:18])
+    table = head[14 + header : offset]
+    colours = np.frombuffer(table[: len(table) // 4 * 4] or bytes(4), np.uint8).reshape(-1, 4)[:, 2::-1]
+    return Palette.of(colours) or "values", False
 
 
 def decode_bmp(data: bytes) -> np.ndarray:

@@ -39,11 +39,31 @@ class Frame:
     number: int = 0
     """Number of the image in the file, from 0; planes stored in another file of a set are counted but not listed."""
     samples: Literal["values", "colours", "indexes"] = "values"
-    """What a pixel holds according to the header: values, red, green and blue, or indexes of a palette."""
+    """What a pixel holds according to the header: values, red, green and blue, or indexes of a palette of colours."""
+    palette: "Palette | None" = None
+    """The palette of indexes."""
     has_alpha: bool = False
     """Whether the last channel is opacity according to the header."""
     place: tuple[tuple[str, int], ...] = ()
     """Position along each axis of frames that the file names, such as T and Z, in alphabetical order."""
+
+
+@dataclass(frozen=True)
+class Palette:
+    """What a palette of colours says about its indexes."""
+
+    zero_is_black: bool
+    """Whether the first colour is black."""
+    has_void: bool
+    """Whether colour 255 is that of Pascal VOC's void."""
+
+    @classmethod
+    def of(cls, colours: np.ndarray) -> "Palette | None":
+        """Colours (N, 3) uint8 -> what they say; None for greys in order, whose indexes are values."""
+        if (colours == colours[:, :1]).all() and (np.diff(colours[:, 0].astype(int)) >= 0).all():
+            return None
+        void = len(colours) == 256 and tuple(colours[255]) == (224, 224, 192)
+        return cls(not colours[0].any(), void)
 
 
 @dataclass(frozen=True)

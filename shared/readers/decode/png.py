@@ -8,7 +8,7 @@ from typing import Literal
 import imagecodecs
 import numpy as np
 
-from shared.readers.decode.limits import DeclaredSize
+from shared.readers.decode.limits import DeclaredSize, Palette
 from shared.system.errors import ImageError
 
 _CHANNELS = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}
@@ -33,10 +33,15 @@ def png_header(head: bytes, size: int) -> DeclaredSize:
     return DeclaredSize(height, width, _CHANNELS[colour], 2 if depth == 16 else 1)
 
 
-def png_samples(head: bytes) -> tuple[Literal["values", "colours", "indexes"], bool]:
-    """Return what a pixel holds, and whether there is alpha."""
+def png_samples(head: bytes) -> tuple[Literal["values", "colours"] | Palette, bool]:
+    """Return what a pixel holds, or the palette, and whether there is alpha."""
     colour = head[25]
-    return "indexes" if colour == 3 else "colours" if colour in (2, 6) else "values", colour in (4, 6)
+    if colour != 3:
+        return "colours" if colour in (2, 6) else "values", colour in (4, 6)
+    table = next((head[start:end] for kind, start, end in _chunks(head) if kind == b"PLTE"), b"")
+    return Palette.of(
+        np.frombuffer(table[: len(table) // 3 * 3] or bytes(3), np.uint8).reshape(-1, 3)
+    ) or "values", False
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from shared.readers.decode.bmp import bmp_header, bmp_samples, bmp_with_grey_palette, decode_bmp
 from shared.readers.decode.jpeg import decode_jpeg, jpeg_exif, jpeg_header
-from shared.readers.decode.limits import DeclaredSize, Limits, check_size, drop_alpha
+from shared.readers.decode.limits import DeclaredSize, Limits, Palette, check_size, drop_alpha
 from shared.readers.decode.orientation import exif_orientation, is_transposed, turn
 from shared.readers.decode.png import decode_png, png_exif, png_header, png_samples, png_with_grey_palette
 from shared.system.errors import ImageError
@@ -32,8 +32,8 @@ class RasterFormat:
     """Whole file -> the same file whose palette, if it has one, maps every index to itself."""
     exif: Callable[[bytes], bytes | None] = lambda head: None
     """First bytes of the file -> Exif metadata (a TIFF header on); None without any."""
-    samples: Callable[[bytes], tuple[Literal["values", "colours", "indexes"], bool]] = lambda head: ("colours", False)
-    """First bytes of the file -> `samples` and `has_alpha` of its frame."""
+    samples: Callable[[bytes], tuple[Literal["values", "colours"] | Palette, bool]] = lambda head: ("colours", False)
+    """First bytes of the file -> `samples`, or the palette, and `has_alpha` of its frame."""
 
 
 FORMATS = {
@@ -60,7 +60,9 @@ class RasterReader:
         if is_transposed(self.orientation):
             declared = replace(declared, height=declared.width, width=declared.height)
         samples, has_alpha = FORMATS[head[:2]].samples(head)
-        self.frames = [replace(declared.frame(), samples=samples, has_alpha=has_alpha)]
+        palette = samples if isinstance(samples, Palette) else None
+        kind = "indexes" if isinstance(samples, Palette) else samples
+        self.frames = [replace(declared.frame(), samples=kind, palette=palette, has_alpha=has_alpha)]
 
     def read(self, index: int, *, raw: bool = False) -> tuple[np.ndarray, list[str]]:
         """Decode to (H, W, C) uint8 or uint16, turned as its orientation says; also return remarks.

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import tifffile
 
-from shared.readers.decode.limits import DeclaredSize, Frame, Limits, check_size, drop_alpha
+from shared.readers.decode.limits import DeclaredSize, Frame, Limits, Palette, check_size, drop_alpha
 from shared.readers.decode.pixel_size import ome_other_files, ome_pixel_sizes, tag_pixel_size
 from shared.readers.decode.tiff_series import (
     NotTaken,
@@ -93,6 +93,7 @@ class TiffReader:
         if orientation in range(2, 9):
             self._remarks.append(f"its orientation ({orientation}) is not applied; the pixels stay as they are stored")
         samples, has_alpha = samples_of(stack)
+        palette = samples if isinstance(samples, Palette) else None
         counts = tuple(stack.shape[i] for i in stack.frame_axes)
         if len(self.frames) + math.prod(counts) > MAX_FRAMES:
             raise ImageError(f"declares {math.prod(counts)} frames; the limit is {MAX_FRAMES}")
@@ -100,7 +101,8 @@ class TiffReader:
         for number, where in enumerate(np.ndindex(*counts), self._counted):
             if any(page is not None for page in self._pages(stack, where)):
                 frame = declared.frame(scale, number)
-                self.frames.append(replace(frame, samples=samples, has_alpha=has_alpha, place=stack.place(where)))
+                place, kind = stack.place(where), "indexes" if isinstance(samples, Palette) else samples
+                self.frames.append(replace(frame, samples=kind, palette=palette, has_alpha=has_alpha, place=place))
                 self._where.append((stack, where))
         self._counted += math.prod(counts)
 

@@ -4,8 +4,10 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import tifffile
 
+from shared.readers.decode.limits import Palette
 from shared.system.errors import ImageError
 
 _MAX_LAST_CHANNELS, _MIN_LAST_SIDE = 32, 32
@@ -74,11 +76,12 @@ def check_colours(page: tifffile.TiffPage) -> None:
     raise ImageError(f"a TIFF whose colours are {known(page.photometric).name}; save it as RGB")
 
 
-def samples_of(stack: Stack) -> tuple[Literal["values", "colours", "indexes"], bool]:
-    """Return what a pixel holds according to the header, and whether its last sample is opacity."""
+def samples_of(stack: Stack) -> tuple[Literal["values", "colours"] | Palette, bool]:
+    """Return what a pixel holds according to the header, or the palette, and whether its last sample is opacity."""
     page, known = stack.series.keyframe, tifffile.PHOTOMETRIC
-    if page.photometric == known.PALETTE:
-        return "indexes", False
+    if page.photometric == known.PALETTE and page.colormap is not None:
+        table = page.colormap >> 8 if page.colormap.max() > 255 else page.colormap
+        return Palette.of(table.T.astype(np.uint8)) or "values", False
     has_alpha = bool(page.extrasamples) and page.extrasamples[-1] in (1, 2)
     is_rgb = page.photometric in (known.RGB, known.YCBCR)
     return "colours" if is_rgb else "values", stack.size("S") > 1 and (has_alpha or (is_rgb and stack.size("S") == 4))

@@ -1,12 +1,13 @@
 """Find the image of each annotation file (COCO JSON, Pascal VOC XML) by its name."""
 
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from shared.artifacts.keys import printable
 from shared.readers.classes.image_lookup import ImageLookup
 from shared.readers.file_names import stem_of
-from shared.readers.folder_names import other_split
+from shared.readers.folder_names import contradicts
 from shared.readers.labels import coco, voc
 from shared.readers.reading_bounds import text_bounds
 from shared.readers.source_image import SourceImage
@@ -31,8 +32,33 @@ class AnnotationPairing:
         for image in images:
             self._by_stem[stem_of(image.relative)].append(image)
 
-    def add_coco(self, path: Path, relative: PurePosixPath) -> list[tuple[SourceImage, str]]:
-        """Attach the annotations of a COCO file to its images; ignore any other JSON. Returns the images' classes."""
+    def add_coco(self, files: Sequence[tuple[PurePosixPath, Path]]) -> list[tuple[SourceImage, str, PurePosixPath]]:
+        """Attach the annotations of COCO files to their images; ignore any other JSON.
+
+        Images that a file names by their exact path come first. Returns the images' classes, with the file.
+        """
+        entries = []
+        for relative, path in files:
+            for entry in self._read_coco(path, relative):
+                entries.append((not self._lookup.is_exact(entry.file_name, relative), entry, relative))
+        classes = []
+        for _, entry, relative in sorted(entries, key=lambda item: item[0]):
+            match, problem = self._lookup.find(entry.file_name, relative)
+            if match is not None and match.coco is not None and entry.has_objects:
+                if not entry.rows or not match.coco.rows:  # one of the files only lists the image
+                    match.coco = entry if entry.rows else match.coco
+                    continue
+                match, problem = None, "is annotated twice"
+            if match is None:
+                self.problems.append((printable(relative), f"label: the image {entry.file_name!r} {problem}"))
+                continue
+            classes += [(match, name, relative) for name in entry.classes]
+            if entry.has_objects:
+                match.coco = entry
+                self.found["COCO json"] += 1
+        return classes
+
+    def _read_coco(self, path: Path, relative: PurePosixPath) -> list[coco.CocoImage]:
         try:
             file = isolated(text_bounds(path), coco.read_coco, path)
         except ImageError as error:
@@ -42,22 +68,15 @@ class AnnotationPairing:
             self.ignored["json"] += 1
             return []
         self.problems += [(printable(relative), f"label: {problem}") for problem in file.problems]
-        classes = []
-        for entry in file.images:
-            match, problem = self._lookup.find(entry.file_name, relative)
-            if match is not None and match.coco is not None and entry.has_objects:
-                match, problem = None, "is annotated twice"
-            if match is None:
-                self.problems.append((printable(relative), f"label: the image {entry.file_name!r} {problem}"))
-                continue
-            classes += [(match, name) for name in entry.classes]
-            if entry.has_objects:
-                match.coco = entry
-                self.found["COCO json"] += 1
-        return classes
+        return file.images
 
-    def add_voc(self, path: Path, relative: PurePosixPath) -> None:
-        """Attach a Pascal VOC file to the image of its name that is nearest, and in the same split."""
+    def add_voc(self, files: Sequence[tuple[PurePosixPath, Path]]) -> None:
+        """Attach Pascal VOC files to their images, the nearest first."""
+        for relative, path in sorted(files, key=lambda item: -self._nearness(item[0])):
+            self._add_voc(path, relative)
+
+    def _add_voc(self, path: Path, relative: PurePosixPath) -> None:
+        """Attach a Pascal VOC file to the image of its name that is nearest, and of no other folder or split."""
         match = self._nearest(relative)
         if not _is_voc(path):
             if match:
@@ -81,9 +100,12 @@ class AnnotationPairing:
             remark = f"the annotation of {printable(match[0].relative)}, not of {others}, which has the same name"
             self.remarks.append((printable(relative), remark))
 
+    def _nearness(self, relative: PurePosixPath) -> int:
+        return max((_shared_folders(relative, image.relative) for image in self._nearest(relative)), default=0)
+
     def _nearest(self, relative: PurePosixPath) -> list[SourceImage]:
-        """The images of this name that share most folders with the file, without those of another split."""
-        same = [one for one in self._by_stem[stem_of(relative)] if not other_split(relative, one.relative)]
+        """The images of this name that share most folders with the file, without those of another folder or split."""
+        same = [one for one in self._by_stem[stem_of(relative)] if not contradicts(relative, one.relative)]
         shared = [_shared_folders(relative, image.relative) for image in same]
         return [image for image, count in zip(same, shared, strict=True) if count == max(shared)]
 

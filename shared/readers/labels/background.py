@@ -18,6 +18,8 @@ _MAX_OBJECT_SHARE = 0.5
 """Share of the image that an object must stay below where no pixel is background."""
 _MIN_ENCLOSED_SHARE = 0.5
 """Share of the other values' pixels that a background besides 0 encloses."""
+_MIN_RECTANGLE_SHARE = 0.75
+"""Share of the image that the rectangle around all other values than 0 has where 0 is a margin."""
 _LINE_PX = 5
 """Lines nowhere fill a square of this side, px."""
 
@@ -32,12 +34,15 @@ class Background:
 
 
 def find_background(
-    values: np.ndarray, describe: Callable[[int], str], remarks: list[str], is_palette: bool
+    values: np.ndarray, describe: Callable[[int], str], remarks: list[str], numbered_at_will: bool
 ) -> Background:
-    """Set the background of values (H, W) to 0. Raises ImageError where it cannot be told."""
+    """Set the background of values (H, W) to 0. Raises ImageError where it cannot be told.
+
+    numbered_at_will: whether 0 may be an object like any other value.
+    """
     if not (values == 0).any():
         return _without_zero(values, describe, remarks)
-    if is_palette and (name := _border_value(values, _MIN_BORDER_SHARE_OF_INDEX)):
+    if numbered_at_will and (name := _border_value(values, _MIN_BORDER_SHARE_OF_INDEX)):
         remarks.append(
             f"{describe(name)} of the palette holds the image's border and is taken for the background, 0 for an object"
         )
@@ -92,18 +97,20 @@ def _enclosing_value(values: np.ndarray) -> int | None:
     rest = others & (values != name)
     if not rest.any():
         return None
-    return int(name) if _filled(values == name)[rest].mean() >= _MIN_ENCLOSED_SHARE else None
+    return int(name) if filled(values == name)[rest].mean() >= _MIN_ENCLOSED_SHARE else None
 
 
 def _is_lines_and_margin(zeros: np.ndarray) -> bool:
-    """Whether 0, (H, W) bool, is nothing but thin lines within the rectangle around all that is not 0."""
+    """Whether 0, (H, W) bool, is nothing but thin lines within the rectangle around the rest, which fills the image."""
     rows, columns = np.flatnonzero(~zeros.all(axis=1)), np.flatnonzero(~zeros.all(axis=0))
+    if (rows[-1] + 1 - rows[0]) * (columns[-1] + 1 - columns[0]) < _MIN_RECTANGLE_SHARE * zeros.size:
+        return False
     within = zeros[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].astype(np.uint8)
     outside = cv2.erode(within, np.ones((_LINE_PX, _LINE_PX), np.uint8), borderValue=0)
     return not outside.any()
 
 
-def _filled(mask: np.ndarray) -> np.ndarray:
+def filled(mask: np.ndarray) -> np.ndarray:
     """Fill all holes of a mask (H, W) bool."""
     count, pieces = cv2.connectedComponents((~mask).astype(np.uint8), connectivity=4)
     is_open = np.zeros(count, bool)

@@ -171,7 +171,7 @@ def _add_rows(rows: list[Any], images: dict[Hashable, CocoImage]) -> Counter[Has
 
 def _without_zeros(number: Hashable) -> str:
     """An id without leading zeros: 1 for 000001."""
-    return str(number).lstrip("0") or "0"
+    return str(int(str(number))) if str(number).isdecimal() else str(number)
 
 
 def _take_classes(file: CocoFile) -> None:

@@ -38,7 +38,7 @@ def read_label_image(
         pixels, remarks = file.read(number, raw=True)
     values = _to_integers(pixels, frame, remarks)
     describe = _colour_name if values.dtype == np.uint64 else lambda value: f"the value {value}"
-    found = interpret(values, describe, is_palette=frame.samples == "indexes")
+    found = interpret(values, describe, frame.palette)
     found.remarks = [f"{path.name}: {remark}" for remark in remarks + found.remarks]
     return found
 
@@ -79,6 +79,9 @@ def _without_alpha(values: np.ndarray, remarks: list[str]) -> np.ndarray:
         return colours
     if (colours == colours[0, 0]).all():
         remarks.append("the values are those of the alpha channel: the colour is the same everywhere")
+        return alpha
+    if not colours[(alpha > 0)[..., 0]].any():
+        remarks.append("the values are those of the alpha channel: all that is not transparent is black")
         return alpha
     remarks.append("transparent pixels are taken for background")
     return np.where(alpha == 0, 0, colours).astype(values.dtype)

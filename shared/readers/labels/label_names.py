@@ -22,7 +22,11 @@ MASK_FOLDERS = ("labels", "label", "masks", "mask", "ground_truth", "groundtruth
 Place = tuple[PurePosixPath, str]
 """Folder in lower case, and stem, of an image."""
 _FLAGS = re.IGNORECASE | re.DOTALL
-_LABEL_STEM = re.compile(r"(?P<base>.+?)[_-](?:cp_)?(?P<ending>masks?|labels?)", _FLAGS)
+_LABEL_STEM = re.compile(
+    r"(?P<base>.+?)[_-](?:cp_)?(?P<ending>masks?|labels?)(?P<better>[_-](?:corrected|refined|edited|final|manual))?",
+    _FLAGS,
+)
+_OBJECT_STEM = re.compile(r"(?P<base>.+?)[ ._-](?:cp_)?(?:masks?|labels?)[ _-]?(?P<number>\d+)", _FLAGS)
 _IMAGE_ENDINGS = ("", "_img", "_image", "-img", "-image")
 _USABLE = "labell?ed|seg|segmentation|segmented|gt|ground_?truth|instances?|annotations?|simple segmentation|"
 _USABLE += "object identities|objects|lbl|binary|bw|labelids|instanceids|"
@@ -40,12 +44,12 @@ _FOLDER_WORDS = "masks?|labels?|gt|ground_?truth|seg|segmentations?|annotations?
 _SIBLINGS = {
     **dict.fromkeys(("annotations", "annotation", "segmentations", "segmentation", "segmentationmasks"), IMAGE_FOLDERS),
     **dict.fromkeys(("lbls", "lbl", "anns", "seg", "gts", "instances"), IMAGE_FOLDERS),
-    **dict.fromkeys(("targets", "target"), (*IMAGE_FOLDERS, "inputs")),
+    **dict.fromkeys(("targets", "target"), ("input", "inputs", *IMAGE_FOLDERS)),
     "ann_dir": ("img_dir", *IMAGE_FOLDERS),
     "labelstr": ("imagestr",),
     "labelsts": ("imagests",),
 }
-"""Folder of label images in lower case -> sibling folders that may hold their images. Also taken: input, raw."""
+"""Folder of label images in lower case -> sibling folders that may hold their images."""
 _FOLDER_END = re.compile(rf"(?P<rest>.+?)(?P<between>[ _-])(?:{_FOLDER_WORDS})", _FLAGS)
 _FOLDER_BEGIN = re.compile(rf"(?:{_FOLDER_WORDS})(?P<between>[ _-])(?P<rest>.+)", _FLAGS)
 _VOC_FOLDERS = {"segmentationobject": 0, "segmentationclass": 2}
@@ -90,9 +94,27 @@ def base_of(path: PurePosixPath) -> str:
 
 
 def rank(label: PurePosixPath) -> int:
-    """Priority among several label images of one image: masks before mask, labels, label."""
-    match = _LABEL_STEM.fullmatch(stem_of(label))
-    return ["masks", "mask", "labels", "label"].index(match["ending"].lower()) if match else -1
+    """Priority among label images of one image: corrected ones, masks, mask, labels, label, others, binary ones.
+
+    In a folder of label images, a name that says no more comes first.
+    """
+    stem = stem_of(label)
+    if match := _LABEL_STEM.fullmatch(stem):
+        return -2 if match["better"] else ["masks", "mask", "labels", "label"].index(match["ending"].lower())
+    if match := _ENDING.fullmatch(stem):
+        return 5 if (match["usable"] or "").lower() in ("binary", "bw") else 4
+    return -1
+
+
+def object_base(path: PurePosixPath) -> tuple[PurePosixPath, int] | None:
+    """Path of the label image that a mask of one object is a part of, and its number: `a_mask_2` of `a_mask`."""
+    match = _OBJECT_STEM.fullmatch(stem_of(path))
+    return (path.with_name(f"{match['base']}_mask{path.suffix}"), int(match["number"])) if match else None
+
+
+def is_other(path: PurePosixPath) -> bool:
+    """Whether a file is named as something that belongs to an image and is no label image, such as `NAME_outlines`."""
+    return is_other_stem(stem_of(path))
 
 
 def places_of(label: PurePosixPath) -> list[Place]:
@@ -131,20 +153,11 @@ def relations_of(path: PurePosixPath) -> Iterator[Relation]:
     if folder.name in _VOC_FOLDERS:
         beside = (folder.parent / "jpegimages", folder.parent / "images")
         yield Relation(tuple((place, stem) for place in beside), rank=_VOC_FOLDERS[folder.name])
-    if siblings := _SIBLINGS.get(folder.name):
-        beside_it = [folder.parent / name for name in (*siblings, "input", "raw")]
-        stems = [*_bases(stem), f"{stem}_0000"]
-        yield Relation(tuple((place, base) for place in beside_it for base in stems))
-    named = []
-    if match := _FOLDER_END.fullmatch(folder.name):
-        named += [*(f"{match['rest']}{match['between']}{word}" for word in IMAGE_FOLDERS), match["rest"]]
-    if match := _FOLDER_BEGIN.fullmatch(folder.name):
-        named += [*(f"{word}{match['between']}{match['rest']}" for word in IMAGE_FOLDERS), match["rest"]]
-    if named:
-        yield Relation(tuple((folder.parent / name, base) for name in named for base in _bases(stem)))
+    yield from _of_folders(folder, stem)
     if match := _ENDING.fullmatch(stem):
         places = tuple((folder, base) for base in _with_endings(match["base"]))
-        yield Relation(places, is_label=match["usable"] is not None)
+        is_binary = (match["usable"] or "").lower() in ("binary", "bw")
+        yield Relation(places, is_label=match["usable"] is not None, rank=3 if is_binary else 1)
     if match := _BEGINNING.fullmatch(stem):
         yield Relation(tuple((folder, base) for base in _with_endings(match["base"])))
     if match := _CAPITAL_ENDING.fullmatch(stem):
@@ -154,6 +167,26 @@ def relations_of(path: PurePosixPath) -> Iterator[Relation]:
         yield Relation(tuple((folder, word + match["number"]) for word in words))
     if stem.lower() in _BARE_LABELS:
         yield Relation(tuple((folder, name) for name in (*_BARE_IMAGES, folder.name)))
+
+
+def _of_folders(folder: PurePosixPath, stem: str) -> Iterator[Relation]:
+    """Files of a folder of label images beside one of images: `annotations/train/a` belongs to `images/train/a`."""
+    for at, part in enumerate(folder.parts):
+        named = list(_SIBLINGS.get(part, ()))
+        if match := _FOLDER_END.fullmatch(part):
+            named += [*(f"{match['rest']}{match['between']}{word}" for word in IMAGE_FOLDERS), match["rest"]]
+        if match := _FOLDER_BEGIN.fullmatch(part):
+            named += [*(f"{word}{match['between']}{match['rest']}" for word in IMAGE_FOLDERS), match["rest"]]
+        places = [PurePosixPath(*folder.parts[:at], name, *folder.parts[at + 1 :]) for name in named]
+        stems = [*_bases(stem), f"{stem}_0000"]
+        if places:
+            yield Relation(tuple((place, base) for place in places for base in stems), is_label=not is_other_stem(stem))
+
+
+def is_other_stem(stem: str) -> bool:
+    """As `is_other`, by the stem."""
+    match = _ENDING.fullmatch(stem)
+    return match is not None and match["usable"] is None
 
 
 def _of_tracking(folder: PurePosixPath, stem: str) -> Relation | None:

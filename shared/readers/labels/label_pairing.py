@@ -11,7 +11,9 @@ from shared.readers.labels.label_names import (
     Relation,
     base_of,
     is_label,
+    is_other,
     lower,
+    object_base,
     pair_name,
     places_of,
     rank,
@@ -77,16 +79,30 @@ class LabelImagePairing:
                 found.append((images[0], masks))
         return found
 
-    def _take_objects(self, image: PurePosixPath, masks: list[PurePosixPath]) -> None:
+    def _take_objects(
+        self, image: PurePosixPath, masks: list[PurePosixPath], how: str = "folders with one mask per object"
+    ) -> None:
         self.objects_of[image] = tuple(self.files[mask] for mask in masks)
-        self.found.append("folders with one mask per object")
+        self.found.append(how)
         self._remove(masks)
+
+    def _pass_on(self, file: PurePosixPath, image: PurePosixPath) -> None:
+        """Give an image the label image that was made of its label image: `a_bw_labels` of `a_bw` of `a`."""
+        labels = self.mask_of.pop(file)
+        used = image if image not in self.mask_of and image not in self.objects_of else None
+        if used:
+            self.mask_of[image] = labels
+        else:
+            self.found.pop()
+        self.problems.append((printable(file), f"label: not used; {printable(image)} has another label image"))
 
     def pair_label_images(self) -> None:
         """Pair each label image with an image of the same folder, or across images/ and labels/ folders."""
         labels = [file for file in self.images if is_label(file)]
         self._remove(labels)
         named = self._by_place(self.images)
+        self._pair_objects(labels, named)
+        labels = [label for label in labels if not self._is_left_out(label, named)]
         for label in sorted(labels, key=lambda label: (rank(label), label)):
             places = [*places_of(label), *(place for relation in relations_of(label) for place in relation.places)]
             if partners := next((named[place] for place in places if place in named), []):
@@ -94,6 +110,28 @@ class LabelImagePairing:
             else:
                 self.without_image.append(label)
                 self.problems.append((printable(label), "label: named like a label image, but its image is missing"))
+
+    def _pair_objects(self, labels: list[PurePosixPath], named: dict[Place, list[PurePosixPath]]) -> None:
+        """Pair NAME with NAME_mask_1, NAME_mask_2, ..., one mask per object; NAME_mask may be one of them."""
+        parts: dict[PurePosixPath, list[tuple[int, PurePosixPath]]] = defaultdict(list)
+        for file in [*labels, *self.images]:
+            base, number = object_base(file) or (file if is_label(file) else None, -1)
+            places = places_of(base) if base else []
+            if image := next((named[place][0] for place in places if place in named), None):
+                parts[image].append((number, file))
+        for image, numbered in parts.items():
+            if image not in self.objects_of and len(numbered) > 1 and sum(number >= 0 for number, _ in numbered):
+                masks = [file for _, file in sorted(numbered)]
+                self._take_objects(image, masks, "numbered masks, one per object")
+                labels[:] = [label for label in labels if label not in masks]
+
+    def _is_left_out(self, label: PurePosixPath, named: dict[Place, list[PurePosixPath]]) -> bool:
+        """Leave out what is in a folder of label images, but belongs to an image as something else."""
+        partner = next((named[place][0] for place in places_of(label) if place in named), None)
+        if partner is None or not is_other(label):
+            return False
+        self.remarks.append((printable(label), f"left out: no label image, it belongs to {printable(partner)}"))
+        return True
 
     def pair_by_relation(self) -> None:
         """Pair files that are label images only because the image that their name points to is there.
@@ -107,7 +145,9 @@ class LabelImagePairing:
         pairs = [(file, *found[file][0]) for file in taken if found[file] and found[file][0][1][0] not in taken]
         self._remove([file for file, *_ in pairs])
         for file, relation, partners in sorted(pairs, key=lambda pair: (pair[1].rank, pair[0])):
-            if relation.is_label:
+            if relation.is_label and file in self.mask_of:
+                self._pass_on(file, partners[0])
+            elif relation.is_label:
                 self._pair(file, partners)
             else:
                 self.remarks.append((printable(file), f"left out: no image, it belongs to {printable(partners[0])}"))

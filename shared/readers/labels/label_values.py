@@ -2,14 +2,14 @@
 
 The rules, in this order; every decision but the plain cases is a remark.
 
-1. The value 255 beside values below 200 is unknown where a palette has it, or where it only rings other values; so is
-   the colour (224, 224, 192). This is the void of Pascal VOC.
+1. The colour (224, 224, 192), in a palette or not, is unknown: the void of Pascal VOC. So is the value 255 beside
+   values below 200 where it is thin lines that enclose most of these.
 2. Background is 0. Where no pixel is 0, the value that holds most of the image's border and lies on all four sides is
    the background (ilastik's 1 and 2, white behind colours); of two values it must hold three quarters of it. Where no
    value does and one covers half of the image, the label image is rejected; otherwise all is objects.
-3. Where 0 is but thin lines or a margin, and another value encloses most of the others, that value is background as
-   well (watersheds, whose lines are 0). In a palette, the index that holds nearly the whole border is the background,
-   and 0 an object: programs that reduce colours number them at will.
+3. Where 0 is but thin lines or a narrow margin, and another value encloses most of the others, that value is background
+   as well (watersheds, whose lines are 0). In a palette whose first colour is not black, the index that holds nearly
+   the whole border is the background, and 0 an object: programs that reduce colours number them at will.
 4. Smeared values are no numbers of objects: in a label image that was resized with interpolation, or was a JPEG,
    pieces of one value lie between others and nowhere fill a square of 3 x 3 px. If more than half of its pieces are
    such, it is read as foreground above half of the largest difference from the background, where nearly all of its
@@ -26,7 +26,8 @@ import cv2
 import numpy as np
 
 from shared.artifacts.label_set import LabelKind
-from shared.readers.labels.background import Background, border_share, find_background
+from shared.readers.decode.limits import Palette
+from shared.readers.labels.background import Background, border_share, filled, find_background
 from shared.readers.labels.numbering import renumber, smallest_dtype
 from shared.system.errors import ImageError
 
@@ -36,8 +37,10 @@ COLOUR_BITS = 16
 """Bits of a channel in a number that stands for a colour."""
 _VOID, _MAX_BESIDE_VOID = 255, 200
 _VOID_COLOUR = 224 << 2 * COLOUR_BITS | 224 << COLOUR_BITS | 192
-_MAX_RING_PX = 6
-"""Distance from other values within which nearly all pixels of a ring lie, px."""
+_MAX_RING_PX = 8
+"""Width of rings of the value 255, px."""
+_MIN_RINGED_SHARE = 0.5
+"""Share of the other values' pixels that rings enclose."""
 _MIN_SMEARED_VALUES = 3
 """Values from which on they can be smeared."""
 _NEAR_ZERO, _NEAR_TOP, _MIN_NEAR_SHARE = 0.125, 0.75, 0.9
@@ -65,18 +68,21 @@ class Interpretation:
     """(H, W) uint8, 0 where the label is unknown, else 255; None where it is known everywhere."""
 
 
-def interpret(values: np.ndarray, describe: Callable[[int], str] = str, *, is_palette: bool = False) -> Interpretation:
+def interpret(
+    values: np.ndarray, describe: Callable[[int], str] = str, palette: Palette | None = None
+) -> Interpretation:
     """Tell what values (H, W) mean, which are unsigned integers or bool.
 
-    describe: a value for people; is_palette: whether they are indexes of a palette. Raises ImageError for values that
-    mean nothing.
+    describe: a value for people; palette: of values that are its indexes. Raises ImageError for values that mean
+    nothing.
     """
     remarks: list[str] = []
-    unknown = _void(values, is_palette)
+    unknown = _void(values, palette)
     if unknown is not None:
         remarks.append(f"{describe(int(values[unknown][0]))} is read as unknown, as Pascal VOC has it around objects")
         values = np.where(unknown, 0, values).astype(values.dtype)
-    background = find_background(values, describe, remarks, is_palette)
+    numbered_at_will = palette is not None and not palette.zero_is_black
+    background = find_background(values, describe, remarks, numbered_at_will)
     found = _interpreted(values, background, remarks)
     if unknown is not None:
         found.conf = np.where(unknown, 0, 255).astype(np.uint8)
@@ -104,7 +110,7 @@ def _interpreted(values: np.ndarray, background: Background, remarks: list[str])
     return Interpretation(labels, "instances", remarks)
 
 
-def _void(values: np.ndarray, is_palette: bool) -> np.ndarray | None:
+def _void(values: np.ndarray, palette: Palette | None) -> np.ndarray | None:
     """Pixels (H, W) bool whose label is unknown; None where all are known."""
     if values.dtype == np.uint64:
         unknown = values == _VOID_COLOUR
@@ -113,11 +119,11 @@ def _void(values: np.ndarray, is_palette: bool) -> np.ndarray | None:
     others = (values > 0) & ~unknown
     if not unknown.any() or not others.any() or values[~unknown].max() >= _MAX_BESIDE_VOID:
         return None
-    if not is_palette:
-        reach = np.ones((2 * _MAX_RING_PX + 1, 2 * _MAX_RING_PX + 1), np.uint8)
-        if cv2.dilate(others.astype(np.uint8), reach)[unknown].mean() < _MIN_NEAR_SHARE:
-            return None
-    return unknown
+    if palette is not None and palette.has_void:
+        return unknown
+    square = np.ones((_MAX_RING_PX + 1, _MAX_RING_PX + 1), np.uint8)
+    is_thin = not cv2.erode(unknown.astype(np.uint8), square, borderValue=0).any()
+    return unknown if is_thin and filled(unknown)[others].mean() >= _MIN_RINGED_SHARE else None
 
 
 def _are_smeared(labels: np.ndarray, pieces: np.ndarray) -> bool:

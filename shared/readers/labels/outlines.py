@@ -31,7 +31,7 @@ def coco_annotations(image: CocoImage, size: tuple[int, int]) -> Annotations:
     if image.declared is not None and image.declared != size:
         (height, width), shown = image.declared, f"{size[1]} x {size[0]}"
         raise ImageError(f"the annotations are of an image of {width} x {height} px; this one is {shown}")
-    if image.rows and all(_is_share(row.get("bbox")) for row in image.rows):
+    if image.rows and all(_is_share(row.get("bbox")) and not row.get("segmentation") for row in image.rows):
         raise ImageError("its boxes lie within 0 to 1: shares of the image's size; give px")
     found, result = [], Annotations()
     for number, row in enumerate(image.rows, 1):
@@ -195,6 +195,8 @@ def rasterise(annotations: Annotations, size: tuple[int, int], *, has_outlines: 
     if all(item.iscrowd for item in outlined):
         outlined = [replace(item, iscrowd=0) for item in outlined]
         drawing.remarks.append(f"all {len(outlined)} outlines are marked as crowds (iscrowd 1); read as single objects")
+    elif crowds := sum(item.iscrowd for item in outlined):
+        drawing.remarks.append(f"{crowds} of {len(outlined)} outlines are marked as crowds (iscrowd 1) and left out")
     objects = sorted((item for item in outlined if not item.iscrowd), key=lambda item: -item.area)
     labels = np.zeros(size, np.uint32)
     for number, item in enumerate(objects, 1):

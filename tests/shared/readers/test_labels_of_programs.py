@@ -45,6 +45,11 @@ def same_objects(found: np.ndarray, truth: np.ndarray) -> bool:
     return len(pairs) == len(np.unique(found)) == len(np.unique(truth)) and (0, 0) in pairs
 
 
+def disc(y: int, x: int, radius: int) -> np.ndarray:
+    rows, columns = np.ogrid[:96, :96]
+    return (rows - y) ** 2 + (columns - x) ** 2 <= radius**2
+
+
 def enlarged(small: np.ndarray, method: Image.Resampling) -> np.ndarray:
     return np.array(Image.fromarray(small).resize((96, 96), method))
 
@@ -55,7 +60,7 @@ class TestValues:
         mask[8:42, 8:42] = mask[48:92, 48:92] = 255
         mask[10:40, 10:40], mask[50:90, 50:90] = 1, 2
         palette = Image.fromarray(mask, "P")
-        palette.putpalette(list(range(256)) * 3)
+        palette.putpalette([0, 0, 0, 128, 0, 0, 0, 128, 0, *[7] * 756, 224, 224, 192])
         save(tmp_path / "in/JPEGImages/a.png", IMAGE)
         (tmp_path / "in/SegmentationObject").mkdir()
         palette.save(tmp_path / "in/SegmentationObject/a.png")
@@ -140,6 +145,41 @@ class TestValues:
             not len(outcome.labels) and f"label image with {count} channels; one is needed" in outcome.rejects["a.png"]
         )
 
+    @pytest.mark.parametrize("name", ["a_masks.png", "a_masks.bmp", "a_masks.tif"])
+    def test_a_hole_in_confluent_cells_stays_a_hole(self, tmp_path: Path, name: str) -> None:
+        """A grey BMP has a palette of greys, whose indexes are values; so are those of a palette that begins black."""
+        mask = np.where(OBJECTS == 5, 0, 255).astype(np.uint8)
+        assert np.array_equal(labelled(tmp_path / "grey", mask, name).labels.mask("a") > 0, mask > 0)
+        palette = Image.fromarray(mask // 255, "P")
+        palette.putpalette([0, 0, 0, 255, 255, 255])
+        assert np.array_equal(labelled(tmp_path / "palette", palette, name).labels.mask("a") > 0, mask > 0)
+
+    def test_nuclei_of_255_within_cells_are_known(self, tmp_path: Path) -> None:
+        mask = np.zeros((96, 96), np.uint8)
+        for centre in ((15, 15), (15, 50), (50, 20), (70, 70)):
+            mask[disc(*centre, 12)] = 128
+        for centre in ((15, 15), (15, 50), (50, 20), (70, 70)):
+            mask[disc(*centre, 5)] = 255
+        outcome = labelled(tmp_path, mask)
+        assert np.array_equal(outcome.labels.mask("a") > 0, mask > 0) and (outcome.labels.conf("a") == 255).all()
+
+    def test_white_background_is_no_void(self, tmp_path: Path) -> None:
+        mask = np.where(OBJECTS > 0, 100, 255).astype(np.uint8)
+        outcome = labelled(tmp_path, mask, "a_masks.bmp")
+        assert np.array_equal(outcome.labels.mask("a") > 0, OBJECTS > 0) and (outcome.labels.conf("a") == 255).all()
+
+    def test_a_single_cell_with_a_nucleus_is_no_background(self, tmp_path: Path) -> None:
+        mask = np.zeros((96, 96), np.uint8)
+        mask[30:60, 20:80] = 1
+        mask[38:50, 40:55] = 2
+        assert np.array_equal(labelled(tmp_path, mask).labels.mask("a") > 0, mask > 0)
+
+    def test_black_objects_on_a_transparent_image(self, tmp_path: Path) -> None:
+        alpha = (OBJECTS > 0).astype(np.uint8) * 255
+        white = np.where(alpha > 0, 0, 255).astype(np.uint8)
+        outcome = labelled(tmp_path, np.dstack([white] * 3 + [alpha]))
+        assert np.array_equal(outcome.labels.mask("a") > 0, OBJECTS > 0)
+
 
 class TestFrames:
     def test_frames_pair_by_the_axes_that_both_files_name(self, tmp_path: Path) -> None:
@@ -195,6 +235,8 @@ class TestNames:
             ("images/a.tif", "labels/a-labelled.tif"),
             ("images/a.tif", "labels/a_GT.tif"),
             ("01/t000.tif", "01_AUTO/SEG/man_seg000.tif"),
+            ("img_dir/train/a.png", "ann_dir/train/a.png"),
+            ("images/train/a.png", "annotations/train/a.png"),
         ],
     )
     def test_pairs(self, tmp_path: Path, pair: tuple[str, str]) -> None:
@@ -203,6 +245,43 @@ class TestNames:
         outcome = ingest(tmp_path / "in", tmp_path / "out")
         assert [entry.source for entry in outcome.images.entries.values()] == [pair[0]]
         assert [same_objects(outcome.labels.mask(key), OBJECTS) for key in outcome.labels.entries] == [True]
+
+    @pytest.mark.parametrize(
+        ("best", "others"),
+        [
+            ("masks/a_cp_masks.png", ["masks/a_outlines.png", "masks/a_flows.png"]),
+            ("labels/a_labels.png", ["labels/a_binary.png"]),
+            ("a_cp_masks_corrected.png", ["a_cp_masks.png"]),
+            ("a_seg.png", ["a_binary.png"]),
+            ("a_bw_labels.png", ["a_bw.png"]),
+        ],
+    )
+    def test_the_best_of_several_label_images(self, tmp_path: Path, best: str, others: list[str]) -> None:
+        image = "images/a.png" if "/" in best else "a.png"
+        save(tmp_path / "in" / image, IMAGE)
+        save(tmp_path / "in" / best, OBJECTS)
+        for other in others:
+            save(tmp_path / "in" / other, ((OBJECTS == 3) * 255).astype(np.uint8))
+        outcome = ingest(tmp_path / "in", tmp_path / "out")
+        (key,) = outcome.labels.keys()
+        assert list(outcome.sources()) == [image] and same_objects(outcome.labels.mask(key), OBJECTS)
+
+    def test_outlines_alone_are_no_label_image(self, tmp_path: Path) -> None:
+        save(tmp_path / "in/images/a.png", IMAGE)
+        save(tmp_path / "in/labels/a_outlines.png", OBJECTS)
+        outcome = ingest(tmp_path / "in", tmp_path / "out")
+        assert not len(outcome.labels) and "left out: no label image" in remarks(outcome)
+
+    @pytest.mark.parametrize("folder", ["", "masks/"])
+    @pytest.mark.parametrize("first", ["a_mask1.png", "a_mask.png"])
+    def test_numbered_masks_are_objects(self, tmp_path: Path, folder: str, first: str) -> None:
+        save(tmp_path / "in" / ("images/a.png" if folder else "a.png"), IMAGE)
+        names = [first, *(f"a_mask{number}.png" for number in range(2, 10))]
+        for number, name in enumerate(names, 1):
+            save(tmp_path / "in" / folder / name, ((number == OBJECTS) * 255).astype(np.uint8))
+        outcome = ingest(tmp_path / "in", tmp_path / "out")
+        (key,) = outcome.labels.keys()
+        assert len(outcome.images) == 1 and same_objects(outcome.labels.mask(key), OBJECTS)
 
     @pytest.mark.parametrize("name", ["a_dP.tif", "a_cp_output.png", "a_flows.tif"])
     def test_other_results_of_cellpose_are_no_images(self, tmp_path: Path, name: str) -> None:
@@ -250,6 +329,12 @@ class TestNames:
             save(tmp_path / f"in/train/{name}/a_masks.png", OBJECTS)
         outcome = ingest(tmp_path / "in", tmp_path / "out")
         assert not outcome.labels.classes() and len(outcome.labels) == 2
+        for name in ("lobular", "ductal"):
+            for number in range(3):
+                save(tmp_path / f"classes/train/{name}/{number}.png", IMAGE)
+        save(tmp_path / "classes/train/ductal/1_mask.png", OBJECTS)
+        found = ingest(tmp_path / "classes", tmp_path / "out3").labels.classes()
+        assert set(found.values()) == {"lobular", "ductal"}, "one label image does not make samples of classes"
         for name in ("id1", "id2"):
             save(tmp_path / f"bowl/train/{name}/images/{name}.png", IMAGE)
             for number in (1, 2):
@@ -332,16 +417,44 @@ class TestAnnotations:
         coco(tmp_path / "in/two.json", annotation(), name="plate1/a.png")
         outcome = ingest(tmp_path / "in", tmp_path / "out")
         assert not outcome.labels.contents()
-        assert outcome.rejects["one.json"].endswith("'train/000.png' is missing")
-        assert outcome.rejects["two.json"].endswith("'plate1/a.png' is missing")
+        of_another = "(val/000.png is of another folder or split)"
+        assert outcome.rejects["one.json"].endswith(f"'train/000.png' is missing {of_another}")
+        assert "'plate1/a.png' is missing" in outcome.rejects["two.json"]
 
     def test_paths_of_another_computer_are_found_by_their_name(self, tmp_path: Path) -> None:
         save(tmp_path / "in/plate2/a.png", IMAGE)
         coco(tmp_path / "in/one.json", annotation(), name="C:\\exports\\plate1\\a.png")
         assert len(ingest(tmp_path / "in", tmp_path / "out").labels) == 1
 
+    def test_the_file_of_the_same_plate_comes_first(self, tmp_path: Path) -> None:
+        save(tmp_path / "in/plate2/a.png", IMAGE)
+        coco(tmp_path / "in/plate1/ann.json", annotation())
+        coco(tmp_path / "in/plate2/ann.json", annotation(segmentation=[square(50, 50)]))
+        outcome = ingest(tmp_path / "in", tmp_path / "out")
+        (key,) = outcome.labels.keys()
+        assert outcome.labels.mask(key)[60, 60] == 1 and "plate1/ann.json" in outcome.rejects
+        save(tmp_path / "well/plate2/A01/f1.png", IMAGE)
+        coco(tmp_path / "well/x.json", annotation(), name="plate1/A01/f1.png")
+        outcome = ingest(tmp_path / "well", tmp_path / "out2")
+        assert not outcome.labels.contents() and "is missing" in outcome.rejects["x.json"]
+        save(tmp_path / "voc/plateB/images/a.png", IMAGE)
+        voc(tmp_path / "voc/plateA/ann/a.xml", (10, 30))
+        outcome = ingest(tmp_path / "voc", tmp_path / "out3")
+        assert not outcome.labels.contents() and "whose image is missing" in outcome.rejects["plateA/ann/a.xml"]
+
+    def test_a_file_that_only_lists_an_image_does_not_empty_it(self, tmp_path: Path) -> None:
+        for name in "ab":
+            save(tmp_path / f"in/{name}.png", IMAGE)
+        images = [{"id": number, "file_name": f"{name}.png"} for number, name in ((1, "a"), (2, "b"))]
+        for split, number in (("train", 1), ("val", 2)):
+            rows = [annotation(image_id=number, segmentation=[square(50, 50)])]
+            data = {"images": images, "annotations": rows, "categories": [{"id": 1, "name": "cell"}]}
+            (tmp_path / f"in/{split}.json").write_text(json.dumps(data))
+        outcome = ingest(tmp_path / "in", tmp_path / "out")
+        assert [outcome.labels.mask(key)[60, 60] for key in "ab"] == [1, 1] and not outcome.rejects
+
     def test_annotations_of_splits_by_their_names(self, tmp_path: Path) -> None:
-        save(tmp_path / "in/val/000.png", IMAGE)
+        save(tmp_path / "in/val2017/000.png", IMAGE)
         coco(tmp_path / "in/annotations/instances_train2017.json", annotation(), name="000.png")
         coco(
             tmp_path / "in/annotations/instances_val2017.json",
