@@ -2,7 +2,7 @@
 
 A gap between cells is enclosed as well, but it looks like the background around them, or lies beyond it where cells
 have a halo; and cells bulge into it. A pale centre is round, and its intensity lies between those of cells and
-background. Left open, it makes the distance watershed cut the ring around it into pieces.
+background; or its cell lies alone, a convex ring. Left open, it makes the distance watershed cut the ring into pieces.
 """
 
 from collections.abc import Iterable, Iterator
@@ -19,7 +19,9 @@ _MIN_AREA = 64
 _MAX_DIAMETERS = 1.0
 """Diameter of the hole, in typical diameters of the objects, up to which it is filled (RESULTS.md, "Constants")."""
 _MAX_RING_SHARE, _MIN_RING_SOLIDITY = 0.5, 0.9
-"""A larger hole is filled if it has at most this share of an object that is convex with it: a ring by itself."""
+"""A ring by itself: an object that is convex with its hole, of which the hole has at most this share."""
+_MAX_RING_CONTRAST = 1.5
+"""As `_MAX_CONTRAST`, for the hole of a ring by itself, of any shape (RESULTS.md, "Constants")."""
 _MIN_SOLIDITY = 0.85
 """Area of the hole over that of its convex hull, from which on it is filled (RESULTS.md, "Constants")."""
 _MAX_CONTRAST = 1.0
@@ -53,8 +55,12 @@ def pale_centres(mask: np.ndarray, plane: np.ndarray) -> np.ndarray:
 
 
 def pale_centres_of_image(mask: np.ndarray, image: np.ndarray) -> np.ndarray:
-    """Like `pale_centres`, on an image (H, W, C) of any dtype, without a grey plane of the whole image."""
-    return _pale_centres(mask, row_strips(image, mask, 0))
+    """Find the pale centres of a model's mask (H, W) uint8 {0, 1} of an image (H, W, C) of any dtype: (H, W) bool.
+
+    Like `pale_centres`, without a grey plane of the whole image; and in a ring by itself, a hole of any shape that is
+    little brighter or darker than the background. In a first proposal such a ring may be a halo.
+    """
+    return _pale_centres(mask, row_strips(image, mask, 0), _MAX_RING_CONTRAST)
 
 
 def opened(before: np.ndarray, after: np.ndarray) -> np.ndarray:
@@ -70,7 +76,8 @@ def _whole(mask: np.ndarray, plane: np.ndarray) -> list[RowStrip]:
     return [RowStrip(everything, everything, plane, mask)]
 
 
-def _pale_centres(mask: np.ndarray, strips: Iterable[RowStrip]) -> np.ndarray:
+def _pale_centres(mask: np.ndarray, strips: Iterable[RowStrip], max_ring_contrast: float = -np.inf) -> np.ndarray:
+    """max_ring_contrast: up to which a ring's hole of any shape is filled."""
     found = np.zeros(mask.shape, bool)
     diameter = typical_diameter(mask)
     if diameter is None:
@@ -79,7 +86,8 @@ def _pale_centres(mask: np.ndarray, strips: Iterable[RowStrip]) -> np.ndarray:
     for hole in _holes(mask, strips):
         is_small = hole.area <= np.pi / 4 * (_MAX_DIAMETERS * diameter) ** 2
         is_centre = hole.contrast <= _MAX_CONTRAST and _solidity(hole.shape) >= _MIN_SOLIDITY
-        if is_centre and (is_small or _is_ring(components, hole.part, hole.area)):
+        may_be_ring = is_centre or hole.contrast <= max_ring_contrast
+        if (is_centre and is_small) or (may_be_ring and _is_ring(components, hole.part, hole.area)):
             found[hole.part] |= hole.shape
     return found
 

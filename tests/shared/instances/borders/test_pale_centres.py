@@ -36,6 +36,18 @@ def test_a_hole_between_object_and_background_is_a_centre(level, found, inverted
     assert np.array_equal(gaps(mask, shown), centres & (not found)), "else it is a gap"
 
 
+@pytest.mark.parametrize(("level", "found"), [(0.8, True), (1.3, True), (1.8, False)])
+def test_the_hole_of_a_ring_by_itself_may_have_any_shape(level, found):
+    """In a model's mask; a first proposal's ring may be a halo."""
+    mask, plane, centres = rings(level)
+    for x, y in ((60, 60), (130, 60), (200, 130)):
+        mask[y - 4 : y + 5, x : x + 20] = 1  # the hole is a C
+    holes = (mask == 0) & centres
+    image = np.rint(plane * 100).astype(np.uint8)[..., None]
+    assert np.array_equal(pale_centres_of_image(mask, image), holes & found)
+    assert not pale_centres(mask, plane).any()
+
+
 def test_strips_of_rows_give_the_same_centres(monkeypatch):
     mask, plane, centres = rings(0.5)
     image = np.rint(plane * 200).astype(np.uint8)[..., None].repeat(3, axis=2)
