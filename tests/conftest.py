@@ -14,7 +14,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 signal.signal(signal.SIGINT, signal.default_int_handler)
-"""A script's `&` ignores Ctrl-C, and child processes inherit that; tests send them Ctrl-C."""
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+"""A script's `&` ignores Ctrl-C, and `nohup` SIGHUP; child processes inherit that, and tests send them both."""
 
 
 TAKEN = os.environ.pop("CYTOLOOM_TESTS_TAKEN", None)
