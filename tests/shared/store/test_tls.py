@@ -53,8 +53,8 @@ class Proxy:
                 carried += len(data)
                 if carried > 1_000_000 and self.cuts > 0:
                     self.cuts -= 1
-                    with socket.socket(fileno=target.detach()) as raw:
-                        raw.shutdown(socket.SHUT_RDWR)
+                    # Not the method of TLS, which ends TLS; nor close, whose number the next socket gets at once
+                    socket.socket.shutdown(target, socket.SHUT_RDWR)
                     return
         with suppress(OSError):
             target.shutdown(socket.SHUT_WR)
