@@ -58,14 +58,13 @@ def build(config: Config) -> Any:
             "detector": step(config, TrainDetector, **learned, **more).outputs["detector"],
             "segmentor": after.best,
         }
+        sample = {"images": chosen.outputs["sample"], "truth": chosen.outputs["labels"]}
         exported = {}
         for kind, model in models.items():
             step(config, Evaluate, name=f"evaluate-{kind}", **given, model=model, use_labels=use_labels)
-            small = {"images": chosen.outputs["sample"], "truth": chosen.outputs["labels"]}
-            compared = small if kind == "segmentor" else given
-            exported[kind] = step(config, ExportModel, name=f"export-{kind}", **compared, model=model).outputs[
-                "exported"
-            ]
+            compared = sample if kind == "segmentor" else given
+            export = step(config, ExportModel, name=f"export-{kind}", **compared, model=model)
+            exported[kind] = export.outputs["exported"]
         step(config, Infer, images=images, **exported)
 
     rounds = em_rounds(config)  # after the defaults above, which tell the config what the run-time parameters feed

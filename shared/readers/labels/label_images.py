@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from shared.readers.decode.image_file import Frame, ImageFile, Limits, open_image
-from shared.readers.labels.label_values import COLOUR_BITS, Interpretation, interpret, smallest_dtype
+from shared.readers.labels.label_values import COLOUR_BITS, Interpretation, interpret
+from shared.readers.labels.numbering import smallest_dtype
 from shared.system.errors import ImageError
 
 _JPEG_SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif"}

@@ -102,7 +102,7 @@ def rank(label: PurePosixPath) -> int:
     if match := _LABEL_STEM.fullmatch(stem):
         return -2 if match["better"] else ["masks", "mask", "labels", "label"].index(match["ending"].lower())
     if match := _ENDING.fullmatch(stem):
-        return 5 if (match["usable"] or "").lower() in ("binary", "bw") else 4
+        return 5 if _is_binary(match) else 4
     return -1
 
 
@@ -112,9 +112,15 @@ def object_base(path: PurePosixPath) -> tuple[PurePosixPath, int] | None:
     return (path.with_name(f"{match['base']}_mask{path.suffix}"), int(match["number"])) if match else None
 
 
-def is_other(path: PurePosixPath) -> bool:
-    """Whether a file is named as something that belongs to an image and is no label image, such as `NAME_outlines`."""
-    return is_other_stem(stem_of(path))
+def is_other(stem: str) -> bool:
+    """Whether a stem is that of what belongs to an image and is no label image, such as `NAME_outlines`."""
+    match = _ENDING.fullmatch(stem)
+    return match is not None and match["usable"] is None
+
+
+def _is_binary(match: re.Match[str]) -> bool:
+    """Whether an `_ENDING` says that objects are not told apart."""
+    return (match["usable"] or "").lower() in ("binary", "bw")
 
 
 def places_of(label: PurePosixPath) -> list[Place]:
@@ -156,8 +162,7 @@ def relations_of(path: PurePosixPath) -> Iterator[Relation]:
     yield from _of_folders(folder, stem)
     if match := _ENDING.fullmatch(stem):
         places = tuple((folder, base) for base in _with_endings(match["base"]))
-        is_binary = (match["usable"] or "").lower() in ("binary", "bw")
-        yield Relation(places, is_label=match["usable"] is not None, rank=3 if is_binary else 1)
+        yield Relation(places, is_label=match["usable"] is not None, rank=3 if _is_binary(match) else 1)
     if match := _BEGINNING.fullmatch(stem):
         yield Relation(tuple((folder, base) for base in _with_endings(match["base"])))
     if match := _CAPITAL_ENDING.fullmatch(stem):
@@ -180,13 +185,7 @@ def _of_folders(folder: PurePosixPath, stem: str) -> Iterator[Relation]:
         places = [PurePosixPath(*folder.parts[:at], name, *folder.parts[at + 1 :]) for name in named]
         stems = [*_bases(stem), f"{stem}_0000"]
         if places:
-            yield Relation(tuple((place, base) for place in places for base in stems), is_label=not is_other_stem(stem))
-
-
-def is_other_stem(stem: str) -> bool:
-    """As `is_other`, by the stem."""
-    match = _ENDING.fullmatch(stem)
-    return match is not None and match["usable"] is None
+            yield Relation(tuple((place, base) for place in places for base in stems), is_label=not is_other(stem))
 
 
 def _of_tracking(folder: PurePosixPath, stem: str) -> Relation | None:

@@ -89,11 +89,10 @@ class LabelImagePairing:
     def _pass_on(self, file: PurePosixPath, image: PurePosixPath) -> None:
         """Give an image the label image that was made of its label image: `a_bw_labels` of `a_bw` of `a`."""
         labels = self.mask_of.pop(file)
-        used = image if image not in self.mask_of and image not in self.objects_of else None
-        if used:
-            self.mask_of[image] = labels
+        if image in self.mask_of or image in self.objects_of:
+            self.found.pop()  # one image fewer is labelled
         else:
-            self.found.pop()
+            self.mask_of[image] = labels
         self.problems.append((printable(file), f"label: not used; {printable(image)} has another label image"))
 
     def pair_label_images(self) -> None:
@@ -120,7 +119,8 @@ class LabelImagePairing:
             if image := next((named[place][0] for place in places if place in named), None):
                 parts[image].append((number, file))
         for image, numbered in parts.items():
-            if image not in self.objects_of and len(numbered) > 1 and sum(number >= 0 for number, _ in numbered):
+            has_numbers = any(number >= 0 for number, _ in numbered)
+            if image not in self.objects_of and len(numbered) > 1 and has_numbers:
                 masks = [file for _, file in sorted(numbered)]
                 self._take_objects(image, masks, "numbered masks, one per object")
                 labels[:] = [label for label in labels if label not in masks]
@@ -128,7 +128,7 @@ class LabelImagePairing:
     def _is_left_out(self, label: PurePosixPath, named: dict[Place, list[PurePosixPath]]) -> bool:
         """Leave out what is in a folder of label images, but belongs to an image as something else."""
         partner = next((named[place][0] for place in places_of(label) if place in named), None)
-        if partner is None or not is_other(label):
+        if partner is None or not is_other(stem_of(label)):
             return False
         self.remarks.append((printable(label), f"left out: no label image, it belongs to {printable(partner)}"))
         return True

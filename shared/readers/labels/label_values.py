@@ -28,10 +28,8 @@ import numpy as np
 from shared.artifacts.label_set import LabelKind
 from shared.readers.decode.limits import Palette
 from shared.readers.labels.background import Background, border_share, filled, find_background
-from shared.readers.labels.numbering import renumber, smallest_dtype
+from shared.readers.labels.numbering import renumber
 from shared.system.errors import ImageError
-
-__all__ = ["COLOUR_BITS", "Interpretation", "interpret", "renumber", "smallest_dtype"]
 
 COLOUR_BITS = 16
 """Bits of a channel in a number that stands for a colour."""

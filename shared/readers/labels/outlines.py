@@ -10,7 +10,7 @@ import numpy as np
 from shared.artifacts.annotation import Annotation, clip_box
 from shared.readers.labels.annotations import Annotations, single
 from shared.readers.labels.coco import CocoImage, category, unknown
-from shared.readers.labels.label_values import smallest_dtype
+from shared.readers.labels.numbering import smallest_dtype
 from shared.system.errors import ImageError
 
 MIN_VISIBLE_SHARE = 0.9

@@ -12,7 +12,7 @@ from real_labels import wheel_nuclei
 
 from shared.readers.decode.image_file import Limits
 from shared.readers.labels.label_images import merge_object_masks, read_label_image
-from shared.readers.labels.label_values import renumber
+from shared.readers.labels.numbering import renumber
 from shared.system.errors import ImageError
 
 LIMITS = Limits()
