@@ -1,12 +1,11 @@
 """Check and decode BMP."""
 
 import struct
-from typing import Literal
 
 import cv2
 import numpy as np
 
-from shared.readers.decode.limits import DeclaredSize, Palette
+from shared.readers.decode.limits import DeclaredSize, Palette, Samples
 from shared.system.errors import ImageError
 
 
@@ -27,7 +26,7 @@ def bmp_header(head: bytes, size: int) -> DeclaredSize:
     return DeclaredSize(height, width, 3, itemsize=1)
 
 
-def bmp_samples(head: bytes) -> tuple[Literal["values", "colours"] | Palette, bool]:
+def bmp_samples(head: bytes) -> tuple[Samples, bool]:
     """Return what a pixel holds, or the palette, and whether there is alpha, which is not read."""
     if struct.unpack("<H", head[28:30])[0] > 8:
         return "colours", False

@@ -1,6 +1,6 @@
 """Check the size that an image file declares, before it is decoded."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -86,6 +86,17 @@ class DeclaredSize:
     def frame(self, um_per_px: float | None = None, number: int = 0) -> Frame:
         """Return the frame of this size."""
         return Frame(self.height, self.width, self.channels, self.nbytes, um_per_px, number)
+
+
+Samples = Literal["values", "colours"] | Palette
+"""What a pixel holds according to a header: values, colours, or indexes of this palette."""
+
+
+def with_samples(frame: Frame, samples: Samples, has_alpha: bool) -> Frame:
+    """Note in a frame what its pixels hold."""
+    if isinstance(samples, Palette):
+        return replace(frame, samples="indexes", palette=samples, has_alpha=has_alpha)
+    return replace(frame, samples=samples, has_alpha=has_alpha)
 
 
 def check_size(declared: DeclaredSize, stored: int | None, limits: Limits) -> None:

@@ -3,12 +3,11 @@
 import struct
 import zlib
 from collections.abc import Iterator
-from typing import Literal
 
 import imagecodecs
 import numpy as np
 
-from shared.readers.decode.limits import DeclaredSize, Palette
+from shared.readers.decode.limits import DeclaredSize, Palette, Samples
 from shared.system.errors import ImageError
 
 _CHANNELS = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}
@@ -33,7 +32,7 @@ def png_header(head: bytes, size: int) -> DeclaredSize:
     return DeclaredSize(height, width, _CHANNELS[colour], 2 if depth == 16 else 1)
 
 
-def png_samples(head: bytes) -> tuple[Literal["values", "colours"] | Palette, bool]:
+def png_samples(head: bytes) -> tuple[Samples, bool]:
     """Return what a pixel holds, or the palette, and whether there is alpha."""
     colour = head[25]
     if colour != 3:

@@ -3,13 +3,12 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
 from shared.readers.decode.bmp import bmp_header, bmp_samples, bmp_with_grey_palette, decode_bmp
 from shared.readers.decode.jpeg import decode_jpeg, jpeg_exif, jpeg_header
-from shared.readers.decode.limits import DeclaredSize, Limits, Palette, check_size, drop_alpha
+from shared.readers.decode.limits import DeclaredSize, Limits, Samples, check_size, drop_alpha, with_samples
 from shared.readers.decode.orientation import exif_orientation, is_transposed, turn
 from shared.readers.decode.png import decode_png, png_exif, png_header, png_samples, png_with_grey_palette
 from shared.system.errors import ImageError
@@ -32,7 +31,7 @@ class RasterFormat:
     """Whole file -> the same file whose palette, if it has one, maps every index to itself."""
     exif: Callable[[bytes], bytes | None] = lambda head: None
     """First bytes of the file -> Exif metadata (a TIFF header on); None without any."""
-    samples: Callable[[bytes], tuple[Literal["values", "colours"] | Palette, bool]] = lambda head: ("colours", False)
+    samples: Callable[[bytes], tuple[Samples, bool]] = lambda head: ("colours", False)
     """First bytes of the file -> `samples`, or the palette, and `has_alpha` of its frame."""
 
 
@@ -60,9 +59,7 @@ class RasterReader:
         if is_transposed(self.orientation):
             declared = replace(declared, height=declared.width, width=declared.height)
         samples, has_alpha = FORMATS[head[:2]].samples(head)
-        palette = samples if isinstance(samples, Palette) else None
-        kind = "indexes" if isinstance(samples, Palette) else samples
-        self.frames = [replace(declared.frame(), samples=kind, palette=palette, has_alpha=has_alpha)]
+        self.frames = [with_samples(declared.frame(), samples, has_alpha)]
 
     def read(self, index: int, *, raw: bool = False) -> tuple[np.ndarray, list[str]]:
         """Decode to (H, W, C) uint8 or uint16, turned as its orientation says; also return remarks.

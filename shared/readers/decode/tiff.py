@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import tifffile
 
-from shared.readers.decode.limits import DeclaredSize, Frame, Limits, Palette, check_size, drop_alpha
+from shared.readers.decode.limits import DeclaredSize, Frame, Limits, check_size, drop_alpha, with_samples
 from shared.readers.decode.pixel_size import ome_other_files, ome_pixel_sizes, tag_pixel_size
 from shared.readers.decode.tiff_series import (
     NotTaken,
@@ -93,16 +93,14 @@ class TiffReader:
         if orientation in range(2, 9):
             self._remarks.append(f"its orientation ({orientation}) is not applied; the pixels stay as they are stored")
         samples, has_alpha = samples_of(stack)
-        palette = samples if isinstance(samples, Palette) else None
         counts = tuple(stack.shape[i] for i in stack.frame_axes)
         if len(self.frames) + math.prod(counts) > MAX_FRAMES:
             raise ImageError(f"declares {math.prod(counts)} frames; the limit is {MAX_FRAMES}")
         check_size(declared, self._stored(stack) // max(1, math.prod(counts)), limits)
         for number, where in enumerate(np.ndindex(*counts), self._counted):
             if any(page is not None for page in self._pages(stack, where)):
-                frame = declared.frame(scale, number)
-                place, kind = stack.place(where), "indexes" if isinstance(samples, Palette) else samples
-                self.frames.append(replace(frame, samples=kind, palette=palette, has_alpha=has_alpha, place=place))
+                frame = with_samples(declared.frame(scale, number), samples, has_alpha)
+                self.frames.append(replace(frame, place=stack.place(where)))
                 self._where.append((stack, where))
         self._counted += math.prod(counts)
 

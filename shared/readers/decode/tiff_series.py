@@ -2,12 +2,11 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import tifffile
 
-from shared.readers.decode.limits import Palette
+from shared.readers.decode.limits import Palette, Samples
 from shared.system.errors import ImageError
 
 _MAX_LAST_CHANNELS, _MIN_LAST_SIDE = 32, 32
@@ -76,7 +75,7 @@ def check_colours(page: tifffile.TiffPage) -> None:
     raise ImageError(f"a TIFF whose colours are {known(page.photometric).name}; save it as RGB")
 
 
-def samples_of(stack: Stack) -> tuple[Literal["values", "colours"] | Palette, bool]:
+def samples_of(stack: Stack) -> tuple[Samples, bool]:
     """Return what a pixel holds according to the header, or the palette, and whether its last sample is opacity."""
     page, known = stack.series.keyframe, tifffile.PHOTOMETRIC
     if page.photometric == known.PALETTE and page.colormap is not None:
