@@ -11,7 +11,10 @@ SETS = {
     "cytology": ("dsb2018/gray_bright",),
     "mixed": ("dsb2018/fluo", "dsb2018/histo_purple", "dsb2018/histo_light", "dsb2018/gray_bright"),
 }
-WHEEL_SETS = {name: (name,) for name in ("trpl", "hela", "mnfinder", "nuclei", "usiigaci_half", "usiigaci_quarter")}
+WHEEL_SETS = {
+    name: (name,)
+    for name in ("trpl", "hela", "hela_lapse", "hela_sizes", "mnfinder", "nuclei", "usiigaci_half", "usiigaci_quarter")
+}
 """Sets that `wheel_sets.py` writes; measured where `--sets` names them."""
 BOX_SETS = {"bccd": ("bccd/train", "bccd/val")}
 """Sets with boxes as truth; measured where `--sets` names them."""

@@ -8,6 +8,8 @@ where `quality.py` finds them.
   reference segmentations of the Cell Tracking Challenge.
 - nuclei: 1 image (stardist). U2OS and other nuclei in fluorescence: mnfinder, with whole nuclei as masks.
 - usiigaci_quarter, usiigaci_half: the labelled images of `../shared/data/usiigaci`, smaller: small crowded cells.
+- hela_lapse: the first frame of HeLa twenty times, in which one nucleus moves. hela_sizes: frames at half and at
+  double size by turns.
 """
 
 import os
@@ -47,7 +49,10 @@ def main() -> int:
         hela = (f"{resources}/Fluo_Hela_02_{part}.tif" for part in ("img", "ERR_SEG"))
         images = (f"stardist/data/images/{part}2d.tif" for part in ("img", "mask"))
         write(target / "trpl", frames(*(planes(tracked, name) for name in trpl)))
-        write(target / "hela", frames(*(planes(tracked, name) for name in hela)))
+        hela_images, hela_masks = (planes(tracked, name) for name in hela)
+        write(target / "hela", frames(hela_images, hela_masks))
+        write(target / "hela_lapse", one_moving(hela_images[0], hela_masks[0], len(hela_images)))
+        write(target / "hela_sizes", two_sizes(frames(hela_images, hela_masks)))
         write(target / "nuclei", frames(*(planes(wheels["stardist"], name)[None] for name in images)))
         write(target / "mnfinder", nuclei_of(wheels["mnfinder"]))
     write(target / "usiigaci_half", smaller(data / "usiigaci" / "labelled", 2))
@@ -85,9 +90,46 @@ def smaller(folder: Path, factor: int) -> Iterator[Labelled]:
     """Images of a folder, reduced by a factor, with their label images."""
     for path in sorted(folder.glob("*.tif")):
         image, mask = skimage.io.imread(path), skimage.io.imread(folder / f"{path.stem}_masks.png")
-        size = (image.shape[1] // factor, image.shape[0] // factor)
-        reduced = cv2.resize(image.astype(np.float32), size, interpolation=cv2.INTER_AREA)
-        yield path.stem, reduced.astype(image.dtype), cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST)
+        yield resized((path.stem, image, mask), 1 / factor)
+
+
+def two_sizes(images: Iterator[Labelled]) -> Iterator[Labelled]:
+    """Images at half and at double size by turns."""
+    for number, labelled in enumerate(images):
+        yield resized(labelled, 2.0 if number % 2 else 0.5)
+
+
+def resized(labelled: Labelled, scale: float) -> Labelled:
+    """An image and its label image, smaller or larger."""
+    name, image, mask = labelled
+    size = (int(image.shape[1] * scale), int(image.shape[0] * scale))
+    scaled = cv2.resize(image.astype(np.float32), size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    return name, scaled.astype(image.dtype), cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST)
+
+
+def one_moving(image: np.ndarray, mask: np.ndarray, count: int) -> Iterator[Labelled]:
+    """The same image (H, W) `count` times, but for one object of median size, which is elsewhere in each."""
+    areas = np.bincount(mask.ravel())
+    chosen = int(
+        np.argmin(np.abs(areas - np.median(areas[1:][areas[1:] > 0])) + np.where(np.arange(len(areas)), 0, 1e9))
+    )
+    background = np.median(image[mask == 0])
+    rows, columns = np.nonzero(cv2.dilate((mask == chosen).astype(np.uint8), np.ones((13, 13), np.uint8)))
+    values = image[rows, columns].astype(np.float32) - background
+    labels = mask[rows, columns]
+    emptied, left = image.copy(), mask * (mask != chosen)
+    emptied[rows, columns] = background
+    rows, columns = rows - rows.min(), columns - columns.min()
+    random = np.random.default_rng(0)
+    for number in range(count):
+        while True:
+            row, column = random.integers(0, (image.shape[0] - rows.max(), image.shape[1] - columns.max()))
+            if not left[rows + row, columns + column].any():
+                break
+        frame, truth = emptied.copy(), left.copy()
+        frame[rows + row, columns + column] = background + values
+        truth[rows + row, columns + column] = np.where(labels == chosen, chosen, 0)
+        yield f"{number:02}", frame, truth
 
 
 def write(folder: Path, images: Iterator[Labelled]) -> None:
