@@ -10,7 +10,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 case ${PIP_INDEX_URL:-} in *@*)
-    echo "error: PIP_INDEX_URL: an address with a user or a password stays in the image's history; give one without" >&2
+    echo "error: PIP_INDEX_URL: an address with a user or a password stays in the builder's history; give one without" >&2
     exit 1 ;;
 esac
 target=${1:-torch}

@@ -95,6 +95,11 @@ class TestImages:
         assert re.fullmatch("[0-9a-f]{40}" if checkout else "unknown", labels["revision"])
         assert found["Config"]["User"] == "10001:10001"
 
+    def test_its_history_does_not_name_the_mirror(self, target: str, stage_images: dict[str, str]) -> None:
+        done = docker("history", "--no-trunc", "--format", "{{.CreatedBy}}", stage_images[target])
+        assert "CYTOLOOM_TARGET" in done.stdout, done.stderr
+        assert not re.search("PIP_INDEX_URL|PIP_CERT|TENSORRT_LIBS|pip install", done.stdout)
+
     def test_nothing_is_installed_that_its_stages_do_not_need(self, stage_images: dict[str, str]) -> None:
         looked_for = ("torch", "kfp", "faiss", "timm", "onnxruntime")
         code = f"import importlib.util as u; print([n for n in {looked_for} if u.find_spec(n)])"
@@ -190,7 +195,7 @@ def test_the_tag_of_the_images_needs_no_installed_package() -> None:
 
 
 def test_an_index_with_a_password_is_refused() -> None:
-    """A build argument stays in the history of the image."""
+    """A build argument stays in the history of the stages that install packages."""
     environment = {**os.environ, "PIP_INDEX_URL": "https://user:secret@packages.example/simple"}
     done = subprocess.run([ROOT / "docker/build.sh", "cpu"], env=environment, capture_output=True, text=True)
     assert done.returncode == 1 and done.stdout == ""
