@@ -31,7 +31,7 @@ $(VENV)/.stamp-cytoloom: requirements/cytoloom.lock pyproject.toml | $(BIN)/pyth
 
 $(VENV)/.stamp-dev: requirements/dev.lock pyproject.toml | $(BIN)/python
 	@echo "installing requirements/dev.lock (several GB, minutes)"
-	@$(INSTALL) --require-hashes -r requirements/dev.lock
+	@$(INSTALL) --no-deps --require-hashes -r requirements/dev.lock
 	@$(INSTALL) --no-deps --no-build-isolation -e .
 	@touch $@ $(VENV)/.stamp-cytoloom
 
@@ -117,7 +117,7 @@ bench-gpu: dev ## benchmarks that need a GPU
 	$(call each-bench,$(GPU_BENCHES))
 
 lock: dev ## resolve requirements/*.in again
-	@cd requirements && $(LOCK) --upgrade dev.in -o dev.lock
+	@cd requirements && $(LOCK) --upgrade --override override.in dev.in -o dev.lock
 	@cd requirements && for set in cpu export faiss torch cytoloom; do $(LOCK) --upgrade $$set.in -c dev.lock -o $$set.lock || exit 1; done
 
 clean: ## remove files of builds and tests; keep the venv and runs/

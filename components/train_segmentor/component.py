@@ -1,6 +1,6 @@
 """Declaration of `train_segmentor`."""
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt
 
@@ -24,6 +24,11 @@ class TrainSegmentor(Stage):
     """Encoder to start from, or segmentor to train further."""
     segmentor: Out[Model]
     """The segmentor, with its encoder and calibrated post-processing."""
+    target: Literal["foreground_distance", "flow", "distance_flow"] = "foreground_distance"
+    """What the network learns from the labels, beside the foreground. foreground_distance: the distance to the border
+    of each instance, which a watershed parts. flow: vectors that lead to the middle of each instance (Cellpose).
+    distance_flow: vectors that lead to the middle line, for long cells (Omnipose). A segmentor of another target is
+    trained further with a new last layer."""
     steps: PositiveInt = 400
     """Optimiser steps for each kind of images in the set, up to four kinds. Half as many are taken to train a segmentor
     further, and on noisy labels (`drop_fraction` above 0)."""

@@ -76,8 +76,8 @@ def _initial_segmentor(
     model_input = ModelInput.model_validate({**given.model_dump(), **known})
     if isinstance(model, Segmentor):
         model.config = model.config.model_copy(update={"input": model_input})
-        return model, False
-    architecture = SegmentorArchitecture(encoder=model.config.architecture)
+        return model.of_target(stage.target), False
+    architecture = SegmentorArchitecture(encoder=model.config.architecture, target=stage.target)
     segmentor = Segmentor(SegmentorConfig(architecture=architecture, input=model_input))
     segmentor.encoder.load_state_dict(model.state_dict())
     return segmentor, True

@@ -59,11 +59,7 @@ def find_foreground(
     maps: (M, H, W) float32 in [0, 1], foreground and, where M is 2, distance; may be a memory map, read `rows` rows at
     a time. `maps[0]` is overwritten by the lowered distance map, which saves a third array for a large image.
     """
-    mask = threshold(maps[0], settings.foreground_threshold, rows)
-    if settings.high_threshold > settings.foreground_threshold:
-        mask = hysteresis(mask, maps[0], settings.high_threshold, rows)
-    before, mask = mask, refine_border(image, mask, settings.border_refinement)
-    of_rings = _fill_centres(before, mask, image) if settings.pale_centres == "fill" else None
+    mask, of_rings = find_mask(maps[0], image, settings, rows)
     if len(maps) < 2:
         return Foreground(mask, None, None)
     for part in row_slices(len(mask), rows):
@@ -73,6 +69,21 @@ def find_foreground(
         for part in row_slices(len(mask), rows):
             maps[0, part][of_rings[part]] = 1
     return Foreground(mask, maps[0], maps[1])
+
+
+def find_mask(
+    probability: np.ndarray, image: np.ndarray, settings: PostProcessing, rows: int | None = None
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Threshold a foreground map, keep objects by hysteresis, refine the border, and fill pale centres.
+
+    probability: (H, W) float32 in [0, 1], may be a memory map, read `rows` rows at a time. Returns the mask (H, W)
+    uint8 {0, 1} and the groups of touching objects with pale centres, (H, W) bool, or None.
+    """
+    mask = threshold(probability, settings.foreground_threshold, rows)
+    if settings.high_threshold > settings.foreground_threshold:
+        mask = hysteresis(mask, probability, settings.high_threshold, rows)
+    before, mask = mask, refine_border(image, mask, settings.border_refinement)
+    return mask, _fill_centres(before, mask, image) if settings.pale_centres == "fill" else None
 
 
 def _fill_centres(before: np.ndarray, mask: np.ndarray, image: np.ndarray) -> np.ndarray | None:

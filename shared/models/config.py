@@ -30,7 +30,8 @@ VIT_SHAPES: dict[VitSize, tuple[int, int, int]] = {
 }
 """Size -> width, depth, heads. All but nano are timm's `vit_SIZE_patch*`."""
 Downsample = Literal[1, 2, 4]
-TARGET_MAPS: dict[str, tuple[str, ...]] = {"foreground_distance": ("foreground", "distance")}
+_FLOW = ("foreground", "flow_y", "flow_x")
+TARGET_MAPS = {"foreground_distance": ("foreground", "distance"), "flow": _FLOW, "distance_flow": _FLOW}
 """Training target, a module of `shared.targets` -> names of the output maps of a network trained on it."""
 
 
@@ -63,8 +64,7 @@ class ModelInput(_Part):
     object_px: PositiveFloat | None = None
     """Median over the training images of the typical object's diameter, before downsampling; None where unknown."""
     window_px: PositiveInt | None = None
-    """Of a classifier: side of the centred square of an image that is resized to `crop_px`, with a border around
-    smaller images, so that objects keep their relative sizes. None: the whole image is resized."""
+    """Of a classifier: side of the centred square that is resized to `crop_px`; None: the whole image is resized."""
 
 
 class VitArchitecture(_Part):

@@ -31,6 +31,17 @@ class Segmentor(nn.Module):
         """(N, C, H, W) float32, normalised, H and W multiples of 16 -> logits (N, maps, H, W)."""
         return self.decode(x, self.encoder(x))
 
+    def of_target(self, target: str) -> "Segmentor":
+        """Return a segmentor of another training target: all weights but those of the last layer, which is new."""
+        if target == self.config.architecture.target:
+            return self
+        architecture = self.config.architecture.model_copy(update={"target": target})
+        other = Segmentor(self.config.model_copy(update={"architecture": architecture}))
+        weights = other.state_dict()
+        kept = {name: tensor for name, tensor in self.state_dict().items() if tensor.shape == weights[name].shape}
+        other.load_state_dict(weights | kept)
+        return other
+
     def decode(self, x: Tensor, tokens: Tensor) -> Tensor:
         """Images (N, C, H, W) and their token maps (N, width, H/patch, W/patch) -> logits (N, maps, H, W)."""
         return self.decoder(x, tokens)

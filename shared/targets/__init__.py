@@ -12,7 +12,7 @@ import numpy as np
 from shared.artifacts.postprocessing import PostProcessing
 from shared.data.crops import Window
 from shared.instances.postprocess import Segmentation
-from shared.targets import foreground_distance
+from shared.targets import distance_flow, flow, foreground_distance
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,5 +45,9 @@ class Target(Protocol):
         """
 
 
-TARGETS: dict[str, Target] = {"foreground_distance": foreground_distance}
+TARGETS: dict[str, Target] = {
+    "foreground_distance": foreground_distance,
+    "flow": flow,
+    "distance_flow": distance_flow,
+}
 """Name, as in the `target` of a model's architecture -> its module."""

@@ -48,3 +48,10 @@ def drop_largest_losses(logits: Tensor, target: Tensor, weight: Tensor, fraction
     kept = counts.cumsum(0) <= (1 - fraction) * counts.sum()
     limit = (kept.sum() + 1) / LOSS_BINS  # the bin in which the fraction begins is kept whole
     return torch.where(error > limit, 0, weight)
+
+
+def weighted_squared_error(found: Tensor, wanted: Tensor, weight: Tensor) -> Tensor:
+    """Squared length of the difference of vectors (N, C, H, W), weighted by (N, H, W) in [0, 1]: a scalar."""
+    error = ((found - wanted).square().sum(dim=1) * weight).sum()
+    error, weights = total(torch.stack([error, weight.sum()]))
+    return error / weights.clamp(min=1)

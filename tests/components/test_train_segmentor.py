@@ -102,6 +102,25 @@ def test_it_learns_and_is_trained_further(data, tmp_path, monkeypatch):
     assert score(data, tmp_path / "second") > first - 0.02
 
 
+@pytest.mark.parametrize("target", [name for name in TARGETS if name != "foreground_distance"])
+def test_it_learns_another_target_from_an_encoder_or_a_segmentor(data, tmp_path, target):
+    """From a segmentor of the default target it keeps all but the last layer."""
+    options = {"target": target, "steps": 40, "batch_size": 4, "crop": 96}
+    result = train(data, tmp_path / "new", **options)
+    assert result.metrics["loss"] < 0.8 * result.metrics["first_loss"]
+    assert load_model(tmp_path / "new", Segmentor).config.architecture.target == target
+    assert score(data, tmp_path / "new") > 0.75
+    train(data, tmp_path / "first", steps=2)
+    first, other = (
+        load_model(tmp_path / "first", Segmentor),
+        load_model(tmp_path / "first", Segmentor).of_target(target),
+    )
+    new = {name for name, weights in other.state_dict().items() if not torch.equal(weights, first.state_dict()[name])}
+    assert new == {"decoder.head.2.weight", "decoder.head.2.bias"}
+    train(data, tmp_path / "changed", model=tmp_path / "first", **options)
+    assert load_model(tmp_path / "changed", Segmentor).config.architecture.target == target
+
+
 def test_what_is_saved_is_the_moving_average_of_the_weights(data, tmp_path):
     """Against one made here, of the weights as the optimiser leaves them after each step."""
     train(data, tmp_path / "start", steps=1)

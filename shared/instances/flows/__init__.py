@@ -1,0 +1,1 @@
+"""Flow fields of instances, and instances of flow fields."""
