@@ -54,14 +54,16 @@ class Config:
         self._listed_tasks: dict[str, None] = {}
         """Of the used tasks, those of a whole group once: `em/cluster`, without `em-0/cluster` and so on."""
 
-    def default(self, stage: type[Stage], field: str, group: str = "") -> Any:
-        """Return the default of a run-time parameter that feeds `field`: the value set, else the stage's own default.
+    def default(self, stage: type[Stage], field: str, group: str = "", otherwise: Any = None) -> Any:
+        """Return the default of a run-time parameter that feeds `field`: the value set, else `otherwise`.
 
-        group: repeated subgraph that holds the stage's tasks, such as `em`.
+        group: repeated subgraph that holds the stage's tasks, such as `em`. otherwise: None stands for the stage's own
+        default.
         """
         self._run_time.add((stage.slug(), field))
         info = stage.parameters()[field]
-        value = self.stages.get(stage.slug(), {}).get(field, info.get_default(call_default_factory=True))
+        own_default = info.get_default(call_default_factory=True) if otherwise is None else otherwise
+        value = self.stages.get(stage.slug(), {}).get(field, own_default)
         key = f"{group}/{_task_name(stage)}" if group else _task_name(stage)
         if field in (own := self._task_settings(key, stage)):
             self._defaults.add((key, field))

@@ -64,7 +64,7 @@ def segmentor_predictions(stage: Evaluate, model: Path) -> Predict:
         um_per_px = item.entry.enlarged(factor).um_per_px if stage.rescale == "um_per_px" else None
         image = enlarge(item.image, factor)
         maps = predict_at_scale(predictor, image, um_per_px)
-        probability = reduce_labels(maps[0], factor).copy()  # decoding overwrites the map
+        probability = reduce_labels(target.probability(maps, settings), factor).copy()  # decoding overwrites the map
 
         def decode() -> Prediction:
             return Prediction(reduce_labels(target.decode(maps, image, settings).labels, factor), probability)

@@ -12,6 +12,7 @@ from shared.imaging.tiling import cut_tile, tile_batches
 from shared.models.backbones.packed_linear import pack_linear_layers
 from shared.models.backbones.vit import Encoder
 from shared.models.segmentor import upsample
+from shared.targets import TARGETS
 
 if TYPE_CHECKING:
     from shared.models.segmentor import Segmentor
@@ -123,7 +124,9 @@ class DenseExtractor:
         logits = self.segmentor.decode(x, maps[:, -self.architecture.width :])
         downsample = self.input.downsample
         inner = slice(self.halo * downsample, (self.tile - self.halo) * downsample)
-        return torch.sigmoid(upsample(logits, downsample)[:, 0, inner, inner]).float().cpu().numpy()
+        probabilities = torch.sigmoid(upsample(logits, downsample)[:, :, inner, inner]).float().cpu().numpy()
+        config = self.segmentor.config
+        return TARGETS[config.architecture.target].probability(probabilities.swapaxes(0, 1), config.postprocessing)
 
 
 def _place(out: np.ndarray, parts: np.ndarray, corners: list[tuple[int, int]]) -> None:

@@ -65,7 +65,7 @@ class InstancePredictor:
         return again if is_of_size(found, diameter) and stands_out(grey(image), mask, found) else maps
 
     def _mask(self, maps: np.ndarray) -> np.ndarray:
-        return (maps[0] >= self.settings.foreground_threshold).astype(np.uint8)
+        return (self.target.probability(maps, self.settings) >= self.settings.foreground_threshold).astype(np.uint8)
 
     def _object_diameter(self, um_per_px: float | None) -> float | None:
         """Typical diameter in the training images, px of an image."""
@@ -93,7 +93,7 @@ class InstancePredictor:
 
     def _instances(self, image: np.ndarray, maps: np.ndarray) -> Instances:
         probability = np.empty(maps.shape[1:], np.uint8)  # a copy: decoding overwrites the map
-        np.rint(maps[0] * 255, out=probability, casting="unsafe")
+        np.rint(self.target.probability(maps, self.settings) * 255, out=probability, casting="unsafe")
         found = self.target.decode(maps, image, self.settings, rows=self.stage.block)
         scores = mean_over_objects(found.labels, probability) / 255
         return Instances(found.mask, found.labels, scores, estimate_dice(image, found.labels))

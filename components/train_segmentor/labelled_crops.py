@@ -21,6 +21,8 @@ LABEL_BYTES = 2**29
 """Bytes of encoded labels kept in memory."""
 HAND_LABELLED_SHARE = 0.5
 """Share of crops from hand-labelled images, where there are any."""
+TUNED_IMAGES = 8
+"""Images by which the post-processing is tuned, where all are hand-labelled."""
 MEASURED_IMAGES = 32
 """Images, evenly spaced, whose objects are measured."""
 _DRAWS_PER_CROP = 4 + 3
@@ -45,9 +47,8 @@ class LabelledCrops:
         self.labels, self.size, self.target = labels, size, target
         crops_of = partial(Crops, reader, size=size, model_input=model_input)
         self.crops = crops_of(keys, balanced=True)
-        known = set(labels.info.notes.get(NOTE_HAND_LABELLED, []))
-        self.hand_labelled = [key for key in keys if key in known]
-        """Keys of the hand-labelled images."""
+        self.hand_labelled = hand_labelled(labels, keys)
+        """Keys of the hand-labelled images among pseudo-labels."""
         self._hand_labelled_crops = crops_of(self.hand_labelled) if self.hand_labelled else None
         self.cache: ArrayCache[np.ndarray] = ArrayCache(label_bytes, lambda planes: planes.nbytes)
 
@@ -97,6 +98,25 @@ class LabelledCrops:
             for at, share, length in zip(centre, jitter, mask.shape, strict=True)
         )
         return replace(window, y=y, x=x)
+
+
+def hand_labelled(labels: LabelReader, keys: list[str]) -> list[str]:
+    """Return those of the keys whose pseudo-label is a hand-made one."""
+    known = set(labels.info.notes.get(NOTE_HAND_LABELLED, []))
+    return [key for key in keys if key in known]
+
+
+def learned_and_validated(reader: ImageReader, labels: LabelReader) -> tuple[list[str], list[str]]:
+    """Keys of the images to learn from, and of those by which the post-processing is tuned; ascending.
+
+    Of pseudo-labels all, tuned on the hand-labelled among them. Of labels by hand the splits train and val; without
+    labels in val, some of those learned from. The split test is neither.
+    """
+    if labels.info.origin == "pseudo":
+        keys = [key for key in sorted(labels.entries) if key in reader.entries]
+        return keys, hand_labelled(labels, keys)
+    train, val = ([key for key in reader.keys(split) if key in labels.entries] for split in ("train", "val"))
+    return train, evenly_spaced(val or train, TUNED_IMAGES)
 
 
 def object_diameter(labels: LabelReader, keys: list[str]) -> float | None:

@@ -6,10 +6,15 @@ Defaults (400 steps of 12 crops of 128 px, ViT nano, encoder frozen): about 0.4 
 
 import cv2
 
-from components.train_segmentor.calibration import calibrate_high_threshold, calibrate_splitting, fit_to_refinement
+from components.train_segmentor.calibration import Tuned, calibrate_high_threshold, fit_to_refinement, tune
 from components.train_segmentor.card import model_card
 from components.train_segmentor.component import TrainSegmentor
-from components.train_segmentor.labelled_crops import LabelledCrops, has_foreground, object_diameter
+from components.train_segmentor.labelled_crops import (
+    LabelledCrops,
+    has_foreground,
+    learned_and_validated,
+    object_diameter,
+)
 from components.train_segmentor.loop import train
 from components.train_segmentor.page import make_page
 from components.train_segmentor.plan import plan_training
@@ -37,12 +42,9 @@ def run(stage: TrainSegmentor) -> Result:
     if stage.skip:
         return _copy_model(stage)
     reader, labels = ImageReader(stage.images), LabelReader(stage.labels)
-    keys = [key for key in sorted(labels.entries) if key in reader.entries]
+    keys, validation = learned_and_validated(reader, labels)
     if not has_foreground(labels, keys):
-        raise UserError(
-            "--labels: no pixel is foreground, so there is nothing to learn; look at the page of `cluster`, then label "
-            "a few images and set use_labels, or set another cluster.k"
-        )
+        raise UserError(_nothing_to_learn(labels))
     seed_everything(stage.seed)
     segmentor, is_new = _initial_segmentor(stage, reader, labels, keys)
     crops = _labelled_crops(stage, segmentor.config, reader, labels, keys)
@@ -50,14 +52,14 @@ def run(stage: TrainSegmentor) -> Result:
     where = device()
     trained, history = train(stage, segmentor, crops, plan, where)
     predictor = TiledPredictor.of(trained, where)
-    calibrated = _calibrate(predictor, segmentor.config, crops, reader)
+    calibrated, tuned = _calibrate(predictor, segmentor.config, crops, reader, validation)
     config = segmentor.config.model_copy(update={"postprocessing": calibrated})
     save_model(stage.segmentor, trained.state_dict(), config, model_card(stage, plan, config, crops, history))
     metrics = first_and_last_loss(history) | {
         "merge_threshold": calibrated.merge_threshold,
         "high_threshold": calibrated.high_threshold,
     }
-    return Result(metrics=metrics, page=make_page(history, predictor, reader, labels, keys))
+    return Result(metrics=metrics, page=make_page(history, tuned, predictor, config, reader, labels, keys))
 
 
 def _initial_segmentor(
@@ -90,17 +92,30 @@ def _labelled_crops(
     return LabelledCrops(reader, labels, keys, size=stage.crop, model_input=config.input, target=target)
 
 
+def _nothing_to_learn(labels: LabelReader) -> str:
+    """Message for labels without foreground."""
+    if labels.info.origin == "pseudo":
+        return (
+            "--labels: no pixel is foreground, so there is nothing to learn; look at the page of `cluster`, then label "
+            "a few images and set use_labels, or set another cluster.k"
+        )
+    return (
+        "--labels: no labelled image of the split train has an object, so there is nothing to learn; label some, and "
+        "look at the page of `ingest` for the splits"
+    )
+
+
 def _calibrate(
-    predictor: TiledPredictor, config: SegmentorConfig, crops: LabelledCrops, reader: ImageReader
-) -> PostProcessing:
-    """Post-processing that fits the trained network."""
+    predictor: TiledPredictor, config: SegmentorConfig, crops: LabelledCrops, reader: ImageReader, validation: list[str]
+) -> tuple[PostProcessing, Tuned | None]:
+    """Post-processing that fits the trained network, and what was tried on labelled images."""
     labels, keys = crops.labels, crops.crops.keys
     refinement = labels.info.notes.get(NOTE_BORDER_REFINEMENT, "none")
     settings = fit_to_refinement(config.postprocessing, refinement)
-    settings = calibrate_high_threshold(predictor, settings, reader, keys)
-    if crops.hand_labelled:
-        settings = calibrate_splitting(predictor, settings, reader, labels, crops.hand_labelled)
-    return settings
+    settings = calibrate_high_threshold(predictor, crops.target, settings, reader, keys)
+    if not validation:
+        return settings, None
+    return tune(predictor, crops.target, settings, reader, labels, validation)
 
 
 def _copy_model(stage: TrainSegmentor) -> Result:

@@ -15,7 +15,7 @@ from shared.system.suggestions import alternatives
 
 Build = Callable[[Config], Any]
 """Builds the pipeline of a graph with the settings fixed in it."""
-GRAPHS = ("label_free", "classifier", "detector", "full", "infer")
+GRAPHS = ("label_free", "instances", "classifier", "detector", "full", "infer")
 """Names of the graphs, which are their modules'."""
 PRESETS = Path(__file__).parent / "presets"
 """Folder of config files for `--config`, with the cost and the result of each in its header."""

@@ -36,6 +36,11 @@ class PostProcessing(BaseModel):
     """Drop smaller objects; px²."""
     min_area_share: float = Field(default=0.05, ge=0, lt=1)
     """Drop objects below this share of the area of the image's typical object."""
+    cells_max_threshold: float = Field(default=0.47, gt=0, lt=1)
+    """Of a model that learned the distance alone: distance from which on a pixel belongs to the middle of an
+    instance."""
+    cell_fill_threshold: float = Field(default=0.09, gt=0, lt=1)
+    """Of a model that learned the distance alone: distance from which on a pixel belongs to an instance."""
     min_distance_share: float = Field(default=0.5, ge=0, lt=1)
     """Drop objects whose distance map peaks below this share of the typical object's peak. In noise the network finds
     objects that have no middle."""

@@ -19,6 +19,7 @@ from pydantic import (
 
 from shared.artifacts.postprocessing import PostProcessing
 from shared.imaging.normalise import Normalisation
+from shared.models.decoders.target_maps import TARGET_MAPS, known_target
 
 VitSize = Literal["nano", "tiny", "small", "base", "large"]
 VIT_SHAPES: dict[VitSize, tuple[int, int, int]] = {
@@ -30,15 +31,6 @@ VIT_SHAPES: dict[VitSize, tuple[int, int, int]] = {
 }
 """Size -> width, depth, heads. All but nano are timm's `vit_SIZE_patch*`."""
 Downsample = Literal[1, 2, 4]
-_FLOW = ("foreground", "flow_y", "flow_x")
-TARGET_MAPS = {"foreground_distance": ("foreground", "distance"), "flow": _FLOW, "distance_flow": _FLOW}
-"""Training target, a module of `shared.targets` -> names of the output maps of a network trained on it."""
-
-
-def _known_target(name: str) -> str:
-    if name not in TARGET_MAPS:
-        raise ValueError(f"{name!r}: unknown target; there is {', '.join(TARGET_MAPS)}")
-    return name
 
 
 class _Part(BaseModel):
@@ -140,7 +132,7 @@ class SegmentorArchitecture(_Part):
     encoder: VitArchitecture
     width: PositiveInt = 16
     """Channels of the decoder at half resolution; 2 and 3 times as many at a quarter and an eighth. A multiple of 8."""
-    target: Annotated[str, AfterValidator(_known_target)] = "foreground_distance"
+    target: Annotated[str, AfterValidator(known_target)] = "foreground_distance"
     """Training target: the module of `shared.targets` that encodes labels and decodes the output maps."""
 
 

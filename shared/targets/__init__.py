@@ -2,24 +2,28 @@
 
 A target encodes label images as planes, cuts them together with a crop, computes the loss, and decodes the network's
 maps to instances. To add one, write a module with the functions of `Target` (`foreground_distance.py` is an example),
-add it to `TARGETS`, and name its maps in `TARGET_MAPS` of `shared.models.config`.
+add it to `TARGETS`, and name its maps in `shared.models.decoders.target_maps`.
 """
 
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
 from shared.artifacts.postprocessing import PostProcessing
 from shared.data.crops import Window
 from shared.instances.postprocess import Segmentation
-from shared.targets import distance_flow, flow, foreground_distance
+from shared.targets import distance, distance_flow, flow, foreground_distance
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 class Target(Protocol):
-    """The functions of a target's module."""
+    """The functions and constants of a target's module."""
+
+    GRID: dict[str, tuple[Any, ...]]
+    """Settings of the post-processing that labelled images decide -> values that are tried; of equally good ones the
+    first is taken."""
 
     def encode(
         self, labels: np.ndarray, confidence: np.ndarray, kind: Literal["instances", "foreground"]
@@ -35,6 +39,9 @@ class Target(Protocol):
         drop_fraction: share of the pixels, those of the largest loss, that are not learned.
         """
 
+    def probability(self, maps: np.ndarray, settings: PostProcessing) -> np.ndarray:
+        """Maps (M, ...) in [0, 1] -> foreground probability (...) float32 in [0, 1], possibly a view of the maps."""
+
     def foreground(self, maps: np.ndarray, image: np.ndarray, settings: PostProcessing) -> np.ndarray:
         """Maps (M, H, W) in [0, 1] of an image (H, W, C) -> mask (H, W) uint8 {0, 1}; may overwrite the maps."""
 
@@ -47,6 +54,7 @@ class Target(Protocol):
 
 TARGETS: dict[str, Target] = {
     "foreground_distance": foreground_distance,
+    "distance": distance,
     "flow": flow,
     "distance_flow": distance_flow,
 }

@@ -9,9 +9,9 @@ from typing import Literal
 import numpy as np
 
 from shared.instances.flows.field import distance_flow
-from shared.targets.flow import cut, decode, encode_flow, foreground, loss
+from shared.targets.flow import GRID, cut, decode, encode_flow, foreground, loss, probability
 
-__all__ = ["cut", "decode", "encode", "foreground", "loss"]
+__all__ = ["GRID", "cut", "decode", "encode", "foreground", "loss", "probability"]
 
 
 def encode(labels: np.ndarray, confidence: np.ndarray, kind: Literal["instances", "foreground"]) -> np.ndarray:

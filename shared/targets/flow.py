@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 FLOW_WEIGHT = 1.0
 """Weight of the flow's loss beside the foreground's."""
+GRID = {"border_refinement": ("none", "means", "edges"), "min_area_share": (0.05, 0.1, 0.2, 0.3)}
 _ZERO, _ONE = 128, 127
 """Value of a flow of 0 in a plane, and what a flow of 1 adds to it."""
 
@@ -75,6 +76,12 @@ def loss(logits: "Tensor", planes: "Tensor", *, drop_fraction: float = 0.0) -> "
     return cross_entropy_and_dice(logits[:, 0], mask, weight) + FLOW_WEIGHT * weighted_squared_error(
         flow, wanted, confidence
     )
+
+
+def probability(maps: np.ndarray, settings: PostProcessing) -> np.ndarray:
+    """Maps (3, ...) in [0, 1] -> foreground probability (...) float32, a view."""
+    del settings
+    return maps[0]
 
 
 def foreground(maps: np.ndarray, image: np.ndarray, settings: PostProcessing) -> np.ndarray:

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
 DISTANCE_WEIGHT = 1.0
 """Weight of the distance's loss beside the foreground's."""
+GRID = {
+    "border_refinement": ("none", "means", "edges"),
+    "merge_threshold": (0.8, 0.85, 0.75, 0.9, 0.7, 0.95, 0.6, 0.5, 0.4),
+}
 _PLANE_SCALES = np.array([1, 1 / 255, 1 / 255], np.float32)[:, None, None]
 
 
@@ -53,6 +57,12 @@ def loss(logits: "Tensor", planes: "Tensor", *, drop_fraction: float = 0.0) -> "
     weight = drop_largest_losses(mask_logits, mask, confidence, drop_fraction) if drop_fraction else confidence
     distance_loss = weighted_cross_entropy(distance_logits, distance, confidence)
     return cross_entropy_and_dice(mask_logits, mask, weight) + DISTANCE_WEIGHT * distance_loss
+
+
+def probability(maps: np.ndarray, settings: PostProcessing) -> np.ndarray:
+    """Maps (2, ...) in [0, 1] -> foreground probability (...) float32, a view."""
+    del settings
+    return maps[0]
 
 
 def foreground(maps: np.ndarray, image: np.ndarray, settings: PostProcessing) -> np.ndarray:

@@ -14,14 +14,14 @@ from small_segmentor import write_images, write_truth
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from components.train_segmentor import plan
-from components.train_segmentor.calibration import MERGE_THRESHOLDS, REFINEMENTS, calibrate_splitting, fit_to_refinement
+from components.train_segmentor.calibration import fit_to_refinement, tune
 from components.train_segmentor.component import TrainSegmentor
 from components.train_segmentor.labelled_crops import LabelledCrops
 from components.train_segmentor.loop import train as loop
 from components.train_segmentor.main import run
 from components.train_segmentor.plan import REDUCTION, Plan
-from shared.artifacts.image_set import ImageReader
-from shared.artifacts.kinds import LabelSet, Model
+from shared.artifacts.image_set import ImageReader, ImageWriter
+from shared.artifacts.kinds import ImageSet, LabelSet, Model
 from shared.artifacts.label_set import NOTE_BORDER_REFINEMENT, NOTE_HAND_LABELLED, LabelReader, LabelWriter
 from shared.artifacts.manifest import seal
 from shared.artifacts.postprocessing import PostProcessing
@@ -72,8 +72,10 @@ def train(data: Data, folder, labels=None, model=None, **options):
 
 
 def score(data: Data, folder) -> float:
-    predictor = TiledPredictor.of(load_model(folder, Segmentor), "cpu")
-    return dice(predictor(ImageReader(data.images).read("image0"))[0] >= 0.5, data.masks["image0"])
+    segmentor = load_model(folder, Segmentor)
+    maps = TiledPredictor.of(segmentor, "cpu")(ImageReader(data.images).read("image0"))
+    target = TARGETS[segmentor.config.architecture.target]
+    return dice(target.probability(maps, segmentor.config.postprocessing) >= 0.5, data.masks["image0"])
 
 
 def steps_taken(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, float]]:
@@ -105,7 +107,7 @@ def test_it_learns_and_is_trained_further(data, tmp_path, monkeypatch):
 @pytest.mark.parametrize("target", [name for name in TARGETS if name != "foreground_distance"])
 def test_it_learns_another_target_from_an_encoder_or_a_segmentor(data, tmp_path, target):
     """From a segmentor of the default target it keeps all but the last layer."""
-    options = {"target": target, "steps": 40, "batch_size": 4, "crop": 96}
+    options = {"target": target, "steps": 120 if target == "distance" else 40, "batch_size": 4, "crop": 96}
     result = train(data, tmp_path / "new", **options)
     assert result.metrics["loss"] < 0.8 * result.metrics["first_loss"]
     assert load_model(tmp_path / "new", Segmentor).config.architecture.target == target
@@ -119,6 +121,50 @@ def test_it_learns_another_target_from_an_encoder_or_a_segmentor(data, tmp_path,
     assert new == {"decoder.head.2.weight", "decoder.head.2.bias"}
     train(data, tmp_path / "changed", model=tmp_path / "first", **options)
     assert load_model(tmp_path / "changed", Segmentor).config.architecture.target == target
+
+
+@pytest.fixture
+def split_images(data, tmp_path):
+    """The nuclei in four parts of the splits train, train, val and test; their label images."""
+    image, labels = wheel_nuclei()
+    parts = {"a": (0, "train"), "b": (128, "train"), "c": (256, "val"), "d": (384, "test")}
+    with ImageWriter(tmp_path / "images") as images, LabelWriter(tmp_path / "truth", "truth") as truth:
+        for key, (first, split) in parts.items():
+            images.add(key, image[first : first + 128, :, None], source=f"{key}.tif", split=split)
+            truth.add(key, labels[first : first + 128], "instances")
+    seal(tmp_path / "images", ImageSet)
+    seal(tmp_path / "truth", LabelSet)
+    return tmp_path
+
+
+def train_by_hand_labels(folder, name: str, keys: str, encoder, **options):
+    """Train on the labels of some of the split images."""
+    given = LabelReader(folder / "truth")
+    with LabelWriter(folder / f"labels-{name}", "truth") as writer:
+        for key in keys:
+            writer.add(key, given.mask(key), "instances")
+    seal(folder / f"labels-{name}", LabelSet)
+    (folder / name).mkdir()
+    places = {"images": folder / "images", "labels": folder / f"labels-{name}", "segmentor": folder / name}
+    return run(TrainSegmentor(**places, model=encoder, **{**QUICK, **options}))
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_labels_by_hand_are_learned_by_their_split(data, split_images, target):
+    """From train it learns, by val it tunes, test it never sees."""
+    options = {"target": target, "steps": 12}
+    result = train_by_hand_labels(split_images, "all", "abcd", data.root / "encoder", **options)
+    train_by_hand_labels(split_images, "most", "abc", data.root / "encoder", **options)
+    assert payload(split_images / "all") == payload(split_images / "most")
+    assert "on labelled images (1)" in result.page.html()
+    train_by_hand_labels(split_images, "train", "ab", data.root / "encoder", **options)
+    weights = [load_model(split_images / name, Segmentor).state_dict() for name in ("all", "train")]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0]), "val is for tuning alone"
+
+
+def test_labels_of_other_splits_alone_are_refused(data, split_images):
+    with pytest.raises(UserError, match="no labelled image of the split train"):
+        train_by_hand_labels(split_images, "other", "cd", data.root / "encoder")
 
 
 def test_what_is_saved_is_the_moving_average_of_the_weights(data, tmp_path):
@@ -186,7 +232,7 @@ def test_hand_labelled_cells_calibrate_the_splitting(data, tmp_path):
     image = ImageReader(data.images).read("image0")
     maps = TiledPredictor.of(segmentor, "cpu")(image)
     scores = {}
-    for refinement, value in itertools.product(REFINEMENTS, MERGE_THRESHOLDS):
+    for refinement, value in itertools.product(TARGET.GRID["border_refinement"], TARGET.GRID["merge_threshold"]):
         tried = settings.model_copy(update={"border_refinement": refinement, "merge_threshold": value})
         found = split_instances(find_foreground(maps.copy(), image, tried), tried)
         numbers = tally(data.masks["image0"], found).metrics()
@@ -243,7 +289,7 @@ def test_a_foreground_mask_does_not_calibrate_the_splitting(data, tmp_path):
     train(data, tmp_path / "a")
     segmentor = load_model(tmp_path / "a", Segmentor)
     predictor, settings = TiledPredictor.of(segmentor, "cpu"), segmentor.config.postprocessing
-    assert calibrate_splitting(predictor, settings, ImageReader(data.images), labels, ["image0"]) == settings
+    assert tune(predictor, TARGET, settings, ImageReader(data.images), labels, ["image0"]) == (settings, None)
 
 
 @pytest.mark.parametrize(("own", "expected"), [(0.3, 0.3), (None, 0.65)])

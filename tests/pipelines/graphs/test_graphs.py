@@ -53,6 +53,20 @@ def test_one_model_is_trained_scored_exported_and_applied(kind, tmp_path):
     assert graph.tasks[f"train-{kind}"].parameters["steps"] == Parameter("train_steps")
 
 
+def test_instances_are_learned_from_label_images_scored_exported_and_applied(tmp_path):
+    graph = compiled("instances", tmp_path)
+    assert set(graph.tasks) == {"ingest", "pretrain", "train-segmentor", "evaluate", "export-model", "infer"}
+    trained = graph.tasks["train-segmentor"]
+    assert origin(graph, "train-segmentor", "labels") == origin(graph, "evaluate", "truth") == "ingest.labels"
+    assert origin(graph, "train-segmentor", "model") == "pretrain.encoder"
+    assert origin(graph, "infer", "segmentor") == "export-model.exported", "what was checked is applied"
+    assert trained.parameters["target"] == Constant("flow") and trained.parameters["steps"] == Parameter("train_steps")
+    assert graph.parameters["train_steps"].default == 1500
+    asked = compiled("instances", tmp_path, "train_segmentor.target=distance", "train_segmentor.steps=7")
+    assert asked.tasks["train-segmentor"].parameters["target"] == Constant("distance")
+    assert asked.parameters["train_steps"].default == 7
+
+
 def test_a_detector_learns_from_boxes_alone_unless_it_is_asked(tmp_path):
     graph = compiled("detector", tmp_path)
     assert origin(graph, "train-detector", "unlabelled") == "ingest.images"
