@@ -18,14 +18,14 @@ def seeded_watershed(distance: np.ndarray, mask: np.ndarray, seed_threshold: flo
     without a seed are dropped. Pixels are connected by their sides.
     """
     count, components, statistics, _ = cv2.connectedComponentsWithStats(mask, connectivity=4, ltype=cv2.CV_32S)
-    seeded = cv2.compare(distance, seed_threshold, cv2.CMP_GE) & mask
+    seeded = (distance >= seed_threshold).view(np.uint8) & mask
     seed_count, seeds = cv2.connectedComponents(seeded, connectivity=4, ltype=cv2.CV_32S)
     owner = np.zeros(seed_count, np.int32)
     where = np.flatnonzero(seeded)
     owner[seeds.ravel()[where]] = components.ravel()[where]
     table = np.zeros(count, np.int32)
     table[owner[1:]] = np.arange(1, seed_count, dtype=np.int32)
-    labels = np.take(table, components)
+    labels = table[components]
     shared = np.flatnonzero(np.bincount(owner[1:], minlength=count) > 1).tolist()
     if not shared:
         return labels
