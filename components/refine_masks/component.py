@@ -4,7 +4,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt
 
-from shared.artifacts.kinds import ImageSet, LabelSet
+from shared.artifacts.kinds import ImageSet, LabelSet, Model
 from shared.stage.declaration import In, Out, Stage
 
 
@@ -16,7 +16,7 @@ class RefineMasks(Stage):
     already, every pixel near a border goes to the class whose local mean intensity is nearer.
     """
 
-    image: ClassVar[str] = "cpu"
+    image: ClassVar[str] = "torch"
     headlines: ClassVar[dict[str, str]] = {"agreement": "agreement"}
     curves: ClassVar[dict[str, str]] = {"foreground_share": "share of foreground, refined"}
 
@@ -26,8 +26,10 @@ class RefineMasks(Stage):
     """Soft foreground masks from `cluster`."""
     previous: In[LabelSet]
     """Pseudo-masks of the previous round, to measure the agreement with; empty in the first round."""
+    model: In[Model]
+    """Encoder, or segmentor of the previous round."""
     labels: Out[LabelSet]
-    """Instances with confidence, origin pseudo: the masks, split where the image looks as on their borders."""
+    """Instances with confidence, origin pseudo: the masks, parted as `part_by` says."""
     agreement: Out[float]
     """Mean Dice between these masks and the previous ones; 0 in the first round."""
     noise: Out[float]
@@ -45,6 +47,10 @@ class RefineMasks(Stage):
     """Smallest foreground probability of a foreground marker; a background marker has at most 1 minus this."""
     expected_noise: float = Field(0.1, ge=0, lt=0.5)
     """Expected share of wrong pixels in masks whose borders the watershed found."""
+    part_by: Literal["model", "image"] = "model"
+    """What parts the masks into instances. model: the instances that the segmentor of the previous round finds, because
+    a network learns what the errors of many partings do not have in common. image: the masks are split where the image
+    looks as on their borders, as in the first round."""
     ignore_band_px: NonNegativeInt = 1
     """Band on either side of a mask's border that training ignores, px."""
     min_area_px: PositiveInt | Literal["auto"] = "auto"

@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 
 from components.refine_masks.component import RefineMasks
+from components.refine_masks.model_parting import ModelParting
 from components.refine_masks.page import Panel, make_page
 from components.refine_masks.pseudo_masks import MIN_EDGE_SCORE, PseudoMask, refine_proposal
 from shared.artifacts.image_set import ImageReader
@@ -50,6 +51,8 @@ class _Inputs:
     images: ImageReader
     clusters: LabelReader
     previous: LabelReader
+    parting: ModelParting | None
+    """Finds the instances of a segmentor; None where the image parts the masks."""
 
     @property
     def hand_labelled(self) -> list[str]:
@@ -87,7 +90,8 @@ def run(stage: RefineMasks) -> Result:
     cv2.setNumThreads(threads())
     if stage.skip:
         return _pass_through(stage)
-    inputs = _Inputs(ImageReader(stage.images), LabelReader(stage.clusters), LabelReader(stage.previous))
+    readers = ImageReader(stage.images), LabelReader(stage.clusters), LabelReader(stage.previous)
+    inputs = _Inputs(*readers, ModelParting.open(stage.model) if stage.refine and stage.part_by == "model" else None)
     keys = inputs.clusters.keys()
     if not keys:
         with LabelWriter(stage.labels, "pseudo"):
@@ -171,6 +175,7 @@ def _pseudo_mask(
             marker_threshold=stage.marker_threshold,
             ignore_band=stage.ignore_band_px,
             min_area=None if stage.min_area_px == "auto" else stage.min_area_px,
+            instances=None if inputs.parting is None else inputs.parting(image),
         )
     if key in inputs.hand_labelled:
         return PseudoMask(clusters.mask(key), clusters.conf(key), refined.min_area)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from skimage.segmentation import watershed
 
 from shared.artifacts.postprocessing import BorderRefinement
 from shared.imaging.gradients import gradient, near_border
@@ -12,7 +13,7 @@ from shared.instances.borders.band_watershed import BACKGROUND, FOREGROUND, band
 from shared.instances.borders.border_contrast import border_weight
 from shared.instances.borders.border_refinement import refine_border
 from shared.instances.borders.pale_centres import gaps, opened, pale_centres
-from shared.instances.label_image import fill_holes, typical_area
+from shared.instances.label_image import fill_holes, relabel, typical_area
 from shared.instances.watershed import split_touching
 
 MIN_EDGE_SCORE = 1.2
@@ -54,6 +55,7 @@ def refine_proposal(
     marker_threshold: float,
     ignore_band: int,
     min_area: int | None,
+    instances: np.ndarray | None = None,
 ) -> PseudoMask:
     """Refine a soft proposal (H, W) float32 of an image (H, W, C).
 
@@ -62,7 +64,7 @@ def refine_proposal(
     markers of `marker_threshold` instead, and pixels where the proposal contradicts the watershed are ignored; refining
     that border again would shrink the masks from round to round.
     ignore_band: px on either side of the border that are ignored; min_area: px², None: a share of the image's typical
-    object.
+    object; instances: (H, W) of integers, a segmentor's, by which the mask is parted; None: the image decides.
     """
     plane, centres, open_gaps = grey(image), np.zeros(probability.shape, bool), None
     if border_refinement == "edges":
@@ -87,8 +89,24 @@ def refine_proposal(
     distance = border_weight(grey(image, normalisation=UNCLIPPED), cleaned)
     distance[cv2.dilate(centres.view(np.uint8), _RIM) > 0] = 1
     labels = split_touching(cleaned, distance=distance)
+    if instances is not None:
+        labels = part_by_instances(labels, instances)
     conf[(cleaned > 0) & (labels == 0)] = 0  # small parts that the splitting dropped
     return PseudoMask(labels, conf, smallest)
+
+
+def part_by_instances(labels: np.ndarray, instances: np.ndarray) -> np.ndarray:
+    """Part the foreground of a label image (H, W) by other instances (H, W): label image (H, W), numbered from 1.
+
+    A pixel of the foreground that none of them covers belongs to the one that is nearest within the foreground. What is
+    connected with none of them stays as it is in `labels`.
+    """
+    mask = labels > 0
+    markers = np.where(mask, instances, 0).astype(np.int32)
+    parted = watershed(np.zeros(mask.shape, np.uint8), markers, mask=mask)
+    rest = mask & (parted == 0)
+    parted[rest] = labels[rest].astype(np.int32) + int(parted.max(initial=0))
+    return relabel(parted)
 
 
 def watershed_mask(probability: np.ndarray, gradient_magnitude: np.ndarray, marker_threshold: float) -> np.ndarray:

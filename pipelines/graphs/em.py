@@ -86,7 +86,8 @@ def _em_round(config: Config, name: str) -> Any:
         features = add(ExtractFeatures, images=images, model=model, skip=done).outputs["features"]
         proposed: dict[str, Any] = {"k": k, "foreground": foreground, "seed": seed}
         clusters = add(Cluster, **labelled, features=features, **proposed, skip=done).outputs["clusters"]
-        refined = add(RefineMasks, images=images, clusters=clusters, previous=labels, skip=done).outputs
+        parted = {"clusters": clusters, "previous": labels, "model": model}
+        refined = add(RefineMasks, images=images, **parted, skip=done).outputs
         pseudo = {"images": images, "labels": refined["labels"], "drop_fraction": refined["noise"]}
         schedule: dict[str, Any] = {"steps": train_steps, "seed": seed, "stream": round_number}
         trained = add(TrainSegmentor, **pseudo, **schedule, model=model, skip=done).outputs["segmentor"]

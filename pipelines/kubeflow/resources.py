@@ -131,7 +131,7 @@ RESOURCES = {
     "sample_images": Resources(cpu="4", memory="4Gi"),
     "extract_features": _GPU,
     "cluster": Resources(cpu="8", memory="16Gi"),
-    "refine_masks": Resources(cpu="8", memory="8Gi"),
+    "refine_masks": Resources(gpu=1, memory="16Gi", cpu="8", shm=_SHM),
     "select_model": _GPU,
     "import_model": Resources(caching=False),  # Kubeflow's key would be the uri alone, whatever lies there by now
     "evaluate": _GPU,

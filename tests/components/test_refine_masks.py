@@ -4,11 +4,19 @@ import cv2
 import numpy as np
 import pytest
 from loop_artifacts import Data, dice, payload, real_data
+from mask_chain import mean_iou
 from real_labels import wheel_nuclei
+from small_segmentor import predict_maps, write_encoder, write_model
 
 from components.refine_masks.component import RefineMasks
 from components.refine_masks.main import run
-from components.refine_masks.pseudo_masks import FILLED_HOLE_CONFIDENCE, MIN_EDGE_SCORE, clean, refine_proposal
+from components.refine_masks.pseudo_masks import (
+    FILLED_HOLE_CONFIDENCE,
+    MIN_EDGE_SCORE,
+    clean,
+    part_by_instances,
+    refine_proposal,
+)
 from shared.artifacts.kinds import LabelSet
 from shared.artifacts.label_set import (
     NOTE_BORDER_REFINEMENT,
@@ -19,16 +27,20 @@ from shared.artifacts.label_set import (
     soft_mask,
 )
 from shared.artifacts.manifest import seal
+from shared.artifacts.postprocessing import PostProcessing
 from shared.imaging.gradients import edge_score, gradient
 from shared.imaging.grey import grey
 from shared.system.errors import UserError
+from shared.targets import TARGETS
 
 
-def refine(data: Data, name: str, clusters, previous=None, **options):
-    stage = RefineMasks(
-        images=data.images, clusters=clusters, previous=previous or data.none, labels=data.out(name), **options
-    )
-    return run(stage)
+def refine(data: Data, name: str, clusters, previous=None, model=None, **options):
+    """Refine as in the first round, with an encoder, unless a segmentor is given."""
+    encoder = data.root / "encoder"
+    if not encoder.exists():
+        write_encoder(encoder)
+    given = {"images": data.images, "clusters": clusters, "previous": previous or data.none, "model": model or encoder}
+    return run(RefineMasks(**given, labels=data.out(name), **options))
 
 
 def degraded(mask: np.ndarray, grow: int) -> np.ndarray:
@@ -238,3 +250,42 @@ def test_the_first_round_decides_whether_the_watershed_is_used(tmp_path):
     seal(tmp_path / "first", LabelSet)
     assert refine(data, "alone", tmp_path / "near").metrics["watershed"] == 0
     assert refine(data, "second", tmp_path / "near", tmp_path / "first").metrics["watershed"] == 1
+
+
+def test_from_the_second_round_on_the_segmentors_instances_part_the_masks(tmp_path):
+    image, labels = wheel_nuclei()
+    data = Data(tmp_path, [(image[:256, :256], labels[:256, :256])])
+    proposals(data, "proposed", 0)
+    model = write_model(tmp_path / "segmentor")
+    refine(data, "by_image", data.root / "proposed", model=model, part_by="image")
+    refine(data, "first", data.root / "proposed")
+    refine(data, "by_model", data.root / "proposed", model=model)
+    for name in ("by_image", "first", "by_model"):
+        seal(data.root / name, LabelSet)
+    found = {name: LabelReader(data.root / name).mask("image0") for name in ("by_image", "first", "by_model")}
+    np.testing.assert_array_equal(found["by_image"], found["first"])
+    np.testing.assert_array_equal(found["by_model"] > 0, found["first"] > 0)
+    plane = image[:256, :256, None]
+    instances = TARGETS["foreground_distance"].decode(predict_maps(plane), plane, PostProcessing()).labels
+    wanted = part_by_instances(found["first"], instances)
+    assert mean_iou(wanted, found["by_model"])[0] > 0.99
+    assert mean_iou(found["first"], found["by_model"])[0] < 0.999, "they differ, or this tests nothing"
+
+
+def test_parts_are_those_of_the_instances_grown_within_the_mask():
+    labels = np.zeros((20, 40), np.uint16)
+    labels[2:12, 2:22], labels[2:12, 26:36], labels[14:18, 2:8] = 1, 2, 3
+    instances = np.zeros(labels.shape, np.int32)
+    instances[4:10, 3:8], instances[4:10, 14:20], instances[0:14, 27:30] = 7, 9, 4
+    parted = part_by_instances(labels, instances)
+    np.testing.assert_array_equal(parted > 0, labels > 0)
+    assert len(np.unique(parted[2:12, 2:22])) == 2, "two instances part one mask"
+    assert parted[5, 9] == parted[5, 4] and parted[5, 13] == parted[5, 16], "each pixel goes to the nearer one"
+    assert len(np.unique(parted[2:12, 26:36])) == 1 and len(np.unique(parted[14:18, 2:8])) == 1
+    assert sorted(np.unique(parted)) == [0, 1, 2, 3, 4]
+
+
+def test_masks_without_an_instance_keep_their_parts():
+    labels = np.zeros((10, 20), np.uint16)
+    labels[2:8, 2:9], labels[2:8, 9:16] = 1, 2
+    np.testing.assert_array_equal(part_by_instances(labels, np.zeros(labels.shape, np.int32)), labels)
