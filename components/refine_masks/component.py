@@ -47,10 +47,10 @@ class RefineMasks(Stage):
     """Smallest foreground probability of a foreground marker; a background marker has at most 1 minus this."""
     expected_noise: float = Field(0.1, ge=0, lt=0.5)
     """Expected share of wrong pixels in masks whose borders the watershed found."""
-    part_by: Literal["model", "image"] = "model"
-    """What parts the masks into instances. model: the instances that the segmentor of the previous round finds, because
-    a network learns what the errors of many partings do not have in common. image: the masks are split where the image
-    looks as on their borders, as in the first round."""
+    part_by: Literal["auto", "model", "image"] = "auto"
+    """What parts the masks into instances. image: they are split where the image looks as on their borders. model: from
+    the second round on, the instances that the segmentor finds: a network learns what many partings have in common, not
+    their errors. auto: model where the watershed found the borders, else image."""
     ignore_band_px: NonNegativeInt = 1
     """Band on either side of a mask's border that training ignores, px."""
     min_area_px: PositiveInt | Literal["auto"] = "auto"

@@ -51,7 +51,7 @@ class _Inputs:
     images: ImageReader
     clusters: LabelReader
     previous: LabelReader
-    parting: ModelParting | None
+    parting: ModelParting | None = None
     """Finds the instances of a segmentor; None where the image parts the masks."""
 
     @property
@@ -90,8 +90,7 @@ def run(stage: RefineMasks) -> Result:
     cv2.setNumThreads(threads())
     if stage.skip:
         return _pass_through(stage)
-    readers = ImageReader(stage.images), LabelReader(stage.clusters), LabelReader(stage.previous)
-    inputs = _Inputs(*readers, ModelParting.open(stage.model) if stage.refine and stage.part_by == "model" else None)
+    inputs = _Inputs(ImageReader(stage.images), LabelReader(stage.clusters), LabelReader(stage.previous))
     keys = inputs.clusters.keys()
     if not keys:
         with LabelWriter(stage.labels, "pseudo"):
@@ -103,6 +102,8 @@ def run(stage: RefineMasks) -> Result:
         raise UserError(f"--clusters: image {foreign!r} is not in --images; give the ImageSet they were made from")
     score = _edge_score(inputs, evenly_spaced(keys, EDGE_SCORE_IMAGES))
     refinement = _border_refinement(stage, score, inputs.previous)
+    if stage.refine and (stage.part_by == "model" or (stage.part_by == "auto" and refinement == "edges")):
+        inputs.parting = ModelParting.open(stage.model)
     statistics, panels = _write(stage, inputs, refinement, score)
     by_watershed = refinement == "edges"
     metrics = statistics.metrics() | {"edge_score": score, "watershed": float(by_watershed)}

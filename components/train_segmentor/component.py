@@ -24,12 +24,13 @@ class TrainSegmentor(Stage):
     """Encoder to start from, or segmentor to train further."""
     segmentor: Out[Model]
     """The segmentor, with its encoder and calibrated post-processing."""
-    target: Literal["foreground_distance", "distance", "flow", "distance_flow"] = "foreground_distance"
+    target: Literal["auto", "foreground_distance", "distance", "flow", "distance_flow"] = "auto"
     """What the network learns from the labels. foreground_distance: the foreground, and the distance to the border of
     each instance, by which a watershed parts them. distance: that distance alone (SAMCell, DINOCell). flow: the
-    foreground, and vectors that lead to the middle of each instance (Cellpose). distance_flow: the same with vectors
-    that lead to the middle line, for long cells (Omnipose). A segmentor of another target is trained further with a new
-    last layer."""
+    foreground, and vectors that lead to the middle of each instance (Cellpose); takes half as many steps again.
+    distance_flow: the same with vectors that lead to the middle line, for long cells (Omnipose). auto: a segmentor
+    keeps its own; else flow where the borders of the pseudo-masks were found by watershed, and foreground_distance
+    where they were not. A segmentor of another target is trained further with a new last layer."""
     steps: PositiveInt = 400
     """Optimiser steps for each kind of images in the set, up to four kinds. Half as many are taken to train a segmentor
     further, and on noisy labels (`drop_fraction` above 0)."""

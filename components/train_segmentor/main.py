@@ -48,7 +48,8 @@ def run(stage: TrainSegmentor) -> Result:
     seed_everything(stage.seed)
     segmentor, is_new = _initial_segmentor(stage, reader, labels, keys)
     crops = _labelled_crops(stage, segmentor.config, reader, labels, keys)
-    plan = plan_training(stage, is_new=is_new, kinds=crops.crops.mixture.kinds)
+    target = segmentor.config.architecture.target
+    plan = plan_training(stage, target, is_new=is_new, kinds=crops.crops.mixture.kinds)
     where = device()
     trained, history = train(stage, segmentor, crops, plan, where)
     predictor = TiledPredictor.of(trained, where)
@@ -78,8 +79,11 @@ def _initial_segmentor(
     model_input = ModelInput.model_validate({**given.model_dump(), **known})
     if isinstance(model, Segmentor):
         model.config = model.config.model_copy(update={"input": model_input})
-        return model.of_target(stage.target), False
-    architecture = SegmentorArchitecture(encoder=model.config.architecture, target=stage.target)
+        return (model if stage.target == "auto" else model.of_target(stage.target)), False
+    by_watershed = labels.info.notes.get(NOTE_BORDER_REFINEMENT) == "edges"
+    auto = "flow" if by_watershed else "foreground_distance"
+    target = auto if stage.target == "auto" else stage.target
+    architecture = SegmentorArchitecture(encoder=model.config.architecture, target=target)
     segmentor = Segmentor(SegmentorConfig(architecture=architecture, input=model_input))
     segmentor.encoder.load_state_dict(model.state_dict())
     return segmentor, True

@@ -17,7 +17,7 @@ from components.train_segmentor.component import TrainSegmentor
 from pipelines.config import Config
 from pipelines.kubeflow.adapter import step
 
-STEPS = 1500
+STEPS = 1000
 """Optimiser steps for each kind of images: labels by hand teach for longer than pseudo-masks, which hold errors."""
 SUPERVISED = {"target": "flow"}
 """Settings for labels by hand, unless they are set (RESULTS.md, "Instances")."""

@@ -258,11 +258,13 @@ def test_from_the_second_round_on_the_segmentors_instances_part_the_masks(tmp_pa
     proposals(data, "proposed", 0)
     model = write_model(tmp_path / "segmentor")
     refine(data, "by_image", data.root / "proposed", model=model, part_by="image")
-    refine(data, "first", data.root / "proposed")
-    refine(data, "by_model", data.root / "proposed", model=model)
-    for name in ("by_image", "first", "by_model"):
+    refine(data, "first", data.root / "proposed", part_by="model")
+    refine(data, "by_model", data.root / "proposed", model=model, part_by="model")
+    refine(data, "auto", data.root / "proposed", model=model)
+    for name in ("by_image", "first", "by_model", "auto"):
         seal(data.root / name, LabelSet)
-    found = {name: LabelReader(data.root / name).mask("image0") for name in ("by_image", "first", "by_model")}
+    found = {name: LabelReader(data.root / name).mask("image0") for name in ("by_image", "first", "by_model", "auto")}
+    np.testing.assert_array_equal(found["auto"], found["first"], "the watershed did not find these borders")
     np.testing.assert_array_equal(found["by_image"], found["first"])
     np.testing.assert_array_equal(found["by_model"] > 0, found["first"] > 0)
     plane = image[:256, :256, None]

@@ -162,6 +162,23 @@ def test_labels_by_hand_are_learned_by_their_split(data, split_images, target):
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0]), "val is for tuning alone"
 
 
+@pytest.mark.parametrize(("refinement", "target"), [("edges", "flow"), ("means", "foreground_distance")])
+def test_auto_learns_flows_where_borders_were_found_by_watershed(data, tmp_path, monkeypatch, refinement, target):
+    """In half as many steps again; a segmentor that is trained further keeps its own target."""
+    taken = steps_taken(monkeypatch)
+    (tmp_path / "labels").mkdir()
+    with LabelWriter(tmp_path / "labels", "pseudo", {NOTE_BORDER_REFINEMENT: refinement}) as writer:
+        for key, mask in data.masks.items():
+            writer.add(key, mask, "instances")
+    seal(tmp_path / "labels", LabelSet)
+    train(data, tmp_path / "new", labels=tmp_path / "labels")
+    assert load_model(tmp_path / "new", Segmentor).config.architecture.target == target
+    train(data, tmp_path / "flow", target="flow", steps=2)
+    train(data, tmp_path / "further", labels=tmp_path / "labels", model=tmp_path / "flow", steps=4)
+    assert load_model(tmp_path / "further", Segmentor).config.architecture.target == "flow"
+    assert [steps for steps, _ in taken] == [6 if target == "flow" else 4, 3, 3]
+
+
 def test_labels_of_other_splits_alone_are_refused(data, split_images):
     with pytest.raises(UserError, match="no labelled image of the split train"):
         train_by_hand_labels(split_images, "other", "cd", data.root / "encoder")

@@ -61,7 +61,7 @@ def test_instances_are_learned_from_label_images_scored_exported_and_applied(tmp
     assert origin(graph, "train-segmentor", "model") == "pretrain.encoder"
     assert origin(graph, "infer", "segmentor") == "export-model.exported", "what was checked is applied"
     assert trained.parameters["target"] == Constant("flow") and trained.parameters["steps"] == Parameter("train_steps")
-    assert graph.parameters["train_steps"].default == 1500
+    assert graph.parameters["train_steps"].default == 1000
     asked = compiled("instances", tmp_path, "train_segmentor.target=distance", "train_segmentor.steps=7")
     assert asked.tasks["train-segmentor"].parameters["target"] == Constant("distance")
     assert asked.parameters["train_steps"].default == 7
