@@ -32,7 +32,7 @@ def test_probability_maps_have_the_size_of_the_image(downsample):
 
 def test_an_unknown_target_is_refused():
     with pytest.raises(ValueError, match="unknown target; there is foreground_distance"):
-        config(target="flow")
+        config(target="flows")
 
 
 def test_it_learns_a_pattern_finer_than_a_patch():
