@@ -13,6 +13,7 @@ class ModelParting:
     """A segmentor with its target, ready to predict. Threads take turns."""
 
     def __init__(self, folder: Path) -> None:
+        # torch takes seconds to import, and the first round has no segmentor
         from shared.models.load import load_model
         from shared.models.segmentor import Segmentor
         from shared.models.tiled_inference import TiledPredictor

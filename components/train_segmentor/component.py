@@ -17,7 +17,8 @@ class TrainSegmentor(Stage):
     image: ClassVar[str] = "torch"
 
     images: In[ImageSet]
-    """Training images: those that have a label image are used."""
+    """Training images: those that have a label image are used; where all labels are made by hand, those of the split
+    train, and those of val to choose the post-processing."""
     labels: In[LabelSet]
     """Instances or foreground masks of the images, optionally with the confidence of each pixel."""
     model: In[Model]

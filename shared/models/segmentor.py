@@ -32,7 +32,7 @@ class Segmentor(nn.Module):
         return self.decode(x, self.encoder(x))
 
     def of_target(self, target: str) -> "Segmentor":
-        """Return a segmentor of another training target: all weights but those of the last layer, which is new."""
+        """Return a segmentor of another training target: the same weights, a new last layer where the maps differ."""
         if target == self.config.architecture.target:
             return self
         architecture = self.config.architecture.model_copy(update={"target": target})
